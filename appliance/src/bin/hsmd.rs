@@ -1,0 +1,2 @@
+//! hsmd.
+fn main() {}

@@ -1,0 +1,1 @@
+//! hsmd and hsm.

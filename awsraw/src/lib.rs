@@ -1,0 +1,1 @@
+//! RSA primitives and long-digest ECDSA over aws-lc-sys.

@@ -1,0 +1,1 @@
+//! Criterion benchmarks, each beside SoftHSM2 in the same run.

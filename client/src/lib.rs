@@ -1,0 +1,1 @@
+//! Slots, sessions, operations, driver and Chrystoki.conf.

@@ -1,0 +1,1 @@
+//! Hashes and public-key checks that run in the application's process.

@@ -1,0 +1,1 @@
+//! NTLS: frames, mutually authenticated TLS 1.3, links.

@@ -1,0 +1,1 @@
+//! PKCS#11 object logic, cryptography, roles, seal: the security boundary.

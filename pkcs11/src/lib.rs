@@ -1,0 +1,1 @@
+//! libhatoki.so: PKCS#11 with high availability.

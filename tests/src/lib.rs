@@ -1,0 +1,1 @@
+//! Contract suite, process tests, real clients and the test that reads the tree.

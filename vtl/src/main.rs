@@ -1,0 +1,2 @@
+//! Client tool: certificates, servers, HA groups.
+fn main() {}

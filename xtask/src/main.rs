@@ -1,0 +1,2 @@
+//! demo, lab and test.
+fn main() {}
