@@ -1,1 +1,3 @@
 //! Slots, sessions, operations, driver and Chrystoki.conf.
+
+pub mod conf;
