@@ -1,1 +1,11 @@
-//! hsmd and hsm.
+//! The appliance: `hsmd`, the partition server, and what `hsm`, its operator tool, is made of.
+#![forbid(unsafe_code)]
+
+pub mod book;
+pub mod config;
+pub mod data_dir;
+pub mod domains;
+pub mod error;
+pub mod hex;
+pub mod root_key;
+pub mod store;

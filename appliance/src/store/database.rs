@@ -1,0 +1,100 @@
+//! How every database of the appliance is opened: durable, private, of a known kind and format.
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::error::Error;
+
+/// `application_id` of the appliance's own database: "Hato".
+pub const BOOK_ID: i32 = 0x4861_746f;
+/// `application_id` of a partition's database: "Hatp".
+pub const PARTITION_ID: i32 = 0x4861_7470;
+
+/// Opens a database of one kind, making it with `schema` when there is none; the second value says whether it was
+/// made now. WAL with full synchronisation: a commit that has returned survives a power cut.
+///
+/// # Errors
+/// When the file cannot be opened, is of another kind, or of a newer format than `format`.
+pub fn open(path: &Path, kind: i32, format: i64, schema: &str) -> Result<(Connection, bool), Error> {
+    make_private(path)?;
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let found_format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let found_kind: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if found_format == 0 && found_kind == 0 && tables == 0 {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(schema)?;
+        transaction.pragma_update(None, "application_id", kind)?;
+        transaction.pragma_update(None, "user_version", format)?;
+        transaction.commit()?;
+        return Ok((connection, true));
+    }
+    if found_kind != kind {
+        let text = format!("{}: wanted a database of hsmd, found one of another program", path.display());
+        return Err(Error::damaged(text));
+    }
+    if found_format > format {
+        return Err(Error::damaged(format!(
+            "{}: wanted format {format} or older, found format {found_format} of a newer release; start that release \
+             or bring back a backup",
+            path.display()
+        )));
+    }
+    Ok((connection, false))
+}
+
+/// SQLite gives its journal files the mode of the database: make that one first.
+fn make_private(path: &Path) -> Result<(), Error> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(Error::environment(format!("cannot make {}: {error}", path.display()))),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const SCHEMA: &str = "CREATE TABLE t (x INTEGER) STRICT;";
+
+    #[test]
+    fn a_database_is_private_durable_and_made_once() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("x.sqlite");
+        let (connection, new) = open(&path, BOOK_ID, 1, SCHEMA).unwrap();
+        assert!(new);
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+        assert_eq!((mode.as_str(), synchronous), ("wal", 2));
+        for file in ["x.sqlite", "x.sqlite-wal"] {
+            let mode = std::fs::metadata(place.path().join(file)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{file}");
+        }
+        drop(connection);
+        assert!(!open(&path, BOOK_ID, 1, SCHEMA).unwrap().1);
+    }
+
+    #[test]
+    fn newer_foreign_and_garbled_databases_are_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("x.sqlite");
+        drop(open(&path, BOOK_ID, 2, SCHEMA).unwrap());
+        let error = open(&path, BOOK_ID, 1, SCHEMA).unwrap_err().to_string();
+        assert!(error.contains("newer release"), "{error}");
+        assert!(open(&path, PARTITION_ID, 2, SCHEMA).unwrap_err().to_string().contains("another program"));
+        let garbled = place.path().join("y.sqlite");
+        std::fs::write(&garbled, [7; 4096]).unwrap();
+        assert!(open(&garbled, BOOK_ID, 1, SCHEMA).is_err());
+    }
+}

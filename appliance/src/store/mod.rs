@@ -1,0 +1,2 @@
+//! Durable storage in SQLite.
+pub mod database;
