@@ -1,0 +1,383 @@
+//! The store of a partition in one SQLite file (HA 7): write-ahead log, full synchronisation, and one commit for all
+//! transactions that wait at the same time.
+//!
+//! ```text
+//! apply -> queue -> lock of the writer -> was it done by another's batch?  yes: its result
+//!                                         no: take the whole queue, a savepoint each, one durable commit
+//! a failed commit poisons the store: what is on the disk is not known, nothing more is written until a restart
+//! ```
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use partition::digest_tree::{BUCKETS, Digest};
+use partition::store::{
+    Commit, Entry, Key, Put, Reserved, Seq, Store, StoreError, Transaction, Tries, TryRules,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use spec::record::Ouid;
+
+use super::{columns, database};
+use crate::error::Error;
+
+/// The format of a partition's database that this release writes.
+const FORMAT: i64 = 1;
+
+const SCHEMA: &str = "
+    CREATE TABLE standing (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
+        incarnation INTEGER NOT NULL) STRICT;
+    INSERT INTO standing VALUES (1, 0, 0);
+    CREATE TABLE entry (key BLOB PRIMARY KEY, version INTEGER NOT NULL, value BLOB NOT NULL,
+        state INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE history (seq INTEGER PRIMARY KEY, keys BLOB NOT NULL) STRICT;
+    CREATE TABLE bucket (number INTEGER PRIMARY KEY, digest BLOB NOT NULL) STRICT;
+    CREATE TABLE tries (role INTEGER NOT NULL, client BLOB NOT NULL, failed INTEGER NOT NULL,
+        last_ms INTEGER NOT NULL, last_tag BLOB NOT NULL, PRIMARY KEY (role, client)) STRICT, WITHOUT ROWID;
+";
+
+/// A transaction that waits for its commit.
+struct Job {
+    transaction: Transaction,
+    result: Mutex<Option<Result<Seq, StoreError>>>,
+}
+
+/// One partition's database. This process alone uses the file (the lock of the data folder).
+pub struct SqliteStore {
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
+    queue: Mutex<Vec<Arc<Job>>>,
+    seq: AtomicU64,
+    incarnation: AtomicU64,
+    poisoned: AtomicBool,
+}
+
+impl SqliteStore {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is not a partition's, or was written by a newer release.
+    pub fn open(path: &Path) -> Result<SqliteStore, Error> {
+        let (writer, _) = database::open(path, database::PARTITION_ID, FORMAT, SCHEMA)?;
+        let (reader, _) = database::open(path, database::PARTITION_ID, FORMAT, SCHEMA)?;
+        reader.pragma_update(None, "query_only", true)?;
+        let (seq, incarnation) = writer.query_row("SELECT seq, incarnation FROM standing", [], |row| {
+            Ok((number(row, 0)?, number(row, 1)?))
+        })?;
+        Ok(SqliteStore {
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            queue: Mutex::new(Vec::new()),
+            seq: AtomicU64::new(seq),
+            incarnation: AtomicU64::new(incarnation),
+            poisoned: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether a commit has failed, after which nothing is written any more.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// Runs a batch in one durable commit and leaves each job its result.
+    fn commit(&self, connection: &mut Connection, batch: &[Arc<Job>]) {
+        let outcome = self.healthy().and_then(|()| {
+            let mut transaction = connection.transaction().map_err(|error| failed(&error))?;
+            let mut results = Vec::with_capacity(batch.len());
+            for job in batch {
+                results.push(in_savepoint(&mut transaction, &job.transaction)?);
+            }
+            let standing = transaction
+                .query_row("SELECT seq, incarnation FROM standing", [], |row| {
+                    Ok((number(row, 0)?, number(row, 1)?))
+                })
+                .map_err(|error| failed(&error))?;
+            transaction.commit().map_err(|error| self.poison(&error))?;
+            Ok((results, standing))
+        });
+        match outcome {
+            Ok((results, (seq, incarnation))) => {
+                self.incarnation.store(incarnation, Ordering::Release);
+                self.seq.store(seq, Ordering::Release);
+                for (job, result) in batch.iter().zip(results) {
+                    *job.result.lock() = Some(result);
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                for job in batch {
+                    *job.result.lock() = Some(Err(StoreError::Failed(text.clone())));
+                }
+            }
+        }
+    }
+
+    fn healthy(&self) -> Result<(), StoreError> {
+        if !self.is_poisoned() {
+            return Ok(());
+        }
+        Err(StoreError::Failed(
+            "wanted a healthy disk, found that an earlier commit failed; check the disk and restart hsmd"
+                .to_owned(),
+        ))
+    }
+
+    /// A commit or sync failed: the disk may hold either state, so this process writes nothing more.
+    fn poison(&self, error: &rusqlite::Error) -> StoreError {
+        self.poisoned.store(true, Ordering::Release);
+        tracing::error!(%error, "a commit failed: the partition takes no more changes until hsmd is restarted");
+        failed(error)
+    }
+
+    /// A small durable change outside the count of commits.
+    fn change<T>(
+        &self,
+        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        self.healthy()?;
+        let mut connection = self.writer.lock();
+        let transaction = connection.transaction().map_err(|error| failed(&error))?;
+        let value = work(&transaction).map_err(|error| failed(&error))?;
+        transaction.commit().map_err(|error| self.poison(&error))?;
+        Ok(value)
+    }
+}
+
+/// Carries out one transaction; the outer error is the medium's and ends the batch, the inner one is its own.
+fn in_savepoint(
+    transaction: &mut rusqlite::Transaction<'_>,
+    wanted: &Transaction,
+) -> Result<Result<Seq, StoreError>, StoreError> {
+    if let Some(delta) = wanted.deltas.iter().find(|delta| delta.bucket >= BUCKETS) {
+        return Ok(Err(StoreError::Failed(format!(
+            "wanted a bucket below {BUCKETS}, found {}; this is a fault of the partition",
+            delta.bucket
+        ))));
+    }
+    let savepoint = transaction.savepoint().map_err(|error| failed(&error))?;
+    for (key, version) in &wanted.expect {
+        let found = version_of(&savepoint, key).map_err(|error| failed(&error))?;
+        if found != *version {
+            return Ok(Err(StoreError::Conflict(key.clone())));
+        }
+    }
+    let seq = write(&savepoint, wanted).map_err(|error| failed(&error))?;
+    savepoint.commit().map_err(|error| failed(&error))?;
+    Ok(Ok(Seq(seq)))
+}
+
+fn version_of(connection: &Connection, key: &Key) -> rusqlite::Result<Option<u64>> {
+    connection
+        .prepare_cached("SELECT version FROM entry WHERE key = ?1")?
+        .query_row([columns::encode(key)], |row| number(row, 0))
+        .optional()
+}
+
+fn write(connection: &Connection, wanted: &Transaction) -> rusqlite::Result<u64> {
+    let seq: u64 = connection
+        .prepare_cached(
+            "UPDATE standing SET seq = seq + 1, incarnation = coalesce(?1, incarnation) RETURNING seq",
+        )?
+        .query_row([wanted.incarnation.map(u64::cast_signed)], |row| number(row, 0))?;
+    for Put { key, value, state } in &wanted.puts {
+        connection
+            .prepare_cached("INSERT OR REPLACE INTO entry VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![columns::encode(key), seq.cast_signed(), value, state])?;
+    }
+    for key in &wanted.removes {
+        connection.prepare_cached("DELETE FROM entry WHERE key = ?1")?.execute([columns::encode(key)])?;
+    }
+    for delta in &wanted.deltas {
+        let sum = bucket(connection, delta.bucket)?.plus(&delta.difference);
+        connection
+            .prepare_cached("INSERT OR REPLACE INTO bucket VALUES (?1, ?2)")?
+            .execute(params![delta.bucket, sum.0])?;
+    }
+    let keys = columns::encode_list(wanted.puts.iter().map(|put| &put.key).chain(&wanted.removes));
+    connection
+        .prepare_cached("INSERT INTO history VALUES (?1, ?2)")?
+        .execute(params![seq.cast_signed(), keys])?;
+    Ok(seq)
+}
+
+fn bucket(connection: &Connection, number: u16) -> rusqlite::Result<Digest> {
+    let found = connection
+        .prepare_cached("SELECT digest FROM bucket WHERE number = ?1")?
+        .query_row([number], |row| row.get(0).map(Digest))
+        .optional()?;
+    Ok(found.unwrap_or(Digest::ZERO))
+}
+
+fn tries_of(connection: &Connection, role: u64, client: &[u8; 32]) -> rusqlite::Result<Option<Tries>> {
+    connection
+        .prepare_cached("SELECT failed, last_ms, last_tag FROM tries WHERE role = ?1 AND client = ?2")?
+        .query_row(params![role.cast_signed(), client], tries)
+        .optional()
+}
+
+fn tries(row: &Row<'_>) -> rusqlite::Result<Tries> {
+    Ok(Tries { failed: row.get(0)?, last_ms: number(row, 1)?, last_tag: row.get(2)? })
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let bytes: Vec<u8> = row.get(0)?;
+    let key = columns::decode(&bytes).ok_or(rusqlite::Error::InvalidQuery)?;
+    Ok(Entry { key, version: number(row, 1)?, value: row.get(2)?, state: row.get(3)? })
+}
+
+/// SQLite's integers are signed: the same 64 bits, read as unsigned.
+fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(i64::cast_unsigned)
+}
+
+fn failed(error: &rusqlite::Error) -> StoreError {
+    StoreError::Failed(format!(
+        "the database failed: {error}; check space and health of the disk under data_dir"
+    ))
+}
+
+fn limit(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+impl Store for SqliteStore {
+    fn apply(&self, transaction: &Transaction) -> Result<Seq, StoreError> {
+        let job = Arc::new(Job { transaction: transaction.clone(), result: Mutex::new(None) });
+        self.queue.lock().push(job.clone());
+        let mut connection = self.writer.lock();
+        if let Some(result) = job.result.lock().take() {
+            return result;
+        }
+        let batch = std::mem::take(&mut *self.queue.lock());
+        self.commit(&mut connection, &batch);
+        drop(connection);
+        job.result.lock().take().expect("a job is in the queue until a batch has given it a result")
+    }
+
+    fn read(&self, keys: &[Key], at_least: Seq) -> Result<Vec<Option<Entry>>, StoreError> {
+        let mut connection = self.reader.lock();
+        let moment = connection.transaction().map_err(|error| failed(&error))?;
+        let read = || -> rusqlite::Result<_> {
+            let seq = moment.query_row("SELECT seq FROM standing", [], |row| number(row, 0))?;
+            let mut statement =
+                moment.prepare_cached("SELECT key, version, value, state FROM entry WHERE key = ?1")?;
+            let entries = keys
+                .iter()
+                .map(|key| statement.query_row([columns::encode(key)], entry).optional())
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok((Seq(seq), entries))
+        };
+        let (seq, entries) = read().map_err(|error| failed(&error))?;
+        if seq < at_least { Err(StoreError::Behind(seq)) } else { Ok(entries) }
+    }
+
+    fn page(&self, after: Option<Ouid>, count: usize) -> Result<Vec<Entry>, StoreError> {
+        let from =
+            after.map_or_else(|| columns::RECORDS.0.to_vec(), |ouid| columns::encode(&Key::Record(ouid)));
+        let connection = self.reader.lock();
+        let read = || -> rusqlite::Result<Vec<Entry>> {
+            connection
+                .prepare_cached(
+                    "SELECT key, version, value, state FROM entry WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?3",
+                )?
+                .query_map(params![from, columns::RECORDS.1, limit(count)], entry)?
+                .collect()
+        };
+        read().map_err(|error| failed(&error))
+    }
+
+    fn since(&self, after: Seq, count: usize) -> Result<Vec<Commit>, StoreError> {
+        let connection = self.reader.lock();
+        let read = || -> rusqlite::Result<Vec<Commit>> {
+            connection
+                .prepare_cached("SELECT seq, keys FROM history WHERE seq > ?1 ORDER BY seq LIMIT ?2")?
+                .query_map(params![after.0.cast_signed(), limit(count)], |row| {
+                    let keys: Vec<u8> = row.get(1)?;
+                    let keys = columns::decode_list(&keys).ok_or(rusqlite::Error::InvalidQuery)?;
+                    Ok(Commit { seq: Seq(number(row, 0)?), keys })
+                })?
+                .collect()
+        };
+        read().map_err(|error| failed(&error))
+    }
+
+    fn digest(&self, first: u16, last: u16) -> Result<Vec<Digest>, StoreError> {
+        if first > last || last >= BUCKETS {
+            return Err(StoreError::Failed(format!(
+                "wanted buckets below {BUCKETS}, found {first} to {last}"
+            )));
+        }
+        let mut digests = vec![Digest::ZERO; usize::from(last - first) + 1];
+        let connection = self.reader.lock();
+        let mut read = || -> rusqlite::Result<()> {
+            let mut statement = connection
+                .prepare_cached("SELECT number, digest FROM bucket WHERE number BETWEEN ?1 AND ?2")?;
+            let mut rows = statement.query(params![first, last])?;
+            while let Some(row) = rows.next()? {
+                let number: u16 = row.get(0)?;
+                if let Some(digest) = digests.get_mut(usize::from(number.saturating_sub(first))) {
+                    *digest = Digest(row.get(1)?);
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|error| failed(&error))?;
+        Ok(digests)
+    }
+
+    fn reserve_try(
+        &self,
+        role: u64,
+        client: &[u8; 32],
+        tag: &[u8; 32],
+        now_ms: u64,
+        rules: &TryRules,
+    ) -> Result<Reserved, StoreError> {
+        self.change(|transaction| {
+            let mut tries = tries_of(transaction, role, client)?.unwrap_or_default();
+            let reserved = tries.reserve(tag, now_ms, rules);
+            transaction.prepare_cached("INSERT OR REPLACE INTO tries VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(
+                params![
+                    role.cast_signed(),
+                    client,
+                    tries.failed,
+                    tries.last_ms.cast_signed(),
+                    tries.last_tag
+                ],
+            )?;
+            Ok(reserved)
+        })
+    }
+
+    fn settle_try(&self, role: u64, client: &[u8; 32]) -> Result<(), StoreError> {
+        self.change(|transaction| {
+            transaction
+                .prepare_cached("DELETE FROM tries WHERE role = ?1 AND client = ?2")?
+                .execute(params![role.cast_signed(), client])
+                .map(|_| ())
+        })
+    }
+
+    fn tries(&self, role: u64) -> Result<Vec<Tries>, StoreError> {
+        let connection = self.reader.lock();
+        let read = || -> rusqlite::Result<Vec<Tries>> {
+            connection
+                .prepare_cached("SELECT failed, last_ms, last_tag FROM tries WHERE role = ?1")?
+                .query_map([role.cast_signed()], tries)?
+                .collect()
+        };
+        read().map_err(|error| failed(&error))
+    }
+
+    fn incarnation(&self) -> Result<u64, StoreError> {
+        Ok(self.incarnation.load(Ordering::Acquire))
+    }
+
+    fn seq(&self) -> Result<Seq, StoreError> {
+        Ok(Seq(self.seq.load(Ordering::Acquire)))
+    }
+}
+
+#[cfg(test)]
+#[path = "sqlite_tests.rs"]
+mod tests;

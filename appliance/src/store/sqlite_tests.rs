@@ -1,0 +1,162 @@
+//! Tests of the SQLite store: the contract of HA 7, durability and damage.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+use std::path::PathBuf;
+
+use partition::store::Delta;
+
+use super::*;
+
+fn record(number: u8) -> Key {
+    Key::Record(Ouid([number; 16]))
+}
+
+fn put(number: u8, value: &[u8]) -> Transaction {
+    let puts = vec![Put { key: record(number), value: value.to_vec(), state: 1 }];
+    let deltas = vec![Delta { bucket: u16::from(number), difference: Digest([number; 32]) }];
+    Transaction { puts, deltas, ..Transaction::default() }
+}
+
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("p.sqlite");
+    (place, path)
+}
+
+#[test]
+fn the_sqlite_store_keeps_the_contract() {
+    let place = tempfile::tempdir().unwrap();
+    let count = AtomicU64::new(0);
+    partition::store::contract::run(&|| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        Arc::new(SqliteStore::open(&place.path().join(format!("{number}.sqlite"))).unwrap())
+    });
+}
+
+#[test]
+fn everything_applied_is_there_after_opening_again() {
+    let (_place, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    store.apply(&Transaction { incarnation: Some(u64::MAX), ..put(1, b"one") }).unwrap();
+    store.apply(&put(2, b"two")).unwrap();
+    let rules = TryRules { free_tries: 3, delay_ms_first: 1, delay_ms_max: 9 };
+    store.reserve_try(1, &[1; 32], &[2; 32], u64::MAX, &rules).unwrap();
+    drop(store);
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!((store.seq().unwrap(), store.incarnation().unwrap()), (Seq(2), u64::MAX));
+    let entries = store.read(&[record(2), record(1), record(3)], Seq(2)).unwrap();
+    let values: Vec<_> =
+        entries.iter().map(|e| e.as_ref().map(|e| (e.version, e.value.as_slice()))).collect();
+    assert_eq!(values, [Some((2, b"two".as_slice())), Some((1, b"one".as_slice())), None]);
+    assert_eq!(store.digest(1, 2).unwrap(), [Digest([1; 32]), Digest([2; 32])]);
+    assert_eq!(store.since(Seq(0), 9).unwrap().len(), 2);
+    let tries = store.tries(1).unwrap();
+    assert_eq!((tries.len(), tries[0].failed, tries[0].last_ms), (1, 1, u64::MAX));
+}
+
+/// What a killed process leaves behind: database and log as they are at some moment, copied without closing.
+#[test]
+fn a_copy_of_the_files_at_any_moment_holds_every_acknowledged_transaction() {
+    let (place, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    for number in 1..=40_u8 {
+        store.apply(&put(number, &[number; 700])).unwrap();
+        let copy = place.path().join(format!("copy{number}.sqlite"));
+        std::fs::copy(&path, &copy).unwrap();
+        std::fs::copy(
+            place.path().join("p.sqlite-wal"),
+            place.path().join(format!("copy{number}.sqlite-wal")),
+        )
+        .unwrap();
+        let found = SqliteStore::open(&copy).unwrap();
+        assert_eq!(found.seq().unwrap(), Seq(u64::from(number)));
+        assert_eq!(found.page(None, 99).unwrap().len(), usize::from(number));
+    }
+}
+
+#[test]
+fn a_torn_end_of_the_log_loses_whole_transactions_only() {
+    let (place, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    let wal = place.path().join("p.sqlite-wal");
+    for number in 1..=5_u8 {
+        store.apply(&put(number, &[number; 700])).unwrap();
+    }
+    let bytes = std::fs::read(&wal).unwrap();
+    for cut in (0..bytes.len()).rev().step_by(1_499) {
+        let copy = place.path().join("torn.sqlite");
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(place.path().join(format!("torn.sqlite{end}")));
+        }
+        std::fs::copy(&path, &copy).unwrap();
+        std::fs::write(place.path().join("torn.sqlite-wal"), &bytes[..cut]).unwrap();
+        let Ok(found) = SqliteStore::open(&copy) else { continue };
+        let seq = found.seq().unwrap().0 as usize;
+        assert_eq!(found.page(None, 99).unwrap().len(), seq, "cut at {cut}");
+        assert_eq!(found.since(Seq(0), 99).unwrap().len(), seq, "cut at {cut}");
+        let digests = found.digest(1, 5).unwrap();
+        assert_eq!(digests.iter().filter(|digest| **digest != Digest::ZERO).count(), seq, "cut at {cut}");
+    }
+}
+
+#[test]
+fn threads_that_apply_at_once_are_all_durable_and_conflicts_fail_alone() {
+    let (_place, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8_u8 {
+            let store = &store;
+            scope.spawn(move || {
+                for round in 0..20_u8 {
+                    store.apply(&put(thread * 20 + round, b"v")).unwrap();
+                    let wrong = Transaction { expect: vec![(Key::Manifest, Some(1))], ..put(250, b"never") };
+                    assert!(matches!(store.apply(&wrong), Err(StoreError::Conflict(Key::Manifest))));
+                }
+            });
+        }
+    });
+    assert_eq!(store.seq().unwrap(), Seq(160));
+    assert!(store.read(&[record(250)], Seq(160)).unwrap()[0].is_none());
+    drop(store);
+    assert_eq!(SqliteStore::open(&path).unwrap().page(None, 999).unwrap().len(), 160);
+}
+
+#[test]
+fn a_failed_commit_poisons_the_store() {
+    let (_place, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    store.apply(&put(1, b"one")).unwrap();
+    // A commit that the database refuses stands for a sync that fails.
+    let veto = "CREATE TABLE a (x INTEGER PRIMARY KEY);
+        CREATE TABLE b (x INTEGER REFERENCES a (x) DEFERRABLE INITIALLY DEFERRED);
+        CREATE TRIGGER veto AFTER INSERT ON history BEGIN INSERT INTO b VALUES (1); END;";
+    store.writer.lock().execute_batch(veto).unwrap();
+    assert!(matches!(store.apply(&put(2, b"two")), Err(StoreError::Failed(_))));
+    store.writer.lock().execute_batch("DROP TRIGGER veto").unwrap();
+    assert!(store.is_poisoned());
+    let error = store.apply(&put(3, b"three")).unwrap_err().to_string();
+    assert!(error.contains("restart hsmd"), "{error}");
+    assert!(store.settle_try(1, &[0; 32]).is_err());
+    assert_eq!(store.read(&[record(1)], Seq(1)).unwrap().len(), 1, "reads go on");
+    drop(store);
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.apply(&put(2, b"two")).unwrap(), Seq(2));
+}
+
+#[test]
+fn a_full_disk_refuses_the_change_and_recovers() {
+    let (_place, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    store.apply(&put(1, b"one")).unwrap();
+    let pages: i64 = store.writer.lock().pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    let limit = |pages: i64| {
+        let connection = store.writer.lock();
+        connection
+            .pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))
+            .unwrap();
+    };
+    limit(pages);
+    assert!(matches!(store.apply(&put(2, &[2; 100_000])), Err(StoreError::Failed(_))));
+    assert!(!store.is_poisoned());
+    limit(1_000_000);
+    assert_eq!(store.apply(&put(2, &[2; 100_000])).unwrap(), Seq(2));
+}
