@@ -1,0 +1,78 @@
+//! What a verb answers, and how it is shown: text for people or JSON for programs, complaints to standard error.
+
+use std::fmt;
+use std::io::Write;
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// Exit code of a verb that did what was asked.
+pub(crate) const OK: u8 = 0;
+/// Exit code of a verb that failed.
+pub(crate) const FAILED: u8 = 1;
+/// Exit code for arguments that cannot be understood.
+pub(crate) const USAGE: u8 = 2;
+
+/// What a verb found or did.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// For people.
+    pub(crate) text: String,
+    /// For programs.
+    pub(crate) document: Value,
+    /// What is amiss although the verb has an answer; to standard error.
+    pub(crate) complaints: Vec<String>,
+    /// Whether the exit code is 0.
+    pub(crate) good: bool,
+}
+
+impl Answer {
+    /// A good answer. The document must be a plain structure with text keys.
+    pub(crate) fn new(text: String, document: impl Serialize) -> Answer {
+        let document = serde_json::to_value(document).expect("documents have text keys and plain values");
+        Answer { text, document, complaints: Vec::new(), good: true }
+    }
+}
+
+/// Why a verb did not do what was asked: wanted, found, what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure(pub(crate) String);
+
+impl Failure {
+    /// A failure in the three parts of every message.
+    pub(crate) fn new(
+        wanted: impl fmt::Display,
+        found: impl fmt::Display,
+        action: impl fmt::Display,
+    ) -> Failure {
+        Failure(format!("wanted {wanted}, found {found}; {action}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl From<client::conf::Error> for Failure {
+    fn from(error: client::conf::Error) -> Failure {
+        Failure(error.to_string())
+    }
+}
+
+/// Prints the result of a verb and gives the exit code.
+pub(crate) fn show(json: bool, result: Result<Answer, Failure>) -> ExitCode {
+    let (text, document, complaints, good) = match result {
+        Ok(answer) => (answer.text, answer.document, answer.complaints, answer.good),
+        Err(failure) => (String::new(), json!({ "error": failure.0 }), vec![failure.0], false),
+    };
+    let shown = if json { format!("{document:#}\n") } else { text };
+    // A reader that has gone (a closed pipe) leaves nobody to tell.
+    let _ = std::io::stdout().lock().write_all(shown.as_bytes());
+    for complaint in complaints {
+        let _ = writeln!(std::io::stderr().lock(), "vtl: {complaint}");
+    }
+    ExitCode::from(if good { OK } else { FAILED })
+}

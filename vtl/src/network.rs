@@ -1,0 +1,106 @@
+//! The real network: NTLS connections by the configuration's certificates.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use client::conf::{Configuration, Serial, Server};
+use ntls::ServerAddress;
+use ntls::certificate::Identity;
+use ntls::exchange::{ExchangeError, Session, Target};
+use ntls::instance::InstanceKey;
+use ntls::platform::System;
+use ntls::tls::ServerTrust;
+use spec::messages::{Call, PartitionName, ReplyBody, ReplyHeader};
+
+use crate::answer::Failure;
+use crate::census::{Appliance, Network};
+
+/// How often a request that the appliance was too busy for is sent.
+const TRIES_MAX: usize = 5;
+/// Longest pause before it is sent again.
+const PAUSE_MS_MAX: u32 = 2000;
+
+/// Connections of one run of the tool. All present one instance key, so that a ticket from one member serves on the
+/// others (RULES 2.6).
+pub(crate) struct Ntls {
+    /// None when there is no server to connect to.
+    credentials: Option<(Identity, Arc<ServerTrust>)>,
+    instance: InstanceKey,
+    timeout_ms: u64,
+}
+
+impl Ntls {
+    /// Reads the client's key and certificate and the trusted certificates. Errs when one is missing or unreadable.
+    pub(crate) fn new(configuration: &Configuration) -> Result<Ntls, Failure> {
+        let credentials =
+            if configuration.servers.is_empty() { None } else { Some(credentials(configuration)?) };
+        let timeout_ms = u64::from(configuration.receive_timeout_ms);
+        Ok(Ntls { credentials, instance: InstanceKey::generate(), timeout_ms })
+    }
+}
+
+fn credentials(configuration: &Configuration) -> Result<(Identity, Arc<ServerTrust>), Failure> {
+    let named = (&configuration.client_certificate, &configuration.client_private_key);
+    let (Some(certificate), Some(key)) = named else {
+        let wanted = format!("ClientCertFile and ClientPrivKeyFile in {}", configuration.file.display());
+        return Err(Failure::new(wanted, "none", "make the client's certificate with vtl createCert"));
+    };
+    let identity = Identity::load(certificate, key)
+        .map_err(|error| Failure(format!("{error}; make the client's certificate with vtl createCert")))?;
+    let trust = ServerTrust::load(&configuration.server_ca)
+        .map_err(|error| Failure(format!("{error}; add the servers' certificates with vtl addServer")))?;
+    Ok((identity, Arc::new(trust)))
+}
+
+impl Network for Ntls {
+    fn open(&self, server: &Server) -> Result<Box<dyn Appliance>, String> {
+        let (identity, trust) =
+            self.credentials.as_ref().ok_or("the configuration named no server at first")?;
+        let target = Target {
+            server: ServerAddress { host: server.name.clone(), port: server.port },
+            identity,
+            trust,
+            instance: &self.instance,
+            software: concat!("vtl ", env!("CARGO_PKG_VERSION")),
+            timeout_ms: self.timeout_ms,
+        };
+        match Session::open(&target) {
+            Ok(session) => Ok(Box::new(Link(session))),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn tag(&self) -> Vec<u8> {
+        let mut tag = vec![0; 16];
+        System::shared().random(&mut tag);
+        tag
+    }
+}
+
+struct Link(Session);
+
+impl Appliance for Link {
+    fn partitions(&self) -> Vec<PartitionName> {
+        self.0.hello().partitions.clone()
+    }
+
+    fn call(
+        &mut self,
+        partition: Serial,
+        ticket: &[u8],
+        call: Call,
+    ) -> Result<(ReplyHeader, ReplyBody), String> {
+        let mut tries = 1;
+        loop {
+            match self.0.call(partition.0, call.clone(), ticket) {
+                Ok(reply) => return Ok((self.0.last_header().clone(), reply)),
+                Err(ExchangeError::Busy { after_ms }) if tries < TRIES_MAX => {
+                    tries += 1;
+                    thread::sleep(Duration::from_millis(u64::from(after_ms.min(PAUSE_MS_MAX))));
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+}

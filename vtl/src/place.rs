@@ -1,0 +1,76 @@
+//! The folder of the configuration that a verb works on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use client::conf::{self, Configuration, EditableFile, Group};
+
+use crate::answer::Failure;
+
+/// The folder of one `Chrystoki.conf`.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    folder: PathBuf,
+}
+
+impl Place {
+    /// The folder of the option, else the one of the environment. It is made absolute, so that the paths written into
+    /// the configuration hold from any working folder. Errs when there is no such folder.
+    pub(crate) fn new(option: Option<PathBuf>) -> Result<Place, Failure> {
+        let folder = option.unwrap_or_else(conf::folder);
+        let absolute = fs::canonicalize(&folder).map_err(|error| {
+            let action = "make it, or name another with --config or ChrystokiConfigurationPath";
+            Failure::new(format!("the folder {} for Chrystoki.conf", folder.display()), error, action)
+        })?;
+        Ok(Place { folder: absolute })
+    }
+
+    /// A path inside the folder.
+    pub(crate) fn join(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// The configuration file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.join(conf::FILE_NAME)
+    }
+
+    /// The configuration. Errs when there is none, since the verb that asks needs servers.
+    pub(crate) fn configuration(&self) -> Result<Configuration, Failure> {
+        conf::load_from(&self.folder)?.ok_or_else(|| {
+            let action = "begin with vtl createCert and vtl addServer, or name another folder with --config";
+            Failure::new(self.file().display(), "no such file", action)
+        })
+    }
+
+    /// The configuration for editing; a file that is not there is made on saving.
+    pub(crate) fn editable(&self) -> Result<EditableFile, Failure> {
+        Ok(EditableFile::open(&self.file())?)
+    }
+}
+
+/// The group that an option names by label or serial number.
+pub(crate) fn group<'a>(configuration: &'a Configuration, name: &str) -> Result<&'a Group, Failure> {
+    let by_serial = || configuration.groups.iter().find(|group| group.serial.to_string() == name);
+    configuration.group(name).or_else(by_serial).ok_or_else(|| {
+        let labels: Vec<&str> = configuration.groups.iter().map(|group| group.label.as_str()).collect();
+        let found = if labels.is_empty() {
+            "no group".to_owned()
+        } else {
+            format!("the groups {}", labels.join(", "))
+        };
+        let wanted = format!("a group {name} in {}", configuration.file.display());
+        Failure::new(wanted, found, "name one of them, or make it with vtl haAdmin newGroup")
+    })
+}
+
+/// Makes a folder with its parents. Errs with the path and what the system said.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(folder).map_err(|error| {
+        Failure::new(
+            format!("to make the folder {}", folder.display()),
+            error,
+            "run as a user who may write there",
+        )
+    })
+}

@@ -1,0 +1,338 @@
+//! `haAdmin show`: the groups, their members, and whether the members hold the same.
+
+use std::fmt::Write;
+
+use client::conf::{Attempts, Configuration, Group, RecoveryMode, Serial};
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use spec::messages::{PartitionName, StatusAnswer};
+use spec::record::{Manifest, MemberRole};
+
+use crate::answer::{Answer, Failure};
+use crate::asking::Asking;
+use crate::census::{Census, Network};
+use crate::members::named;
+
+#[derive(Serialize)]
+struct Document {
+    global: Global,
+    groups: Vec<GroupView>,
+}
+
+#[derive(Serialize)]
+struct Global {
+    ha_proxy: bool,
+    auto_recovery: bool,
+    recovery_mode: &'static str,
+    /// None means unlimited.
+    auto_recovery_retry_max: Option<u16>,
+    auto_recovery_interval_s: u32,
+    logging: bool,
+    log_file: Option<String>,
+    log_bytes_max: u32,
+    only_show_ha_slots: bool,
+}
+
+#[derive(Serialize)]
+struct GroupView {
+    label: String,
+    number: u64,
+    slot: usize,
+    synchronization: bool,
+    members: Vec<MemberView>,
+    standby_members: Vec<u64>,
+    /// None while not every member can be asked.
+    needs_sync: Option<bool>,
+    /// Whether all members that answer hold the same.
+    equal_contents: bool,
+    home: Option<u64>,
+    manifest_epoch: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct MemberView {
+    slot: Option<usize>,
+    serial: u64,
+    label: Option<String>,
+    status: &'static str,
+    role: Option<&'static str>,
+    home: bool,
+    /// Whether it holds what the reference holds: the home, or the first member that answers.
+    equal: Option<bool>,
+    seq: Option<u64>,
+    objects: Option<u64>,
+    root: Option<String>,
+    reason: Option<String>,
+}
+
+/// Shows every group. Not good when a group has no member alive.
+pub(crate) fn run(network: &dyn Network, configuration: &Configuration) -> Result<Answer, Failure> {
+    let mut census = Census::take(network, configuration);
+    let names: Vec<PartitionName> =
+        census.reached.iter().flat_map(|reached| reached.partitions.clone()).collect();
+    let mut complaints: Vec<String> = census.unreachable.iter().map(|one| one.complaint()).collect();
+    let mut groups = Vec::new();
+    for (slot, group) in configuration.groups.iter().enumerate() {
+        groups.push(view(&mut census, configuration, group, slot, &names, &mut complaints));
+    }
+    let good = groups.iter().all(|group| group.members.iter().any(|member| member.status == ALIVE));
+    let document = Document { global: global(configuration), groups };
+    Ok(Answer { complaints, good, ..Answer::new(render(&document), &document) })
+}
+
+const ALIVE: &str = "alive";
+const DOWN: &str = "down";
+
+fn global(configuration: &Configuration) -> Global {
+    let recovery = configuration.recovery;
+    let log = &configuration.ha_log;
+    Global {
+        ha_proxy: false,
+        auto_recovery: recovery.attempts != Attempts::None,
+        recovery_mode: match recovery.mode {
+            RecoveryMode::ActiveBasic => "activeBasic",
+            RecoveryMode::ActiveEnhanced => "activeEnhanced",
+        },
+        auto_recovery_retry_max: match recovery.attempts {
+            Attempts::None => Some(0),
+            Attempts::Number(number) => Some(number),
+            Attempts::Unlimited => None,
+        },
+        auto_recovery_interval_s: recovery.interval_s,
+        logging: log.enabled && log.folder.is_some(),
+        log_file: log.folder.as_ref().map(|folder| folder.join("haErrorLog.txt").display().to_string()),
+        log_bytes_max: log.bytes_max,
+        only_show_ha_slots: configuration.ha_only,
+    }
+}
+
+/// One member asked.
+struct Asked {
+    serial: Serial,
+    answer: Result<(StatusAnswer, u64), String>,
+}
+
+fn view(
+    census: &mut Census,
+    configuration: &Configuration,
+    group: &Group,
+    slot: usize,
+    names: &[PartitionName],
+    complaints: &mut Vec<String>,
+) -> GroupView {
+    let mut asked: Vec<Asked> = group.members.iter().map(|serial| ask(census, *serial)).collect();
+    let manifest = newest(&asked);
+    for member in manifest.iter().flat_map(|manifest| &manifest.members) {
+        if !asked.iter().any(|one| one.serial.0 == member.serial) {
+            complaints.push(format!(
+                "group {}: the manifest names the member {}, the configuration does not; run vtl haAdmin addMember on this host",
+                group.label, member.serial
+            ));
+            asked.push(ask(census, Serial(member.serial)));
+        }
+    }
+    if manifest.is_none() && asked.iter().any(|one| one.answer.is_ok()) {
+        complaints.push(format!(
+            "group {}: no member has the group's manifest; run vtl haAdmin newGroup -label {} -serialNum {}",
+            group.label, group.label, group.members[0]
+        ));
+    }
+    let slot_of = |serial: Serial| match configuration.ha_only {
+        true => None,
+        false => {
+            names.iter().position(|name| name.serial == serial.0).map(|at| configuration.groups.len() + at)
+        }
+    };
+    let reference = reference(&asked, manifest.as_ref());
+    let members: Vec<MemberView> =
+        asked.into_iter().map(|one| member(one, manifest.as_ref(), reference.as_deref(), &slot_of)).collect();
+    let equal_contents = members.iter().all(|member| member.equal != Some(false));
+    let all_alive = members.iter().all(|member| member.status == ALIVE);
+    GroupView {
+        label: group.label.clone(),
+        number: group.serial.0,
+        slot,
+        synchronization: group.synchronize,
+        standby_members: members
+            .iter()
+            .filter(|one| one.role == Some("standby"))
+            .map(|one| one.serial)
+            .collect(),
+        needs_sync: if !equal_contents {
+            Some(true)
+        } else if all_alive {
+            Some(false)
+        } else {
+            None
+        },
+        equal_contents,
+        home: manifest.as_ref().map(|manifest| manifest.home),
+        manifest_epoch: manifest.as_ref().map(|manifest| manifest.epoch),
+        members,
+    }
+}
+
+fn ask(census: &mut Census, serial: Serial) -> Asked {
+    let answer = match census.needed(serial) {
+        Ok(reached) => {
+            let mut asking = Asking::new(reached.appliance.as_mut(), serial);
+            asking.status().map(|status| (status, asking.seq())).map_err(|failure| failure.0)
+        }
+        Err(_) => Err("no server that answers holds it".to_owned()),
+    };
+    Asked { serial, answer }
+}
+
+fn newest(asked: &[Asked]) -> Option<Manifest> {
+    let manifests = asked.iter().filter_map(|one| one.answer.as_ref().ok()?.0.manifest.clone());
+    manifests.filter(named).max_by_key(|manifest| manifest.epoch)
+}
+
+/// The digest that the others are compared with: the home's, else that of the first member that answers.
+fn reference(asked: &[Asked], manifest: Option<&Manifest>) -> Option<Vec<u8>> {
+    let home = manifest.map(|manifest| manifest.home);
+    let root = |one: &Asked| one.answer.as_ref().ok().map(|(status, _)| status.root.clone());
+    asked.iter().find(|one| Some(one.serial.0) == home).and_then(root).or_else(|| asked.iter().find_map(root))
+}
+
+fn member(
+    asked: Asked,
+    manifest: Option<&Manifest>,
+    reference: Option<&[u8]>,
+    slot_of: &dyn Fn(Serial) -> Option<usize>,
+) -> MemberView {
+    let entry =
+        manifest.and_then(|manifest| manifest.members.iter().find(|one| one.serial == asked.serial.0));
+    let view = MemberView {
+        slot: slot_of(asked.serial),
+        serial: asked.serial.0,
+        label: None,
+        status: DOWN,
+        role: entry.map(|entry| role(entry.role())),
+        home: manifest.is_some_and(|manifest| manifest.home == asked.serial.0),
+        equal: None,
+        seq: None,
+        objects: None,
+        root: None,
+        reason: None,
+    };
+    match asked.answer {
+        Err(reason) => MemberView { reason: Some(reason), ..view },
+        Ok((status, seq)) => MemberView {
+            status: ALIVE,
+            equal: Some(Some(status.root.as_slice()) == reference && !status.recovering),
+            seq: Some(seq),
+            objects: Some(status.objects),
+            root: Some(status.root.iter().map(|byte| format!("{byte:02x}")).collect()),
+            reason: status.recovering.then(|| "recovering".to_owned()),
+            label: Some(status.label),
+            ..view
+        },
+    }
+}
+
+fn role(role: MemberRole) -> &'static str {
+    match role {
+        MemberRole::Active => "active",
+        MemberRole::Standby => "standby",
+        MemberRole::Draining => "draining",
+    }
+}
+
+fn render(document: &Document) -> String {
+    let global = &document.global;
+    let retry = global.auto_recovery_retry_max.map_or("infinite".to_owned(), |number| number.to_string());
+    let mut text = String::from("\n ================ HA Global Configuration Settings ===============\n\n");
+    for (name, value) in [
+        ("HA Proxy", enabled(global.ha_proxy).to_owned()),
+        ("HA Auto Recovery", enabled(global.auto_recovery).to_owned()),
+        ("HA Recovery Mode", global.recovery_mode.to_owned()),
+        ("Maximum Auto Recovery Retry", retry),
+        ("Auto Recovery Poll Interval", format!("{} seconds", global.auto_recovery_interval_s)),
+        ("HA Logging", enabled(global.logging).to_owned()),
+        ("HA Log File", global.log_file.clone().unwrap_or("<none>".to_owned())),
+        ("Maximum HA Log File Length", format!("{} bytes", global.log_bytes_max)),
+        ("Only Show HA Slots", yes(global.only_show_ha_slots).to_owned()),
+    ] {
+        line(&mut text, name, &value);
+    }
+    text.push_str("\n ================ HA Group and Member Information ================\n");
+    for group in &document.groups {
+        render_group(&mut text, group);
+    }
+    if document.groups.is_empty() {
+        text.push_str("\n    There is no HA group in the configuration.\n");
+    }
+    text
+}
+
+fn render_group(text: &mut String, group: &GroupView) {
+    let join = |serials: Vec<u64>| match serials.as_slice() {
+        [] => "<none>".to_owned(),
+        list => list.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
+    };
+    text.push('\n');
+    for (name, value) in [
+        ("HA Group Label", group.label.clone()),
+        ("HA Group Number", group.number.to_string()),
+        ("HA Group Slot #", group.slot.to_string()),
+        ("Synchronization", enabled(group.synchronization).to_owned()),
+        ("Group Members", join(group.members.iter().map(|member| member.serial).collect())),
+        ("Needs sync", group.needs_sync.map_or("unknown while a member is down", yes).to_owned()),
+        ("Standby Members", join(group.standby_members.clone())),
+        ("Equal contents", yes(group.equal_contents).to_owned()),
+        ("Home", group.home.map_or("unknown".to_owned(), |home| home.to_string())),
+    ] {
+        line(text, name, &value);
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header([
+        "  Slot #",
+        "Member S/N",
+        "Member Label",
+        "Status",
+        "Equal",
+        "Role",
+        "Seq",
+        "Objects",
+    ]);
+    let dash = || "------".to_owned();
+    for member in &group.members {
+        let role = match (member.role, member.home) {
+            (Some(role), true) => format!("{role}, home"),
+            (Some(role), false) => role.to_owned(),
+            (None, _) => dash(),
+        };
+        let status = match (&member.reason, member.status) {
+            (Some(reason), ALIVE) => format!("{ALIVE} ({reason})"),
+            (_, status) => status.to_owned(),
+        };
+        table.add_row([
+            format!("  {}", member.slot.map_or_else(dash, |slot| slot.to_string())),
+            member.serial.to_string(),
+            member.label.clone().unwrap_or_else(dash),
+            status,
+            member.equal.map_or_else(dash, |equal| yes(equal).to_owned()),
+            role,
+            member.seq.map_or_else(dash, |seq| seq.to_string()),
+            member.objects.map_or_else(dash, |objects| objects.to_string()),
+        ]);
+    }
+    let _ = writeln!(text, "\n{}", table.trim_fmt());
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "    {:<30}{value}", format!("{name}:"));
+}
+
+fn enabled(on: bool) -> &'static str {
+    if on { "enabled" } else { "disabled" }
+}
+
+fn yes(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
+}
+
+#[cfg(test)]
+#[path = "show_tests.rs"]
+mod tests;
