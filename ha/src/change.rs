@@ -1,0 +1,215 @@
+//! Change and destroy (HA 2.3): one member decides, all members hold the result.
+use std::sync::Arc;
+
+use spec::Ouid;
+use spec::calls::Class;
+use spec::messages::{
+    Answer, Call, Destroy, Export, Join, ObjectRef, SealedRecord, SetAttributes, SetAttributesAnswer,
+};
+use spec::seam::MemberId;
+
+use crate::call::{Body, Desk, Errand};
+use crate::create::acknowledged;
+use crate::error::Error;
+use crate::group::Group;
+use crate::member::Member;
+use crate::spread::{Goal, Settled};
+
+impl Group {
+    /// Changes attributes (C_SetAttributeValue): one member changes the record, the others join it, until the
+    /// minimum of copies holds it. A session object's new blob comes back and is stored nowhere. The tag is filled
+    /// in here when it is empty.
+    ///
+    /// # Errors
+    /// What the partition answered; `BelowMinimum` before anything was changed; `OutcomeUnknown` when the minimum
+    /// did not acknowledge in time.
+    pub fn change(&self, mut change: SetAttributes, ticket: &[u8]) -> Result<SetAttributesAnswer, Error> {
+        if change.tag.is_empty() {
+            change.tag = self.random_tag();
+        }
+        let object = change.object.as_ref();
+        let session = object.is_some_and(|object| !object.blob_hash.is_empty() || !object.blob.is_empty());
+        let ouid = object.and_then(|object| Ouid::from_bytes(&object.ouid));
+        if !session {
+            self.ensure_minimum()?;
+        }
+        let mut desk = Desk::new(self);
+        let deadline = self.deadline();
+        let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
+        let body = Body::of(&view, ticket, Call::SetAttributes(change));
+        let class = if session { Class::Use } else { Class::Change };
+        let errand = Errand { class, object: ouid, deadline, newest_credentials: false };
+        let answered = self.run(&mut desk, &body, errand)?;
+        let Answer::SetAttributes(changed) = answered.answer else {
+            return Err(Error::Peer(format!(
+                "member {} answered a change with something else",
+                answered.member
+            )));
+        };
+        if let (false, Some(ouid)) = (session, ouid) {
+            let record = SealedRecord {
+                ouid: ouid.0.to_vec(),
+                maker: answered.member.0,
+                envelope: changed.record.clone(),
+            };
+            let join = Join { records: vec![record], ..Join::default() };
+            self.join_others(answered.member, &[ouid], join, ticket)?;
+        }
+        Ok(changed)
+    }
+
+    /// Destroys a token object on every member (C_DestroyObject). Terminal, hence idempotent (HA 1.2).
+    ///
+    /// # Errors
+    /// `Gone` when it was destroyed before or no member knows it; what the partition answered; `BelowMinimum` before
+    /// anything was destroyed; `OutcomeUnknown` when the minimum did not acknowledge in time.
+    pub fn destroy(&self, object: ObjectRef, ticket: &[u8]) -> Result<(), Error> {
+        let ouid = Ouid::from_bytes(&object.ouid)
+            .ok_or_else(|| Error::Ourselves("an ouid is not 16 bytes".to_owned()))?;
+        self.ensure_minimum()?;
+        let view = arc_swap::Guard::into_inner(self.view());
+        let bodies = [Body::of(&view, ticket, Call::Destroy(Destroy { object: Some(object) }))];
+        if !self.settings.synchronize {
+            return self.destroy_at_holder(&bodies[0], ouid);
+        }
+        let members: Vec<(Arc<Member>, usize)> =
+            self.write_set(&view, MemberId(0)).into_iter().map(|member| (member, 0)).collect();
+        let wanted = self.copies_wanted(&view);
+        let goal = Goal {
+            enough: wanted,
+            deadline: self.deadline(),
+            lost_ms: self.settings.outage_wait_ms,
+            sends_max: Some(view.seats.len() + 1),
+        };
+        let settled = self.spread(&members, &bodies, &goal);
+        self.destroyed(&view, ouid, settled, wanted, ticket, &bodies)
+    }
+
+    /// Judges what became of a destroy.
+    fn destroyed(
+        &self,
+        view: &crate::group::View,
+        ouid: Ouid,
+        settled: Vec<(Arc<Member>, Settled)>,
+        wanted: usize,
+        ticket: &[u8],
+        bodies: &[Body],
+    ) -> Result<(), Error> {
+        let copies = acknowledged(&settled);
+        let mut refusal = None;
+        let (mut fresh, mut maybe) = (false, false);
+        let mut missing = Vec::new();
+        for (member, settled) in &settled {
+            match settled {
+                Settled::Done { destroyed } => fresh |= !destroyed,
+                Settled::Open { maybe: open } => maybe |= open,
+                Settled::Missing => missing.push(member.clone()),
+                Settled::Refused(error) => refusal = Some(error.clone()),
+            }
+        }
+        if copies == 0 {
+            return Err(match refusal {
+                Some(error) => error,
+                None if maybe => self.destroy_unknown(0, wanted),
+                None if missing.is_empty() => Error::BelowMinimum { wanted, reachable: 0 },
+                None => Error::Gone(ouid.0.to_vec()),
+            });
+        }
+        let holder = settled.iter().find(|(_, settled)| matches!(settled, Settled::Done { .. }));
+        let spread = match holder {
+            Some((holder, _)) if !missing.is_empty() => {
+                self.spread_tombstone(view, holder, &missing, ouid, ticket)
+            }
+            _ => 0,
+        };
+        self.owe_rest(view, &settled, &[ouid], bodies);
+        if copies + spread < wanted {
+            return Err(self.destroy_unknown(copies + spread, wanted));
+        }
+        if !fresh && !maybe {
+            return Err(Error::Gone(ouid.0.to_vec()));
+        }
+        Ok(())
+    }
+
+    fn destroy_unknown(&self, copies: usize, wanted: usize) -> Error {
+        let what = format!("{copies} of {wanted} members acknowledged the destroy of an object in time");
+        tracing::error!("outcome unknown: {what}; it goes on in the background");
+        Error::OutcomeUnknown(what)
+    }
+
+    /// Members that do not hold the object get the tombstone itself, so that a late copy cannot bring it back; how
+    /// many took it. Without the right to move records they are left to repair.
+    fn spread_tombstone(
+        &self,
+        view: &crate::group::View,
+        holder: &Arc<Member>,
+        missing: &[Arc<Member>],
+        ouid: Ouid,
+        ticket: &[u8],
+    ) -> usize {
+        self.suspect(&[ouid]);
+        let export = Export { ouids: vec![ouid.0.to_vec()], ..Export::default() };
+        let mut desk = Desk::new(self);
+        let body = Body::of(view, ticket, Call::Export(export));
+        let Ok(answered) = self.ask_member(&mut desk, holder, &body, self.platform.now().after_ms(1_000))
+        else {
+            return 0;
+        };
+        let Answer::Export(exported) = answered.answer else { return 0 };
+        let join = Join { records: exported.records, ..Join::default() };
+        let body = Body::of(view, ticket, Call::Join(join));
+        let members: Vec<(Arc<Member>, usize)> = missing.iter().map(|member| (member.clone(), 0)).collect();
+        let deadline = self.platform.now().after_ms(1_000);
+        let goal = Goal { enough: members.len(), deadline, lost_ms: 0, sends_max: None };
+        acknowledged(&self.spread(&members, &[body], &goal))
+    }
+
+    /// Without replication an object lives on one member: the one that answers for it (HA 2.9).
+    fn destroy_at_holder(&self, destroy: &Body, ouid: Ouid) -> Result<(), Error> {
+        let errand = Errand {
+            class: Class::Destroy,
+            object: Some(ouid),
+            deadline: self.deadline(),
+            newest_credentials: false,
+        };
+        self.run(&mut Desk::new(self), destroy, errand).map(drop)
+    }
+
+    /// Joins what one member has written on the others, until the minimum of copies holds it.
+    pub(crate) fn join_others(
+        &self,
+        writer: MemberId,
+        ouids: &[Ouid],
+        join: Join,
+        ticket: &[u8],
+    ) -> Result<(), Error> {
+        if !self.settings.synchronize {
+            return Ok(());
+        }
+        let view = arc_swap::Guard::into_inner(self.view());
+        let wanted = self.copies_wanted(&view).saturating_sub(1);
+        let bodies = [Body::of(&view, ticket, Call::Join(join))];
+        let others = self.write_set(&view, writer).into_iter().filter(|member| member.id != writer);
+        let others: Vec<(Arc<Member>, usize)> = others.map(|member| (member, 0)).collect();
+        let deadline = self.deadline();
+        let goal = Goal { enough: wanted, deadline, lost_ms: self.settings.outage_wait_ms, sends_max: None };
+        let settled = self.spread(&others, &bodies, &goal);
+        let done = |id: MemberId| {
+            id == writer
+                || settled
+                    .iter()
+                    .any(|(other, settled)| other.id == id && matches!(settled, Settled::Done { .. }))
+        };
+        for seat in view.seats.iter().filter(|seat| !done(seat.member.id)) {
+            self.owe(&seat.member, ouids, &bodies);
+        }
+        let copies = acknowledged(&settled);
+        if copies < wanted {
+            let what = format!("{} of {} members hold a change in time", copies + 1, wanted + 1);
+            tracing::error!("outcome unknown: {what}; it goes on in the background");
+            return Err(Error::OutcomeUnknown(what));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+//! Searches (HA 3.2): one member in pages; all of them, merged, while contents are known to differ.
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use spec::messages::{Answer, Call, Find, FindAnswer, Found, Outcome};
+use spec::platform::Moment;
+use spec::seam::MemberId;
+use spec::{Ouid, Template};
+
+use crate::call::{Body, Desk, End};
+use crate::error::Error;
+use crate::group::{Group, View};
+use crate::member::Member;
+
+/// Matches in one page.
+const PAGE: u32 = 1_000;
+/// An empty result is asked of all members for so long after a change of the read set, in milliseconds.
+const FRESH_READ_SET_MS: u64 = 10_000;
+/// Between two tries, in milliseconds.
+const AGAIN_MS: u64 = 20;
+
+/// A search of one member.
+struct Search {
+    member: Arc<Member>,
+    after: Vec<u8>,
+    found: Vec<Found>,
+    deleted: BTreeSet<Ouid>,
+    end: SearchEnd,
+}
+
+/// Where a search of one member stands.
+enum SearchEnd {
+    Going,
+    Complete,
+    /// The member could not be asked to the end.
+    Broken,
+    /// The partition decided: the template is wrong, the ticket is dead.
+    Decided(Error),
+}
+
+impl Search {
+    fn new(member: Arc<Member>) -> Self {
+        Self { member, after: Vec::new(), found: Vec::new(), deleted: BTreeSet::new(), end: SearchEnd::Going }
+    }
+
+    fn take(&mut self, page: FindAnswer) {
+        self.deleted.extend(page.deleted.iter().filter_map(|ouid| Ouid::from_bytes(ouid)));
+        match page.found.last() {
+            Some(last) if page.more && last.ouid > self.after => self.after = last.ouid.clone(),
+            _ => self.end = SearchEnd::Complete,
+        }
+        self.found.extend(page.found);
+    }
+}
+
+impl Group {
+    /// Searches token objects; the matches in ouid order (C_FindObjectsInit). An empty ticket finds public ones.
+    ///
+    /// # Errors
+    /// What the partition answered, or `Outage`.
+    pub fn find(&self, template: &Template, ticket: &[u8]) -> Result<Vec<Found>, Error> {
+        let deadline = self.deadline();
+        let mut desk = Desk::new(self);
+        let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
+        let changed = self.read_set_changed(&view);
+        let since = self.platform.now();
+        loop {
+            let now = self.platform.now();
+            let searchable = self.searchable(&view);
+            let one = self.searcher(&view, &searchable).filter(|_| !self.is_divergent());
+            let found = match one {
+                Some(member) => self.search(&mut desk, &view, &[member], template, ticket, deadline)?,
+                None => self.search(&mut desk, &view, &searchable, template, ticket, deadline)?,
+            };
+            let fresh = now < changed.after_ms(FRESH_READ_SET_MS);
+            match found {
+                Some(found) if found.is_empty() && fresh && searchable.len() > 1 => {
+                    let merged = self.search(&mut desk, &view, &searchable, template, ticket, deadline)?;
+                    return Ok(merged.unwrap_or(found));
+                }
+                Some(found) => return Ok(found),
+                None => {}
+            }
+            self.wait_for_members(&mut desk, since, deadline)?;
+            desk.pause(AGAIN_MS);
+        }
+    }
+
+    /// Looks again for members to read, or ends the wait for them.
+    fn wait_for_members(&self, desk: &mut Desk<'_>, since: Moment, deadline: Moment) -> Result<(), Error> {
+        self.outage(since, self.platform.now(), deadline)?;
+        self.look(desk, false);
+        Ok(())
+    }
+
+    /// Members of the read set without debt; with debt when there are no others (HA 2.5).
+    fn searchable(&self, view: &View) -> Vec<Arc<Member>> {
+        let readable =
+            view.seats.iter().map(|seat| &seat.member).filter(|member| member.is_readable(&*self.seam));
+        let clean: Vec<Arc<Member>> =
+            readable.clone().filter(|member| member.debts() == 0).cloned().collect();
+        if clean.is_empty() { readable.cloned().collect() } else { clean }
+    }
+
+    /// The member that searches go to: the same while it lives (HA 3.2).
+    fn searcher(&self, view: &View, searchable: &[Arc<Member>]) -> Option<Arc<Member>> {
+        let last = MemberId(self.searcher.load(Ordering::Relaxed));
+        if let Some(member) = searchable.iter().find(|member| member.id == last) {
+            return Some(member.clone());
+        }
+        // Debt makes a lone search doubtful: then all are asked and merged.
+        let active = |member: &Arc<Member>| {
+            view.seats
+                .iter()
+                .any(|seat| seat.member.id == member.id && seat.role == spec::record::MemberRole::Active)
+        };
+        let clean = |member: &&Arc<Member>| member.debts() == 0;
+        let chosen = searchable
+            .iter()
+            .filter(clean)
+            .find(|member| active(member))
+            .or_else(|| searchable.iter().find(clean))?;
+        self.searcher.store(chosen.id.0, Ordering::Relaxed);
+        Some(chosen.clone())
+    }
+
+    /// When the read set changed last, as searches see it.
+    fn read_set_changed(&self, view: &View) -> Moment {
+        let ids: Vec<MemberId> = view
+            .seats
+            .iter()
+            .filter(|seat| seat.member.is_readable(&*self.seam))
+            .map(|seat| seat.member.id)
+            .collect();
+        let mut read_set = self.read_set.lock();
+        if read_set.ids != ids {
+            read_set.ids = ids;
+            read_set.changed = self.platform.now();
+        }
+        read_set.changed
+    }
+
+    /// Searches the members in parallel and merges; `None` when none could be asked to the end.
+    fn search(
+        &self,
+        desk: &mut Desk<'_>,
+        view: &View,
+        members: &[Arc<Member>],
+        template: &Template,
+        ticket: &[u8],
+        deadline: Moment,
+    ) -> Result<Option<Vec<Found>>, Error> {
+        let mut searches: Vec<Search> = members.iter().cloned().map(Search::new).collect();
+        let page = |desk: &mut Desk<'_>, place: usize, search: &Search| {
+            let find = Find { template: Some(template.clone()), after: search.after.clone(), limit: PAGE };
+            desk.send(&search.member, &Body::of(view, ticket, Call::Find(find)), place, deadline);
+        };
+        for (place, search) in searches.iter().enumerate() {
+            page(desk, place, search);
+        }
+        while desk.is_waiting() {
+            let Some((place, _, end)) = desk.next(deadline) else { break };
+            let search = &mut searches[place];
+            match end {
+                End::Reply(_, reply) => match (Error::of_reply(search.member.id, &reply), reply.answer) {
+                    (None, Some(Answer::Find(answer))) => search.take(answer),
+                    (None, _) => search.end = SearchEnd::Broken,
+                    (Some(error), _) => search.end = refused(Outcome(reply.outcome), error, search),
+                },
+                End::Busy(_) | End::NotSent | End::Unknown => search.end = SearchEnd::Broken,
+            }
+            if matches!(search.end, SearchEnd::Going) {
+                page(desk, place, search);
+            }
+        }
+        merge(searches)
+    }
+}
+
+/// What a refusal means for the search of one member.
+fn refused(outcome: Outcome, error: Error, search: &Search) -> SearchEnd {
+    match outcome {
+        Outcome::RECOVERING => {
+            search.member.demote();
+            SearchEnd::Broken
+        }
+        Outcome::EXPIRED | Outcome::NO_PARTITION | Outcome::FAILED | Outcome::WRONG_GROUP => {
+            tracing::warn!(member = %search.member.id, "{error}: another member is searched");
+            SearchEnd::Broken
+        }
+        _ => SearchEnd::Decided(error),
+    }
+}
+
+/// The union by ouid without what any member knows as deleted (HA 3.2); `None` when no search was completed.
+fn merge(searches: Vec<Search>) -> Result<Option<Vec<Found>>, Error> {
+    let mut merged: BTreeMap<Vec<u8>, Found> = BTreeMap::new();
+    let mut deleted = BTreeSet::new();
+    let mut complete = false;
+    let mut decided = None;
+    for search in searches {
+        deleted.extend(search.deleted);
+        match search.end {
+            SearchEnd::Complete => complete = true,
+            SearchEnd::Going | SearchEnd::Broken => continue,
+            SearchEnd::Decided(error) => {
+                decided = Some(error);
+                continue;
+            }
+        }
+        for found in search.found {
+            let newer = merged.get(&found.ouid).is_none_or(|other| other.version < found.version);
+            if newer {
+                merged.insert(found.ouid.clone(), found);
+            }
+        }
+    }
+    if !complete {
+        return decided.map_or(Ok(None), Err);
+    }
+    merged.retain(|ouid, _| Ouid::from_bytes(ouid).is_none_or(|ouid| !deleted.contains(&ouid)));
+    Ok(Some(merged.into_values().collect()))
+}

@@ -1,0 +1,366 @@
+//! What this process knows of one member.
+//!
+//! ```text
+//!                    Status answered, no verified member to compare with
+//!          .---------------------------------------------------------> Unverified --- roots agree,
+//!          |                                                           (read set)     or repaired --.
+//! Fresh ---+---- root equal to a verified member's ----------------------------------------------> Admitted
+//! (not     |                                                                                     (read set)
+//!  read)   '---- root differs -----> Recovering ------ repaired (HA 4.6) ------------------------------^
+//!                                    (write set only; Unverified when no verified member lives)
+//! any of them ---- its link is another one than the judged one ----> Fresh
+//! any of them ---- of another group ----> Refused
+//! ```
+//!
+//! A phase holds for one link only: `link` keeps the moment at which that link came up, and a member whose link is
+//! younger counts as Fresh until it is judged again. Every member whose link is up is in the write set (HA 2.4).
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use spec::Ouid;
+use spec::messages::{ReplyHeader, StatusAnswer};
+use spec::platform::{Lock, Moment};
+use spec::record::MemberRole;
+use spec::seam::{MemberId, Seam, Standing};
+
+use crate::debt::{DEBT_MAX, Debt};
+
+/// What was decided about a member (see the head of this file).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Not judged yet.
+    Fresh,
+    /// Takes writes; is not read.
+    Recovering,
+    /// Read, but not known to hold what the others hold.
+    Unverified,
+    /// Read.
+    Admitted,
+    /// Of another group: neither read nor written.
+    Refused,
+}
+
+impl Phase {
+    fn from_byte(byte: u8) -> Phase {
+        match byte {
+            1 => Phase::Recovering,
+            2 => Phase::Unverified,
+            3 => Phase::Admitted,
+            4 => Phase::Refused,
+            _ => Phase::Fresh,
+        }
+    }
+
+    fn byte(self) -> u8 {
+        match self {
+            Phase::Fresh => 0,
+            Phase::Recovering => 1,
+            Phase::Unverified => 2,
+            Phase::Admitted => 3,
+            Phase::Refused => 4,
+        }
+    }
+}
+
+/// One member as a place in the group: the manifest's words about it.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    /// The member.
+    pub(crate) member: Arc<Member>,
+    /// Its role.
+    pub(crate) role: MemberRole,
+    /// Its share of the load.
+    pub(crate) weight: u32,
+}
+
+/// One member.
+pub(crate) struct Member {
+    /// Its partition's serial number.
+    pub(crate) id: MemberId,
+    outstanding: AtomicU32,
+    latency_ns: AtomicU64,
+    sampled: AtomicU64,
+    window: AtomicU32,
+    rest_until: AtomicU64,
+    probe: AtomicBool,
+    phase: AtomicU8,
+    link: AtomicU64,
+    incarnation: AtomicU64,
+    seq: AtomicU64,
+    credential_epoch: AtomicU64,
+    manifest_epoch: AtomicU64,
+    report: Lock<Option<StatusAnswer>>,
+    refusal: Lock<String>,
+    debt: Lock<VecDeque<Debt>>,
+    debts: AtomicUsize,
+}
+
+impl Member {
+    /// A member of which nothing is known.
+    pub(crate) fn new(id: MemberId) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            outstanding: AtomicU32::new(0),
+            latency_ns: AtomicU64::new(0),
+            sampled: AtomicU64::new(0),
+            window: AtomicU32::new(0),
+            rest_until: AtomicU64::new(0),
+            probe: AtomicBool::new(false),
+            phase: AtomicU8::new(Phase::Fresh.byte()),
+            link: AtomicU64::new(u64::MAX),
+            incarnation: AtomicU64::new(0),
+            seq: AtomicU64::new(0),
+            credential_epoch: AtomicU64::new(0),
+            manifest_epoch: AtomicU64::new(0),
+            report: Lock::new(None),
+            refusal: Lock::new(String::new()),
+            debt: Lock::new(VecDeque::new()),
+            debts: AtomicUsize::new(0),
+        })
+    }
+
+    /// The phase on the link that is up; `None` when none is.
+    pub(crate) fn phase(&self, seam: &dyn Seam) -> Option<Phase> {
+        match seam.standing(self.id) {
+            Standing::Down { .. } => None,
+            Standing::Up { since, .. } => Some(self.phase_on(since)),
+        }
+    }
+
+    /// The phase on the link that came up at this moment.
+    pub(crate) fn phase_on(&self, since: Moment) -> Phase {
+        // The writer sets Fresh before it moves `link`; so a phase read after a matching link is of that link.
+        if self.link.load(Ordering::Acquire) == since.0 {
+            Phase::from_byte(self.phase.load(Ordering::Acquire))
+        } else {
+            Phase::Fresh
+        }
+    }
+
+    /// Whether the member is in the read set.
+    pub(crate) fn is_readable(&self, seam: &dyn Seam) -> bool {
+        match self.phase(seam) {
+            Some(Phase::Admitted | Phase::Unverified) => true,
+            Some(Phase::Fresh | Phase::Recovering | Phase::Refused) | None => false,
+        }
+    }
+
+    /// Whether the member is in the write set (HA 2.4).
+    pub(crate) fn is_writable(&self, seam: &dyn Seam) -> bool {
+        match self.phase(seam) {
+            Some(Phase::Admitted | Phase::Unverified | Phase::Fresh | Phase::Recovering) => true,
+            Some(Phase::Refused) | None => false,
+        }
+    }
+
+    /// Decides the phase on the link that came up at this moment.
+    pub(crate) fn decide(&self, since: Moment, phase: Phase) {
+        if self.link.load(Ordering::Acquire) != since.0 {
+            self.phase.store(Phase::Fresh.byte(), Ordering::Release);
+            self.link.store(since.0, Ordering::Release);
+        }
+        self.phase.store(phase.byte(), Ordering::Release);
+    }
+
+    /// Takes the member out of the read set until it has been repaired.
+    pub(crate) fn demote(&self) {
+        self.phase.store(Phase::Recovering.byte(), Ordering::Release);
+    }
+
+    /// Why the member is refused or fails, for the operator.
+    pub(crate) fn set_refusal(&self, reason: String) {
+        *self.refusal.lock() = reason;
+    }
+
+    /// The sentence of `set_refusal`.
+    pub(crate) fn refusal(&self) -> String {
+        self.refusal.lock().clone()
+    }
+
+    /// Keeps what every reply says about the member. Replies may overtake each other, so nothing goes back within
+    /// one incarnation.
+    pub(crate) fn note(&self, header: &ReplyHeader) {
+        if self.incarnation.swap(header.incarnation, Ordering::AcqRel) == header.incarnation {
+            self.seq.fetch_max(header.seq, Ordering::AcqRel);
+        } else {
+            self.seq.store(header.seq, Ordering::Release);
+        }
+        self.credential_epoch.fetch_max(header.credential_epoch, Ordering::AcqRel);
+        self.manifest_epoch.fetch_max(header.manifest_epoch, Ordering::AcqRel);
+        self.window.store(header.window, Ordering::Relaxed);
+    }
+
+    /// The incarnation and seq last heard (HA 1.5).
+    pub(crate) fn position(&self) -> (u64, u64) {
+        (self.incarnation.load(Ordering::Acquire), self.seq.load(Ordering::Acquire))
+    }
+
+    /// The version of its credentials last heard.
+    pub(crate) fn credential_epoch(&self) -> u64 {
+        self.credential_epoch.load(Ordering::Acquire)
+    }
+
+    /// The version of its manifest last heard.
+    pub(crate) fn manifest_epoch(&self) -> u64 {
+        self.manifest_epoch.load(Ordering::Acquire)
+    }
+
+    /// Keeps an answer to Status.
+    pub(crate) fn set_report(&self, report: StatusAnswer) {
+        *self.report.lock() = Some(report);
+    }
+
+    /// The last answer to Status.
+    pub(crate) fn report(&self) -> Option<StatusAnswer> {
+        self.report.lock().clone()
+    }
+
+    /// A request leaves for the member.
+    pub(crate) fn begin(&self) {
+        self.outstanding.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A request to the member has ended.
+    pub(crate) fn end(&self) {
+        self.outstanding.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Requests of this process that the member has not answered.
+    pub(crate) fn outstanding(&self) -> u32 {
+        self.outstanding.load(Ordering::Acquire)
+    }
+
+    /// How many requests it lets this process have outstanding; 0 when it has not said.
+    pub(crate) fn window(&self) -> u32 {
+        self.window.load(Ordering::Relaxed)
+    }
+
+    /// Takes a latency into the moving average (weight one eighth).
+    pub(crate) fn sample(&self, now: Moment, sent: Moment) {
+        let took = u64::try_from(now.since(sent).as_nanos()).unwrap_or(u64::MAX);
+        let old = self.latency_ns.load(Ordering::Relaxed);
+        let new = if old == 0 { took } else { old - old / 8 + took / 8 };
+        self.latency_ns.store(new.max(1), Ordering::Relaxed);
+        self.sampled.store(now.0, Ordering::Relaxed);
+    }
+
+    /// The moving average of the latency in nanoseconds, halved for each second without a sample, so that a member
+    /// once slow is tried again.
+    pub(crate) fn latency_ns(&self, now: Moment) -> u64 {
+        let idle = now.since(Moment(self.sampled.load(Ordering::Relaxed))).as_secs().min(63);
+        self.latency_ns.load(Ordering::Relaxed) >> idle
+    }
+
+    /// The member asked for patience (HA 4.5).
+    pub(crate) fn rest(&self, until: Moment) {
+        self.rest_until.fetch_max(until.0, Ordering::AcqRel);
+    }
+
+    /// Whether that patience is not over.
+    pub(crate) fn is_resting(&self, now: Moment) -> bool {
+        self.rest_until.load(Ordering::Acquire) > now.0
+    }
+
+    /// Takes the right to probe the member; false when somebody else has it.
+    pub(crate) fn begin_probe(&self) -> bool {
+        !self.probe.swap(true, Ordering::AcqRel)
+    }
+
+    /// Gives the right to probe back.
+    pub(crate) fn end_probe(&self) {
+        self.probe.store(false, Ordering::Release);
+    }
+
+    /// Adds an acknowledged write that the member has not acknowledged (HA 2.5). Past the bound the list is given up
+    /// and the member must be compared before it is read again.
+    pub(crate) fn owe(&self, debt: Debt) {
+        let mut list = self.debt.lock();
+        if list.len() >= DEBT_MAX {
+            tracing::warn!(member = %self.id, "{DEBT_MAX} writes are owed by the member: it is repaired by comparison instead");
+            list.clear();
+            self.demote();
+        } else {
+            list.push_back(debt);
+        }
+        self.debts.store(list.len(), Ordering::Release);
+    }
+
+    /// How many writes the member owes.
+    pub(crate) fn debts(&self) -> usize {
+        self.debts.load(Ordering::Acquire)
+    }
+
+    /// Whether the member owes a write of this object.
+    pub(crate) fn owes(&self, object: Ouid) -> bool {
+        self.debts() > 0 && self.debt.lock().iter().any(|debt| debt.ouids.contains(&object))
+    }
+
+    /// The oldest write that the member owes.
+    pub(crate) fn oldest_debt(&self) -> Option<Debt> {
+        self.debt.lock().front().cloned()
+    }
+
+    /// The oldest debt is settled. Only the one thread that tends the group takes from this list.
+    pub(crate) fn settle_debt(&self, settled: u64) {
+        let mut list = self.debt.lock();
+        if list.front().is_some_and(|debt| debt.number == settled) {
+            list.pop_front();
+        }
+        self.debts.store(list.len(), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_holds_for_one_link_only() {
+        let member = Member::new(MemberId(1));
+        member.decide(Moment(5), Phase::Admitted);
+        assert_eq!(member.phase_on(Moment(5)), Phase::Admitted);
+        assert_eq!(member.phase_on(Moment(6)), Phase::Fresh);
+        member.decide(Moment(6), Phase::Recovering);
+        assert_eq!(member.phase_on(Moment(6)), Phase::Recovering);
+        assert_eq!(member.phase_on(Moment(5)), Phase::Fresh);
+    }
+
+    #[test]
+    fn debt_is_bounded_and_overflow_demotes() {
+        let member = Member::new(MemberId(1));
+        member.decide(Moment(1), Phase::Admitted);
+        let ouid = Ouid([7; 16]);
+        for number in 0..DEBT_MAX as u64 {
+            member.owe(Debt { number, ouids: vec![ouid], bodies: Vec::new() });
+        }
+        assert_eq!(member.debts(), DEBT_MAX);
+        assert!(member.owes(ouid) && !member.owes(Ouid([8; 16])));
+        assert_eq!(member.phase_on(Moment(1)), Phase::Admitted);
+        member.owe(Debt { number: 9_999, ouids: vec![ouid], bodies: Vec::new() });
+        assert_eq!((member.debts(), member.phase_on(Moment(1))), (0, Phase::Recovering));
+    }
+
+    #[test]
+    fn latency_fades_while_the_member_is_not_used() {
+        let member = Member::new(MemberId(1));
+        let second = 1_000_000_000;
+        member.sample(Moment(8_000), Moment(0));
+        assert_eq!(member.latency_ns(Moment(8_000)), 8_000);
+        assert_eq!(member.latency_ns(Moment(8_000 + 3 * second)), 1_000);
+        member.sample(Moment(9_000), Moment(9_000));
+        assert_eq!(member.latency_ns(Moment(9_000)), 7_000);
+    }
+
+    #[test]
+    fn seq_never_goes_back_within_an_incarnation() {
+        let member = Member::new(MemberId(1));
+        let header = |incarnation, seq| ReplyHeader { incarnation, seq, ..ReplyHeader::default() };
+        member.note(&header(1, 9));
+        member.note(&header(1, 7));
+        assert_eq!(member.position(), (1, 9));
+        member.note(&header(2, 1));
+        assert_eq!(member.position(), (2, 1));
+    }
+}

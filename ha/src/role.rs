@@ -1,0 +1,173 @@
+//! Role calls: login on one member, everything else at the home (HA 2.7, 4.2).
+use std::sync::Arc;
+
+use spec::calls::Class;
+use spec::messages::{Answer, Call, Join, Login, Outcome, SetPin};
+use spec::platform::Moment;
+use spec::seam::MemberId;
+
+use crate::call::{Answered, Body, Desk, End, Errand};
+use crate::error::Error;
+use crate::group::Group;
+use crate::member::Member;
+
+/// Before the same bytes go to the same member again, in milliseconds.
+const AGAIN_MS: u64 = 20;
+/// `CKU_USER`: the Crypto Officer (RULES 2.5).
+const CRYPTO_OFFICER: u64 = 1;
+
+impl Group {
+    /// Proves a PIN to one member and returns the sealed ticket (C_Login). A right PIN spends no try; a wrong one
+    /// spends one, or two at most when a reply was lost. The tag is filled in here when it is empty.
+    ///
+    /// # Errors
+    /// What the partition answered (`CKR_PIN_INCORRECT` ...): it is final. `OutcomeUnknown` when two members took
+    /// the request and neither answered.
+    pub fn login(&self, mut login: Login, ticket: &[u8]) -> Result<Vec<u8>, Error> {
+        if login.tag.is_empty() {
+            login.tag = self.random_tag();
+        }
+        let mut desk = Desk::new(self);
+        let deadline = self.deadline();
+        let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
+        let body = Body::of(&view, ticket, Call::Login(login));
+        let errand = Errand { class: Class::Role, object: None, deadline, newest_credentials: true };
+        let answered = self.run(&mut desk, &body, errand)?;
+        match answered.answer {
+            Answer::Login(answer) => Ok(answer.ticket),
+            _ => Err(Error::Peer(format!("member {} answered a login with something else", answered.member))),
+        }
+    }
+
+    /// Changes a PIN at the home member and spreads the sealed credentials to the minimum of copies (C_SetPIN,
+    /// RULES 2.9). The tag is filled in here when it is empty.
+    ///
+    /// # Errors
+    /// What the partition answered; `Home` when the home cannot be reached; `BelowMinimum` before anything was
+    /// changed; `OutcomeUnknown` when the PIN has changed at the home and the minimum did not acknowledge in time.
+    pub fn set_pin(&self, mut set: SetPin, ticket: &[u8]) -> Result<(), Error> {
+        if set.tag.is_empty() {
+            set.tag = self.random_tag();
+        }
+        self.ensure_minimum()?;
+        // The new PIN proves the right to move the credentials when nobody is logged in.
+        let login = (ticket.is_empty() && set.user == CRYPTO_OFFICER).then(|| Login {
+            user: set.user,
+            pin: set.new.clone(),
+            tag: self.random_tag(),
+        });
+        let answered = self.at_home(Call::SetPin(set), ticket)?;
+        let Answer::SetPin(changed) = answered.answer else {
+            return Err(Error::Peer(format!(
+                "member {} answered a PIN change with something else",
+                answered.member
+            )));
+        };
+        if self.view().seats.len() < 2 {
+            return Ok(());
+        }
+        let mover = match (ticket.is_empty(), login) {
+            (true, Some(login)) => self.home_ticket(login),
+            (true, None) => self.repair_ticket().map(|ticket| ticket.to_vec()),
+            (false, _) => Some(ticket.to_vec()),
+        };
+        let Some(mover) = mover else {
+            tracing::warn!(
+                "the PIN has changed at the home member only: the others take it over at the next repair"
+            );
+            return Ok(());
+        };
+        let join = Join { credentials: changed.credentials, ..Join::default() };
+        self.join_others(answered.member, &[], join, &mover)
+    }
+
+    fn home_ticket(&self, login: Login) -> Option<Vec<u8>> {
+        match self.at_home(Call::Login(login), &[]).map(|answered| answered.answer) {
+            Ok(Answer::Login(answer)) => Some(answer.ticket),
+            _ => None,
+        }
+    }
+
+    /// Runs a call at the home member, again and again with the same bytes while its outcome is unknown (HA 2.7).
+    ///
+    /// # Errors
+    /// What the partition answered; `Home` when the home cannot be reached for `OutageWaitMs`.
+    pub fn at_home(&self, call: Call, ticket: &[u8]) -> Result<Answered, Error> {
+        let mut desk = Desk::new(self);
+        let deadline = self.deadline();
+        let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
+        let home = match (self.settings.serial, view.home()) {
+            (Some(_), Some(home)) => home,
+            _ => view.seats.first().map_or(MemberId(0), |seat| seat.member.id),
+        };
+        let Some(member) = view.member(home).cloned() else {
+            return Err(Error::Home(format!("the home member {home} is not among the group's members")));
+        };
+        let body = Body::of(&view, ticket, call);
+        self.ask_member(&mut desk, &member, &body, deadline)
+    }
+
+    /// Runs a call on one named member of the group, without another choice; for tools and repair.
+    ///
+    /// # Errors
+    /// What the partition answered; `Home` when it cannot be reached for `OutageWaitMs`.
+    pub fn ask(&self, member: MemberId, call: Call, ticket: &[u8]) -> Result<Answered, Error> {
+        let mut desk = Desk::new(self);
+        let deadline = self.deadline();
+        let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
+        let Some(asked) = view.member(member).cloned() else {
+            return Err(Error::Peer(format!(
+                "{member} is not a member of the group (vtl haAdmin show lists them)"
+            )));
+        };
+        let body = Body::of(&view, ticket, call);
+        self.ask_member(&mut desk, &asked, &body, deadline)
+    }
+
+    /// Sends a body to one member until it answers: NotSent and Busy as long as the time allows, at most members + 1
+    /// sends that may have executed.
+    pub(crate) fn ask_member(
+        &self,
+        desk: &mut Desk<'_>,
+        member: &Arc<Member>,
+        body: &Body,
+        deadline: Moment,
+    ) -> Result<Answered, Error> {
+        let give_up = deadline.min(self.platform.now().after_ms(self.settings.outage_wait_ms));
+        let sends_max = self.view().seats.len() + 1;
+        let mut unknown = 0_usize;
+        loop {
+            desk.send(member, body, 0, deadline);
+            let Some((_, _, end)) = desk.next(Moment::NEVER) else { continue };
+            let pause_ms = match end {
+                End::Reply(_, reply) if reply.outcome == Outcome::EXPIRED.0 => AGAIN_MS,
+                End::Reply(header, reply) => {
+                    return match Error::of_reply(member.id, &reply) {
+                        Some(error) => Err(error),
+                        None => crate::call::answered(member.id, header, reply),
+                    };
+                }
+                End::Busy(ms) => self.jitter_ms(u64::from(ms)).max(1),
+                End::NotSent => AGAIN_MS,
+                End::Unknown => {
+                    unknown += 1;
+                    AGAIN_MS
+                }
+            };
+            if self.platform.now() >= give_up || unknown >= sends_max {
+                let id = member.id;
+                if unknown > 0 {
+                    return Err(Error::OutcomeUnknown(format!(
+                        "member {id} took the request and did not answer"
+                    )));
+                }
+                let text = format!(
+                    "member {id} cannot be reached and only it can do this: bring it back and repeat"
+                );
+                tracing::error!("{text}");
+                return Err(Error::Home(text));
+            }
+            desk.pause(pause_ms);
+        }
+    }
+}

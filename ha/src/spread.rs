@@ -1,0 +1,210 @@
+//! The same bytes to several members until enough of them have acknowledged (HA 2.1, 2.2, 4.2).
+//!
+//! ```text
+//! each member:  step 0 -> step 1 -> ... -> Done          (Store, then Commit)
+//!                 ^---- UNKNOWN at a later step: it does not hold the batch, the first step is sent again
+//!               DESTROYED -> Done      UNKNOWN at step 0 -> Missing      any other refusal -> Refused
+//!               Busy, NotSent, Unknown -> sent again while there is time
+//! ```
+use std::sync::Arc;
+
+use spec::messages::{Outcome, ReplyBody};
+use spec::platform::Moment;
+
+use crate::call::{Body, Desk, End};
+use crate::error::Error;
+use crate::group::Group;
+use crate::member::Member;
+
+/// Once enough have acknowledged, the others are waited for so long, in milliseconds; what they have not
+/// acknowledged then is their debt.
+const GRACE_MS: u64 = 250;
+/// Before the same bytes go to the same member again, in milliseconds.
+const AGAIN_MS: u64 = 20;
+/// A member that claims so often not to hold what it has just stored is given up.
+const RESTARTS_MAX: u32 = 3;
+
+/// When a spread ends.
+pub(crate) struct Goal {
+    /// So many acknowledgements suffice.
+    pub(crate) enough: usize,
+    /// It ends at this moment in any case.
+    pub(crate) deadline: Moment,
+    /// It ends when `enough` could not be reached by the reachable members for so many milliseconds.
+    pub(crate) lost_ms: u64,
+    /// At most so many sends that may have executed; `None` for Store, which may be repeated for ever (HA 4.2).
+    pub(crate) sends_max: Option<usize>,
+}
+
+/// What became of one member.
+pub(crate) enum Settled {
+    /// It acknowledged every step, or holds the tombstone.
+    Done {
+        /// Whether it holds the tombstone.
+        destroyed: bool,
+    },
+    /// It will not.
+    Refused(Error),
+    /// It does not hold the object (UNKNOWN at the first step).
+    Missing,
+    /// It has not answered.
+    Open {
+        /// Whether something may have been executed.
+        maybe: bool,
+    },
+}
+
+struct Job {
+    member: Arc<Member>,
+    step: usize,
+    settled: Settled,
+    on_way: bool,
+    again_at: Moment,
+    restarts: u32,
+}
+
+impl Job {
+    fn is_open(&self) -> bool {
+        matches!(self.settled, Settled::Open { .. })
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self.settled, Settled::Done { .. })
+    }
+}
+
+impl Group {
+    /// Sends the bodies in order to each member, beginning with the step that it names, all members at once.
+    pub(crate) fn spread(
+        &self,
+        members: &[(Arc<Member>, usize)],
+        bodies: &[Body],
+        goal: &Goal,
+    ) -> Vec<(Arc<Member>, Settled)> {
+        let now = self.platform.now();
+        let jobs = members.iter().map(|(member, step)| Job {
+            member: member.clone(),
+            step: *step,
+            settled: Settled::Open { maybe: false },
+            on_way: false,
+            again_at: now,
+            restarts: 0,
+        });
+        let mut spread = Spread { group: self, bodies, goal, jobs: jobs.collect(), unanswered: 0 };
+        spread.run(&mut Desk::new(self));
+        spread.jobs.into_iter().map(|job| (job.member, job.settled)).collect()
+    }
+}
+
+struct Spread<'a> {
+    group: &'a Group,
+    bodies: &'a [Body],
+    goal: &'a Goal,
+    jobs: Vec<Job>,
+    unanswered: usize,
+}
+
+impl Spread<'_> {
+    fn run(&mut self, desk: &mut Desk<'_>) {
+        let mut grace: Option<Moment> = None;
+        let mut lost: Option<Moment> = None;
+        loop {
+            self.send_due(desk);
+            let now = self.group.platform.now();
+            let done = self.jobs.iter().filter(|job| job.is_done()).count();
+            let open = self.jobs.iter().filter(|job| job.is_open()).count();
+            if open == 0 || now >= self.goal.deadline || done + open < self.goal.enough {
+                return;
+            }
+            let mut until = self.goal.deadline;
+            if done >= self.goal.enough {
+                let end = *grace.get_or_insert(now.after_ms(GRACE_MS));
+                if now >= end || !desk.is_waiting() {
+                    return;
+                }
+                until = until.min(end);
+            } else if done + self.reachable_open() < self.goal.enough {
+                let end = lost.get_or_insert(now).after_ms(self.goal.lost_ms);
+                if now >= end {
+                    return;
+                }
+                until = until.min(end);
+            } else {
+                lost = None;
+            }
+            let waiting = self.jobs.iter().filter(|job| job.is_open() && !job.on_way);
+            // A job whose moment has passed and that was not sent waits for its member to be reachable again.
+            let again =
+                waiting.map(|job| if job.again_at > now { job.again_at } else { now.after_ms(AGAIN_MS) });
+            until = again.fold(until, Moment::min);
+            if let Some((place, _, end)) = desk.next(until) {
+                self.ended(place, end);
+            }
+        }
+    }
+
+    fn reachable_open(&self) -> usize {
+        let group = self.group;
+        self.jobs
+            .iter()
+            .filter(|job| job.is_open() && (job.on_way || job.member.is_writable(&*group.seam)))
+            .count()
+    }
+
+    fn send_due(&mut self, desk: &mut Desk<'_>) {
+        let now = self.group.platform.now();
+        for (place, job) in self.jobs.iter_mut().enumerate() {
+            let due = job.is_open() && !job.on_way && job.again_at <= now;
+            let allowed = self.goal.sends_max.is_none_or(|max| self.unanswered < max);
+            if due && allowed && job.member.is_writable(&*self.group.seam) {
+                desk.send(&job.member, &self.bodies[job.step], place, self.goal.deadline);
+                job.on_way = true;
+            }
+        }
+    }
+
+    fn ended(&mut self, place: usize, end: End) {
+        let now = self.group.platform.now();
+        let again = now.after_ms(AGAIN_MS);
+        let job = &mut self.jobs[place];
+        job.on_way = false;
+        match end {
+            End::Busy(ms) => job.again_at = now.after_ms(self.group.jitter_ms(u64::from(ms)).max(1)),
+            End::NotSent => job.again_at = again,
+            End::Unknown => {
+                job.settled = Settled::Open { maybe: true };
+                job.again_at = again;
+                self.unanswered += 1;
+            }
+            End::Reply(_, reply) => replied(job, &reply, self.bodies.len(), again),
+        }
+    }
+}
+
+fn replied(job: &mut Job, reply: &ReplyBody, steps: usize, again: Moment) {
+    let outcome = Outcome(reply.outcome);
+    match (outcome, Error::of_reply(job.member.id, reply)) {
+        (_, None) => {
+            job.step += 1;
+            job.settled = if job.step == steps {
+                Settled::Done { destroyed: false }
+            } else {
+                Settled::Open { maybe: true }
+            };
+        }
+        (Outcome::DESTROYED, Some(_)) => job.settled = Settled::Done { destroyed: true },
+        (Outcome::UNKNOWN, Some(_)) if job.step == 0 => job.settled = Settled::Missing,
+        (Outcome::UNKNOWN, Some(error)) => {
+            job.step = 0;
+            job.restarts += 1;
+            if job.restarts > RESTARTS_MAX {
+                job.settled = Settled::Refused(error);
+            }
+        }
+        (Outcome::EXPIRED, Some(_)) => job.again_at = again,
+        (_, Some(error)) => {
+            tracing::warn!(member = %job.member.id, "{error}");
+            job.settled = Settled::Refused(error);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Background work and admission (HA 4.6): who is alive, who is read, who owes, who must be repaired.
+//!
+//! One round: Status to every member whose link is up (it is the probe too: unanswered for one second, the link is
+//! given up) -> judge (the picture stands in `member`) -> pay debts -> repair.
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use spec::messages::{Answer, StatusAnswer};
+use spec::platform::Moment;
+use spec::seam::Standing;
+
+use crate::call::{Desk, End, PROBE_MS};
+use crate::error::Error;
+use crate::group::Group;
+use crate::member::{Member, Phase};
+
+/// Between two rounds when all is well, in milliseconds.
+const ROUND_MS: u64 = 1_000;
+/// Between two rounds while a member waits to be read again, in milliseconds.
+const HURRY_MS: u64 = 250;
+/// Once one member has answered a caller's look, the others are given so long, in milliseconds.
+const COMPANY_MS: u64 = 100;
+
+/// One member's answer in a round.
+struct Seen {
+    member: Arc<Member>,
+    since: Moment,
+    status: StatusAnswer,
+}
+
+impl Group {
+    /// One round of background work; returns when to come back. A thread that calls it may come back earlier when a
+    /// member's standing changes. Only one thread works at a time; another returns at once.
+    pub fn tend(&self) -> Moment {
+        if !self.tending.swap(true, Ordering::AcqRel) {
+            self.look(&mut Desk::new(self), true);
+            self.pay_debts();
+            self.repair_round();
+            self.tending.store(false, Ordering::Release);
+        }
+        let waiting = self.view().seats.iter().any(|seat| {
+            matches!(
+                seat.member.phase(&*self.seam),
+                Some(Phase::Fresh | Phase::Recovering | Phase::Unverified)
+            )
+        });
+        let ms = if waiting { HURRY_MS } else { ROUND_MS };
+        self.platform.now().after_ms(ms / 2 + self.jitter_ms(ms))
+    }
+
+    /// Asks every member whose link is up for its standing, now, and judges the answers: what tools call before
+    /// `status`. Waits at most one second for answers.
+    pub fn refresh(&self) {
+        self.look(&mut Desk::new(self), true);
+    }
+
+    /// Status to all members whose link is up. In a caller's look (`thorough` is false) nothing is sent when all of
+    /// them are read already, and a slow member is not waited for.
+    pub(crate) fn look(&self, desk: &mut Desk<'_>, thorough: bool) {
+        let view = arc_swap::Guard::into_inner(self.view());
+        let links: Vec<(Arc<Member>, Moment)> = view
+            .seats
+            .iter()
+            .filter_map(|seat| match self.seam.standing(seat.member.id) {
+                Standing::Up { since, .. } => Some((seat.member.clone(), since)),
+                Standing::Down { .. } => None,
+            })
+            .collect();
+        if !thorough && links.iter().all(|(member, _)| member.is_readable(&*self.seam)) {
+            return;
+        }
+        let begun = self.platform.now();
+        let mut until = begun.after_ms(PROBE_MS);
+        for (place, (member, _)) in links.iter().enumerate() {
+            desk.send(member, &self.probe, place, until.after_ms(1));
+        }
+        let mut answered = vec![false; links.len()];
+        let mut seen = Vec::new();
+        while desk.is_waiting() {
+            let Some((place, member, end)) = desk.next(until) else { break };
+            answered[place] = true;
+            if let End::Reply(_, reply) = end {
+                seen.extend(self.status_of(&member, links[place].1, reply));
+                if !thorough {
+                    until = until.min(self.platform.now().after_ms(COMPANY_MS));
+                }
+            }
+        }
+        desk.clear();
+        if thorough {
+            for ((member, _), _) in links.iter().zip(&answered).filter(|(_, answered)| !**answered) {
+                self.give_up_if_silent(member, begun);
+            }
+        }
+        self.judge(seen);
+    }
+
+    /// A member that has not answered a probe for one second, nor said anything else, loses its link.
+    fn give_up_if_silent(&self, member: &Member, begun: Moment) {
+        if matches!(self.seam.standing(member.id), Standing::Up { heard, .. } if heard <= begun) {
+            tracing::warn!(member = %member.id, "a probe was not answered for {PROBE_MS} ms: the link is given up");
+            self.seam.abandon(member.id, "a probe was not answered for one second");
+        }
+    }
+
+    fn status_of(
+        &self,
+        member: &Arc<Member>,
+        since: Moment,
+        reply: spec::messages::ReplyBody,
+    ) -> Option<Seen> {
+        if let Some(error) = Error::of_reply(member.id, &reply) {
+            self.refuse(member, since, error.to_string());
+            return None;
+        }
+        let Some(Answer::Status(status)) = reply.answer else {
+            self.refuse(member, since, format!("member {} answered Status with something else", member.id));
+            return None;
+        };
+        member.set_report(status.clone());
+        match self.belongs(&status) {
+            Ok(()) => Some(Seen { member: member.clone(), since, status }),
+            Err(reason) => {
+                self.refuse(member, since, reason);
+                None
+            }
+        }
+    }
+
+    fn refuse(&self, member: &Member, since: Moment, reason: String) {
+        if member.phase_on(since) != Phase::Refused {
+            tracing::error!(member = %member.id, "{reason}");
+        }
+        member.set_refusal(reason);
+        member.decide(since, Phase::Refused);
+    }
+
+    /// Whether the partition is of the group that the configuration names and that is known (RULES 3.3).
+    fn belongs(&self, status: &StatusAnswer) -> Result<(), String> {
+        let serial = status.serial;
+        let Some(manifest) = &status.manifest else {
+            return Err(format!("partition {serial} carries no manifest: it is not initialised"));
+        };
+        if let Some(wanted) = self.settings.serial.filter(|wanted| manifest.serial != *wanted) {
+            let found = if manifest.serial == 0 {
+                "no group".to_owned()
+            } else {
+                format!("group {}", manifest.serial)
+            };
+            return Err(format!(
+                "the configuration names group {wanted} and partition {serial} belongs to {found}: make the group \
+                 with `vtl haAdmin newGroup`, or add the member with `vtl haAdmin addMember`"
+            ));
+        }
+        match &self.view().manifest {
+            Some(known) if known.group != manifest.group => {
+                Err(format!("partition {serial} belongs to another group of the same serial number"))
+            }
+            Some(known) if known.generation > manifest.generation => Err(format!(
+                "partition {serial} is of an older generation of the group: C_InitToken has ended it"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Decides who is read (HA 4.6; the picture stands in `member`).
+    fn judge(&self, seen: Vec<Seen>) {
+        for manifest in seen.iter().filter_map(|seen| seen.status.manifest.as_ref()) {
+            self.learn(manifest);
+        }
+        let view = self.view();
+        let seen: Vec<&Seen> = seen.iter().filter(|seen| view.member(seen.member.id).is_some()).collect();
+        if !self.settings.synchronize || view.seats.len() == 1 {
+            for seen in &seen {
+                seen.decide(if seen.status.recovering { Phase::Recovering } else { Phase::Admitted });
+            }
+            return;
+        }
+        for seen in seen.iter().filter(|seen| seen.status.recovering) {
+            seen.decide(Phase::Recovering);
+        }
+        let able: Vec<&Seen> = seen.into_iter().filter(|seen| !seen.status.recovering).collect();
+        let is_reference = |member: &Member| member.phase(&*self.seam) == Some(Phase::Admitted);
+        let references: Vec<&[u8]> = able
+            .iter()
+            .filter(|seen| is_reference(&seen.member))
+            .map(|seen| seen.status.root.as_slice())
+            .collect();
+        if !references.is_empty() {
+            for seen in able.iter().filter(|seen| !is_reference(&seen.member)) {
+                let equal = references.contains(&seen.status.root.as_slice());
+                seen.decide(if equal { Phase::Admitted } else { Phase::Recovering });
+            }
+        } else if !view.seats.iter().any(|seat| is_reference(&seat.member)) {
+            self.judge_without_reference(&able);
+        }
+    }
+
+    /// With no reference alive members are admitted as they are: verified when several agree, else unverified.
+    fn judge_without_reference(&self, able: &[&Seen]) {
+        let agree = able.windows(2).all(|pair| pair[0].status.root == pair[1].status.root);
+        for seen in able {
+            seen.decide(if agree && able.len() > 1 { Phase::Admitted } else { Phase::Unverified });
+        }
+        if able.len() > 1 {
+            self.set_divergent(!agree);
+        }
+    }
+}
+
+impl Seen {
+    fn decide(&self, phase: Phase) {
+        let before = self.member.phase_on(self.since);
+        if before != phase {
+            tracing::info!(member = %self.member.id, from = ?before, to = ?phase, "the member's standing has changed");
+            self.member.decide(self.since, phase);
+        }
+    }
+}
