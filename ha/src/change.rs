@@ -1,6 +1,7 @@
 //! Change and destroy (HA 2.3): one member decides, all members hold the result.
 use std::sync::Arc;
 
+use prost::Message;
 use spec::Ouid;
 use spec::calls::Class;
 use spec::messages::{
@@ -46,16 +47,38 @@ impl Group {
                 answered.member
             )));
         };
-        if let (false, Some(ouid)) = (session, ouid) {
-            let record = SealedRecord {
-                ouid: ouid.0.to_vec(),
-                maker: answered.member.0,
-                envelope: changed.record.clone(),
-            };
-            let join = Join { records: vec![record], ..Join::default() };
-            self.join_others(answered.member, &[ouid], join, ticket)?;
+        if let (false, true, Some(ouid)) = (session, self.settings.synchronize, ouid) {
+            let records = self.changed_record(&view, answered.member, ouid, &changed.record, ticket)?;
+            self.join_others(answered.member, &[ouid], Join { records, ..Join::default() }, ticket)?;
         }
         Ok(changed)
+    }
+
+    /// The changed record as it travels: the answer carries an encoded [`SealedRecord`]; a member that sent none is
+    /// asked for it.
+    fn changed_record(
+        &self,
+        view: &crate::group::View,
+        writer: MemberId,
+        ouid: Ouid,
+        record: &[u8],
+        ticket: &[u8],
+    ) -> Result<Vec<SealedRecord>, Error> {
+        match SealedRecord::decode(record) {
+            Ok(record) if record.ouid == ouid.0 => return Ok(vec![record]),
+            _ => {}
+        }
+        let unknown = |error: Error| {
+            tracing::error!(member = %writer, "a change was made and could not be read back: {error}");
+            Error::OutcomeUnknown("a change was made on one member and could not be read back".to_owned())
+        };
+        let member = view.member(writer).ok_or_else(|| unknown(Error::Deadline))?;
+        let export = Export { ouids: vec![ouid.0.to_vec()], ..Export::default() };
+        let body = Body::of(view, ticket, Call::Export(export));
+        match self.ask_member(&mut Desk::new(self), member, &body, self.deadline()).map_err(unknown)?.answer {
+            Answer::Export(exported) => Ok(exported.records),
+            _ => Err(Error::Peer(format!("member {writer} answered Export with something else"))),
+        }
     }
 
     /// Destroys a token object on every member (C_DestroyObject). Terminal, hence idempotent (HA 1.2).
