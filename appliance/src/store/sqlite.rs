@@ -358,12 +358,12 @@ impl Store for SqliteStore {
         })
     }
 
-    fn tries(&self, role: u64) -> Result<Vec<Tries>, StoreError> {
+    fn tries(&self, role: u64) -> Result<Vec<([u8; 32], Tries)>, StoreError> {
         let connection = self.reader.lock();
-        let read = || -> rusqlite::Result<Vec<Tries>> {
+        let read = || -> rusqlite::Result<Vec<([u8; 32], Tries)>> {
             connection
-                .prepare_cached("SELECT failed, last_ms, last_tag FROM tries WHERE role = ?1")?
-                .query_map([role.cast_signed()], tries)?
+                .prepare_cached("SELECT failed, last_ms, last_tag, client FROM tries WHERE role = ?1")?
+                .query_map([role.cast_signed()], |row| Ok((row.get(3)?, tries(row)?)))?
                 .collect()
         };
         read().map_err(|error| failed(&error))

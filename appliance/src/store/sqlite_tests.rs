@@ -50,7 +50,7 @@ fn everything_applied_is_there_after_opening_again() {
     assert_eq!(store.digest(1, 2).unwrap(), [Digest([1; 32]), Digest([2; 32])]);
     assert_eq!(store.since(Seq(0), 9).unwrap().len(), 2);
     let tries = store.tries(1).unwrap();
-    assert_eq!((tries.len(), tries[0].failed, tries[0].last_ms), (1, 1, u64::MAX));
+    assert_eq!((tries.len(), tries[0].0, tries[0].1.failed, tries[0].1.last_ms), (1, [1; 32], 1, u64::MAX));
 }
 
 /// What a killed process leaves behind: database and log as they are at some moment, copied without closing.

@@ -1,0 +1,383 @@
+//! One link: a client's TLS connection from its handshake to its end.
+//!
+//! ```text
+//! Greeting --proved Hello--> Serving --stop--> Draining --nothing outstanding--> closed
+//!     |                         |   what comes meanwhile is answered Busy
+//!     +--refused: HelloReply    +--broken frame, silence, end of stream: closed, its work is dropped
+//! ```
+//! Short work runs here; the rest on lanes that send what is finished back. Everything that is ready is written at
+//! once.
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ntls::frame::{Frame, FrameReader, encode, reply_head};
+use spec::messages::{Outcome, ReplyHeader, RequestHeader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep_until, timeout};
+use tokio_rustls::server::TlsStream;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::book::ClientRow;
+use crate::greeting::{self, Greeted};
+use crate::handler::{Asker, Handler, Lane, Work, outcome, run};
+use crate::registry::Registry;
+use crate::workers::Workers;
+
+/// Bytes read from TLS at once: one record.
+const READ_BYTES: usize = 16 << 10;
+/// A peer that takes nothing for so long is gone.
+const WRITE_SECONDS: u64 = 30;
+/// Work over this sends progress (HA 4.4).
+const PROGRESS: Duration = Duration::from_secs(1);
+/// How often outstanding work is looked at for progress.
+const TICK: Duration = Duration::from_millis(200);
+/// How long a draining link still answers Busy before it closes.
+const DRAIN: Duration = Duration::from_millis(300);
+/// How long a client is asked to wait that has filled its window or the lanes, in milliseconds.
+const BUSY_MS: u32 = 20;
+
+/// Finds what serves a partition.
+pub trait Lookup: Send + Sync {
+    /// The partition's handler, if it is here and open.
+    fn handler(&self, serial: u64) -> Option<Arc<dyn Handler>>;
+    /// The label under which links show it.
+    fn label(&self, serial: u64) -> Option<String>;
+    /// The appliance's label.
+    fn appliance(&self) -> String;
+}
+
+/// The bounds of a link.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most requests outstanding.
+    pub window: u32,
+    /// Silence after which it is closed; `None` for never.
+    pub idle: Option<Duration>,
+    /// For handshake and Hello, and for the rest of a frame that has begun.
+    pub handshake: Duration,
+}
+
+/// What all links share.
+pub struct Shared {
+    /// The clients.
+    pub registry: Arc<Registry>,
+    /// The partitions.
+    pub lookup: Arc<dyn Lookup>,
+    /// The lanes.
+    pub workers: Workers,
+    /// The bounds.
+    pub limits: Limits,
+    /// Links that are up.
+    pub links: AtomicUsize,
+    /// Turns true when the server stops.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What a lane sends back.
+struct Finished {
+    tag: u64,
+    /// `None` when it was cancelled before its turn.
+    reply: Option<(ReplyHeader, Zeroizing<Vec<u8>>)>,
+}
+
+/// A request that runs or waits on a lane.
+struct Outstanding {
+    told: Instant,
+    cancelled: Arc<AtomicBool>,
+}
+
+/// A served link.
+struct Link {
+    shared: Arc<Shared>,
+    client: Arc<ClientRow>,
+    asker: Asker,
+    outstanding: HashMap<u64, Outstanding>,
+    sender: mpsc::UnboundedSender<Finished>,
+    out: Zeroizing<Vec<u8>>,
+    /// When progress is looked at next.
+    look: Instant,
+    draining: Option<Instant>,
+    peer_closed: bool,
+}
+
+/// Serves a connection until its end; the answer says why it ended, for the log.
+///
+/// # Errors
+/// When it ended otherwise than by the peer's or our own orderly close.
+pub async fn serve(mut stream: TlsStream<TcpStream>, shared: Arc<Shared>, deadline: Instant) -> Result<(), String> {
+    let Greeted { client, instance, software, reader, rest } = greeting::greet(&mut stream, &shared, deadline).await?;
+    tracing::info!(client = client.name, software, "a link is up");
+    let (sender, finished) = mpsc::unbounded_channel();
+    let asker = Asker { client: client.fingerprint, instance };
+    let link = Link {
+        shared: shared.clone(),
+        client,
+        asker,
+        outstanding: HashMap::new(),
+        sender,
+        out: Zeroizing::new(Vec::new()),
+        look: Instant::now(),
+        draining: None,
+        peer_closed: false,
+    };
+    shared.links.fetch_add(1, Ordering::Relaxed);
+    let end = link.run(&mut stream, reader, rest, finished).await;
+    shared.links.fetch_sub(1, Ordering::Relaxed);
+    // Best effort: the peer may be gone.
+    let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
+    end
+}
+
+/// Returns when the server stops.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A server that is gone without a word has stopped too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+impl Link {
+    async fn run(
+        mut self,
+        stream: &mut TlsStream<TcpStream>,
+        mut reader: FrameReader,
+        rest: Zeroizing<Vec<u8>>,
+        mut finished: mpsc::UnboundedReceiver<Finished>,
+    ) -> Result<(), String> {
+        let mut stop = self.shared.stop.clone();
+        let mut assignments = self.shared.registry.changes();
+        let mut buffer = Zeroizing::new(vec![0; READ_BYTES]);
+        let mut heard = Instant::now();
+        self.take(&mut reader, &rest)?;
+        loop {
+            self.flush(stream).await?;
+            if self.is_done() {
+                return Ok(());
+            }
+            if Instant::now() >= self.look {
+                self.tell_progress();
+            }
+            tokio::select! {
+                biased;
+                Some(done) = finished.recv() => {
+                    self.finish(done);
+                    while let Ok(done) = finished.try_recv() {
+                        self.finish(done);
+                    }
+                }
+                () = stopped(&mut stop), if self.draining.is_none() => self.drain(),
+                Ok(()) = assignments.changed() => self.offer_anew(),
+                read = stream.read(&mut buffer) => match read {
+                    Ok(0) => return self.ended(&reader),
+                    Ok(count) => {
+                        heard = Instant::now();
+                        let taken = self.take(&mut reader, &buffer[..count]);
+                        buffer[..count].zeroize();
+                        if let Err(reason) = taken {
+                            self.close(&reason);
+                            let _ = self.flush(stream).await;
+                            return Err(reason);
+                        }
+                    }
+                    Err(error) => return Err(format!("the connection broke: {error}")),
+                },
+                () = self.alarm(&reader, heard) => self.alarmed(&reader, heard)?,
+            }
+        }
+    }
+
+    /// Wakes for progress, the end of draining and silence, whichever is first.
+    async fn alarm(&self, reader: &FrameReader, heard: Instant) {
+        let drained = self.draining.map(|since| since + DRAIN);
+        let quiet = if self.outstanding.is_empty() {
+            self.silence(reader).map(|limit| heard + limit)
+        } else {
+            Some(self.look)
+        };
+        match [quiet, drained].into_iter().flatten().min() {
+            Some(at) => sleep_until(at.into()).await,
+            None => pending().await,
+        }
+    }
+
+    fn alarmed(&self, reader: &FrameReader, heard: Instant) -> Result<(), String> {
+        match self.silence(reader) {
+            Some(limit) if heard.elapsed() >= limit && self.outstanding.is_empty() => {
+                Err(format!("silent for {} s", limit.as_secs()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// One Progress a second for each request that runs or waits for longer.
+    fn tell_progress(&mut self) {
+        let now = Instant::now();
+        self.look = now + TICK;
+        for (tag, work) in &mut self.outstanding {
+            if now.duration_since(work.told) >= PROGRESS && !work.cancelled.load(Ordering::Relaxed) {
+                work.told = now;
+                self.out.extend_from_slice(&encode(&Frame::Progress(*tag)));
+            }
+        }
+    }
+
+    /// The longest silence now: short within a frame, as configured between frames.
+    fn silence(&self, reader: &FrameReader) -> Option<Duration> {
+        if reader.is_between_frames() { self.shared.limits.idle } else { Some(self.shared.limits.handshake) }
+    }
+
+    /// Whether a draining link has nothing left to do.
+    fn is_done(&self) -> bool {
+        match self.draining {
+            Some(since) => self.outstanding.is_empty() && (self.peer_closed || since.elapsed() >= DRAIN),
+            None => false,
+        }
+    }
+
+    fn ended(&self, reader: &FrameReader) -> Result<(), String> {
+        for work in self.outstanding.values() {
+            work.cancelled.store(true, Ordering::Relaxed);
+        }
+        if reader.is_between_frames() { Ok(()) } else { Err("the connection ended within a frame".to_owned()) }
+    }
+
+    fn drain(&mut self) {
+        self.draining = Some(Instant::now());
+        self.close("hsmd is stopping");
+    }
+
+    fn close(&mut self, reason: &str) {
+        self.out.extend_from_slice(&encode(&Frame::Close(reason.to_owned())));
+    }
+
+    /// Assignments have changed: the client learns what it may use now.
+    fn offer_anew(&mut self) {
+        let Some(client) = self.shared.registry.client(&self.client.fingerprint) else { return };
+        if client.partitions != self.client.partitions {
+            self.client = client;
+            let reply = greeting::reply(&self.shared, &self.client);
+            self.out.extend_from_slice(&encode(&Frame::HelloReply(reply)));
+        }
+    }
+
+    fn take(&mut self, reader: &mut FrameReader, mut bytes: &[u8]) -> Result<(), String> {
+        while let Some(frame) = reader.take(&mut bytes).map_err(|error| error.to_string())? {
+            match frame {
+                Frame::Ping(number) => self.out.extend_from_slice(&encode(&Frame::Pong(number))),
+                Frame::Request(header, body) => self.request(header, body)?,
+                Frame::Cancel(tag) => {
+                    if let Some(work) = self.outstanding.get(&tag) {
+                        work.cancelled.store(true, Ordering::Relaxed);
+                    }
+                }
+                Frame::Pong(_) => {}
+                Frame::Close(_) => {
+                    self.peer_closed = true;
+                    self.draining.get_or_insert_with(Instant::now);
+                }
+                Frame::Hello(_) | Frame::HelloReply(_) | Frame::Reply(..) | Frame::Progress(_) | Frame::Busy(..) => {
+                    return Err(format!("wanted a frame that a client sends, found {:?}", frame.kind()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, header: RequestHeader, body: Zeroizing<Vec<u8>>) -> Result<(), String> {
+        let tag = header.tag;
+        if self.outstanding.contains_key(&tag) {
+            return Err(format!("wanted a new tag, found {tag}, which is outstanding"));
+        }
+        let window = usize::try_from(self.shared.limits.window).unwrap_or(usize::MAX);
+        if self.draining.is_some() || self.outstanding.len() >= window {
+            self.busy(tag);
+            return Ok(());
+        }
+        let Some(handler) = self.assigned(header.partition) else {
+            let text = format!(
+                "partition {} is not assigned to client {} or not open here; run `hsm client assignPartition` on the \
+                 appliance",
+                header.partition, self.client.name
+            );
+            let (reply, body) = outcome(tag, Outcome::NO_PARTITION, &text);
+            self.reply(reply, &body);
+            return Ok(());
+        };
+        let lane = handler.lane(&body);
+        let work = Work { asker: self.asker, header, body, received: Instant::now() };
+        match lane {
+            Lane::Inline => {
+                let (reply, body) = run(&*handler, &work);
+                self.reply(reply, &body);
+            }
+            Lane::Crypto | Lane::Disk => self.delegate(lane, handler, work),
+        }
+        Ok(())
+    }
+
+    fn assigned(&self, serial: u64) -> Option<Arc<dyn Handler>> {
+        if self.client.partitions.binary_search(&serial).is_err() {
+            return None;
+        }
+        self.shared.lookup.handler(serial)
+    }
+
+    fn delegate(&mut self, lane: Lane, handler: Arc<dyn Handler>, work: Work) {
+        let (tag, now) = (work.header.tag, work.received);
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let (dropped, sender) = (cancelled.clone(), self.sender.clone());
+        let job = move || {
+            let reply = if dropped.load(Ordering::Relaxed) { None } else { Some(run(&*handler, &work)) };
+            // The link may have ended meanwhile.
+            let _ = sender.send(Finished { tag, reply });
+        };
+        let accepted = match lane {
+            Lane::Disk => self.shared.workers.disk(job),
+            Lane::Crypto | Lane::Inline => self.shared.workers.crypto(job),
+        };
+        match accepted {
+            Ok(()) => {
+                self.outstanding.insert(tag, Outstanding { told: now, cancelled });
+            }
+            Err(_) => self.busy(tag),
+        }
+    }
+
+    fn finish(&mut self, done: Finished) {
+        let cancelled = self.outstanding.remove(&done.tag).is_none_or(|work| work.cancelled.load(Ordering::Relaxed));
+        if let (Some((header, body)), false) = (done.reply, cancelled) {
+            self.reply(header, &body);
+        }
+    }
+
+    fn busy(&mut self, tag: u64) {
+        self.out.extend_from_slice(&encode(&Frame::Busy(tag, BUSY_MS)));
+    }
+
+    fn reply(&mut self, header: ReplyHeader, body: &[u8]) {
+        let header =
+            ReplyHeader { window: self.shared.limits.window, queue: self.shared.workers.waiting(), ..header };
+        self.out.extend_from_slice(&reply_head(&header, body.len()));
+        self.out.extend_from_slice(body);
+    }
+
+    async fn flush(&mut self, stream: &mut TlsStream<TcpStream>) -> Result<(), String> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let write = async {
+            stream.write_all(&self.out).await?;
+            stream.flush().await
+        };
+        let written = timeout(Duration::from_secs(WRITE_SECONDS), write).await;
+        self.out.zeroize();
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("the connection broke: {error}")),
+            Err(_) => Err(format!("the client takes no replies for {WRITE_SECONDS} s")),
+        }
+    }
+}
