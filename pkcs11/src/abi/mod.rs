@@ -1,0 +1,22 @@
+//! The C boundary: the only place that speaks C, and one of the two that may use `unsafe`.
+//!
+//! ```text
+//! application -> functions (one row per C function: raw signature = one safe expression)
+//!                  -> trampoline (fork check, catch_unwind, one log line, CK_RV)
+//!                       -> caller (arguments, outputs)  -> pointer (every raw read and write)
+//!                            convert (C shapes <-> ours)
+//!                       -> client::Module
+//! lists: the function lists and interfaces, made from the same rows
+//! ```
+
+mod attributes;
+mod caller;
+mod convert;
+mod fork;
+mod functions;
+mod general;
+mod lists;
+mod mechanism;
+mod pointer;
+mod template;
+mod trampoline;
