@@ -4,6 +4,7 @@ use std::thread;
 
 use client::conf::{Configuration, Serial, Server};
 use spec::messages::{Call, PartitionName, ReplyBody, ReplyHeader};
+use spec::record::Manifest;
 
 use crate::answer::Failure;
 
@@ -13,6 +14,14 @@ pub(crate) trait Network: Sync {
     fn open(&self, server: &Server) -> Result<Box<dyn Appliance>, String>;
     /// 16 random bytes, to tell a resent change from a new one.
     fn tag(&self) -> Vec<u8>;
+    /// Repairs a group until all members that can be reached hold the same (HA 4.6, 4.7); the ticket is the Crypto
+    /// Officer's. Errs with the reason when that is not reached.
+    fn equalise(
+        &self,
+        configuration: &Configuration,
+        manifest: &Manifest,
+        ticket: &[u8],
+    ) -> Result<(), String>;
 }
 
 /// A connection to one appliance.

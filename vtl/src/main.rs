@@ -5,6 +5,7 @@ mod answer;
 mod arguments;
 mod asking;
 mod census;
+mod equality;
 mod members;
 mod network;
 mod normalise;

@@ -9,13 +9,18 @@ use ntls::ServerAddress;
 use ntls::certificate::Identity;
 use ntls::exchange::{ExchangeError, Session, Target};
 use ntls::instance::InstanceKey;
+use ntls::links::{LinkSettings, Links};
 use ntls::platform::System;
 use ntls::tls::ServerTrust;
 use spec::messages::{Call, PartitionName, ReplyBody, ReplyHeader};
+use spec::record::Manifest;
 
 use crate::answer::Failure;
 use crate::census::{Appliance, Network};
+use crate::equality;
 
+/// This software, for the appliances' logs.
+const SOFTWARE: &str = concat!("vtl ", env!("CARGO_PKG_VERSION"));
 /// How often a request that the appliance was too busy for is sent.
 const TRIES_MAX: usize = 5;
 /// Longest pause before it is sent again.
@@ -26,7 +31,7 @@ const PAUSE_MS_MAX: u32 = 2000;
 pub(crate) struct Ntls {
     /// None when there is no server to connect to.
     credentials: Option<(Identity, Arc<ServerTrust>)>,
-    instance: InstanceKey,
+    instance: Arc<InstanceKey>,
     timeout_ms: u64,
 }
 
@@ -36,7 +41,7 @@ impl Ntls {
         let credentials =
             if configuration.servers.is_empty() { None } else { Some(credentials(configuration)?) };
         let timeout_ms = u64::from(configuration.receive_timeout_ms);
-        Ok(Ntls { credentials, instance: InstanceKey::generate(), timeout_ms })
+        Ok(Ntls { credentials, instance: Arc::new(InstanceKey::generate()), timeout_ms })
     }
 }
 
@@ -62,7 +67,7 @@ impl Network for Ntls {
             identity,
             trust,
             instance: &self.instance,
-            software: concat!("vtl ", env!("CARGO_PKG_VERSION")),
+            software: SOFTWARE,
             timeout_ms: self.timeout_ms,
         };
         match Session::open(&target) {
@@ -75,6 +80,35 @@ impl Network for Ntls {
         let mut tag = vec![0; 16];
         System::shared().random(&mut tag);
         tag
+    }
+
+    fn equalise(
+        &self,
+        configuration: &Configuration,
+        manifest: &Manifest,
+        ticket: &[u8],
+    ) -> Result<(), String> {
+        let named = (&configuration.client_certificate, &configuration.client_private_key);
+        let (Some(certificate), Some(key)) = named else {
+            return Err("the configuration names no client certificate".to_owned());
+        };
+        let address = |server: &Server| ServerAddress { host: server.name.clone(), port: server.port };
+        let settings = LinkSettings {
+            servers: configuration.servers.iter().map(address).collect(),
+            certificate_file: certificate.clone(),
+            key_file: key.clone(),
+            server_ca_file: configuration.server_ca.clone(),
+            receive_timeout_ms: self.timeout_ms,
+            tcp_keep_alive: configuration.tcp_keep_alive,
+            software: SOFTWARE.to_owned(),
+            instance: self.instance.clone(),
+        };
+        let platform = System::shared();
+        let links = Links::new(platform.clone(), settings);
+        links.settle(platform.now().after_ms(self.timeout_ms));
+        let result = equality::reach(&platform, links.clone(), self.timeout_ms, manifest, ticket);
+        links.close();
+        result
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use client::conf::{Configuration, Serial, Server};
 use spec::messages::*;
 use spec::numbers::Rv;
-use spec::record::{Manifest, Ouid};
+use spec::record::Manifest;
 use zeroize::Zeroizing;
 
 use crate::arguments::Secret;
@@ -73,6 +73,7 @@ struct Inner {
     partitions: BTreeMap<u64, Partition>,
     stopped: BTreeSet<String>,
     tags: u8,
+    repair_fails: bool,
 }
 
 /// Appliances `hsm0`, `hsm1`, …
@@ -130,6 +131,10 @@ impl World {
         self.0.lock().unwrap().partitions.get_mut(&serial.0).unwrap().refuses_adoption = refuses;
     }
 
+    pub(crate) fn fail_repair(&self) {
+        self.0.lock().unwrap().repair_fails = true;
+    }
+
     pub(crate) fn set_pin(&self, serial: Serial, pin: &str) {
         pin.clone_into(&mut self.0.lock().unwrap().partitions.get_mut(&serial.0).unwrap().pin);
     }
@@ -165,6 +170,19 @@ impl Network for World {
         let mut inner = self.0.lock().unwrap();
         inner.tags += 1;
         vec![inner.tags; 16]
+    }
+
+    fn equalise(&self, _: &Configuration, manifest: &Manifest, ticket: &[u8]) -> Result<(), String> {
+        assert_eq!(ticket, manifest.group, "repair without the group's ticket");
+        let mut inner = self.0.lock().unwrap();
+        if inner.repair_fails {
+            return Err("no repair today".to_owned());
+        }
+        let home = inner.partitions[&manifest.home].records.clone();
+        for member in &manifest.members {
+            inner.partitions.get_mut(&member.serial).unwrap().records.extend(home.clone());
+        }
+        Ok(())
     }
 }
 
@@ -225,7 +243,6 @@ impl Partition {
                 role(self)?;
                 self.adopt(serial, &adopt)
             }
-            Call::Compare(compare) => Ok(Answer::Compare(self.compare(&compare))),
             Call::Join(join) => {
                 role(self)?;
                 Ok(Answer::Join(self.join(join)))
@@ -293,26 +310,7 @@ impl Partition {
         Ok(Answer::Adopt(Done {}))
     }
 
-    fn compare(&self, compare: &Compare) -> CompareAnswer {
-        let mut answer = CompareAnswer { root: self.root(), ..CompareAnswer::default() };
-        if compare.buckets.is_empty() {
-            answer.buckets = vec![0; 4096 * 32];
-        }
-        for (ouid, name) in &self.records {
-            let bucket = Ouid::from_bytes(ouid).unwrap().bucket();
-            if compare.buckets.is_empty() {
-                answer.buckets[usize::from(bucket) * 32] ^= *name;
-            } else if compare.buckets.contains(&u32::from(bucket)) {
-                answer.records.push(RecordDigest { ouid: ouid.clone(), digest: vec![*name; 32] });
-            }
-        }
-        answer
-    }
-
     fn join(&mut self, join: Join) -> JoinAnswer {
-        for record in join.records {
-            self.records.insert(record.ouid, record.envelope[0]);
-        }
         if !join.manifest.is_empty() && unsealed(&join.manifest).epoch > self.manifest.epoch {
             self.manifest = unsealed(&join.manifest);
         }

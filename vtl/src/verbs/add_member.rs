@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! home: ChangeManifest names the joiner -> home: Export credentials -> joiner: Adopt -> others: Join the manifest
-//! -> joiner: Join the home's records -> the configuration
+//! -> repair until all hold the same (HA 4.7) -> the configuration
 //! ```
 //! Every step may be repeated; a run that was cut off is finished by running the command again.
 
@@ -12,7 +12,6 @@ use spec::messages::{Adopt, Call, Join, StatusAnswer};
 use spec::record::Manifest;
 use zeroize::Zeroizing;
 
-use super::synchronise;
 use crate::answer::{Answer, Failure};
 use crate::arguments::AddMember;
 use crate::asking::Asking;
@@ -48,24 +47,21 @@ pub(crate) fn run(
         joining.adopt(&secret)?;
     }
     let mut complaints = joining.tell_others();
-    let copied = joining.copy_records();
+    let objects = joining.equalise(configuration);
     let (manifest, members) = (&joining.manifest, serials(&joining.manifest));
     enter_group(place, &mut file, &group.label, Serial(manifest.serial), &ordered(&listed, &members))?;
     file.save()?;
     let mut text = format!("Partition {} is a member of the HA group {}.\n", add.serial, group.label);
-    let mut records = 0;
-    match copied {
-        Ok(count) => records = count,
-        Err(failure) => complaints.push(format!(
-            "its contents are not complete yet: {failure}; an application that is logged in completes them, or run the command again"
+    match &objects {
+        Ok(0) => {}
+        Ok(count) => text.push_str(&format!("It holds {count} objects, like the others.\n")),
+        Err(reason) => complaints.push(format!(
+            "its contents are not complete yet: {reason}; an application that is logged in completes them, or run the command again"
         )),
-    }
-    if records > 0 {
-        text.push_str(&format!("{records} objects were copied to it.\n"));
     }
     let document = json!({
         "label": group.label, "serial": manifest.serial, "added": add.serial.0, "was_member": adopted,
-        "members": members.iter().map(|serial| serial.0).collect::<Vec<_>>(), "copied": records,
+        "members": members.iter().map(|serial| serial.0).collect::<Vec<_>>(), "objects": objects.ok(),
     });
     Ok(Answer { complaints, ..Answer::new(text, document) })
 }
@@ -189,15 +185,20 @@ impl Joining<'_> {
         complaints
     }
 
-    /// Copies what the home holds and the new member lacks; gives the number of records.
-    fn copy_records(&mut self) -> Result<u64, Failure> {
-        let wanted = Asking::new(self.census.needed(self.home)?.appliance.as_mut(), self.home).status()?.root;
-        if Asking::new(self.census.needed(self.serial)?.appliance.as_mut(), self.serial).status()?.root
-            == wanted
-        {
-            return Ok(0);
+    /// Lets the group's repair bring the new member what the others hold; gives the number of its objects.
+    fn equalise(&mut self, configuration: &Configuration) -> Result<u64, String> {
+        let standing = |census: &mut Census, serial: Serial| {
+            let reached = census.needed(serial)?;
+            Asking::new(reached.appliance.as_mut(), serial).status()
+        };
+        let told = |failure: Failure| failure.0;
+        let home = standing(self.census, self.home).map_err(told)?;
+        let joiner = standing(self.census, self.serial).map_err(told)?;
+        if joiner.root == home.root && !joiner.recovering {
+            return Ok(joiner.objects);
         }
-        synchronise::copy(self.census, self.home, self.serial, &self.ticket)
+        self.network.equalise(configuration, &self.manifest, &self.ticket)?;
+        standing(self.census, self.serial).map(|status| status.objects).map_err(told)
     }
 
     /// A member, with the group's ticket.

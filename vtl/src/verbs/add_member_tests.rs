@@ -43,8 +43,18 @@ fn what_the_home_holds_is_copied_to_the_new_member() {
         world.put(FIRST, name);
     }
     let answer = add(&folder, &world, "prodha", SECOND, "pin").unwrap();
-    assert_eq!(answer.document["copied"], world.objects(FIRST));
+    assert_eq!(answer.document["objects"], world.objects(FIRST));
     assert_eq!(world.objects(SECOND), world.objects(FIRST));
+}
+
+#[test]
+fn a_member_whose_contents_cannot_be_completed_now_is_a_member_with_a_complaint() {
+    let (folder, world) = group_of_one(2);
+    world.put(FIRST, 9);
+    world.fail_repair();
+    let answer = add(&folder, &world, "prodha", SECOND, "pin").unwrap();
+    assert!(answer.complaints[0].contains("not complete yet: no repair today; an application"), "{answer:?}");
+    assert_eq!(folder.configuration().groups[0].members, [FIRST, SECOND]);
 }
 
 #[test]

@@ -6,7 +6,6 @@ mod create_cert;
 mod list_servers;
 mod new_group;
 mod show;
-mod synchronise;
 mod verify;
 
 use crate::answer::{Answer, Failure};
