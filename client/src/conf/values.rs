@@ -1,5 +1,6 @@
 //! The values in force, each checked against its row of the options table before it is used.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::configuration::{Copies, Serial, Warning};
@@ -31,8 +32,11 @@ impl<'a> Values<'a> {
             .map(|e| e.value.as_str())
             .collect();
         values.warn_of_sections();
-        for entry in document.entries() {
-            if !document.entry(&entry.section, &entry.key).is_some_and(|last| std::ptr::eq(last, entry)) {
+        let name = |entry: &Entry| (entry.section.to_ascii_lowercase(), entry.key.to_ascii_lowercase());
+        let last: HashMap<_, _> =
+            document.entries().enumerate().map(|(at, entry)| (name(entry), at)).collect();
+        for (at, entry) in document.entries().enumerate() {
+            if last.get(&name(entry)) != Some(&at) {
                 continue;
             }
             match options::find(&entry.section, &entry.key, &labels) {
