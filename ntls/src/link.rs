@@ -332,7 +332,8 @@ impl Link {
         };
         let stream: Arc<dyn Stream> = stream;
         let mut cipher = vec![0; READ_BYTES];
-        let mut turn = READ_TURN;
+        // A short first turn: frames may have come along with the HelloReply.
+        let mut turn = BUSY_READ_TURN;
         loop {
             let outcome = stream.read(&mut cipher, turn);
             let mut deliveries = Vec::new();
@@ -353,7 +354,9 @@ impl Link {
                         // Whole frames in front of what cannot be read still count.
                         up.frames(&mut deliveries, &mut offers).and(received)
                     }
-                    Err(error) if is_pause(&error) => up.tick(shared, &mut deliveries),
+                    Err(error) if is_pause(&error) => up
+                        .frames(&mut deliveries, &mut offers)
+                        .and_then(|()| up.tick(shared, &mut deliveries)),
                     Err(error) => Err(format!("the connection to {} broke: {error}", self.server)),
                 };
                 deliveries.extend(up.flush());
@@ -442,7 +445,7 @@ impl Up {
         if silent >= bound {
             return Err(format!("no answer for {} ms (ReceiveTimeout)", bound.as_millis()));
         }
-        if !self.pinged && silent >= bound / 2 {
+        if !self.pinged && silent.saturating_mul(2) >= bound {
             self.pinged = true;
             self.channel.queue(&[&encode(&Frame::Ping(now.0))]);
         }

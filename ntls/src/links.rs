@@ -254,7 +254,7 @@ pub(crate) fn retry_delay(platform: &dyn Platform, attempt: u32) -> Duration {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
+#[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use crate::platform::System;

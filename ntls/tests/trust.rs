@@ -128,9 +128,12 @@ fn a_chain_to_an_authority_in_the_file_is_trusted_for_its_name_only() {
 #[test]
 fn a_pinned_leaf_is_no_authority() {
     // The pinned server's own key signs a certificate for the impostor.
-    let pinned = Pair::new("server");
-    let key = rcgen::KeyPair::from_pem(&pinned.key).unwrap();
-    let issuer = rcgen::Issuer::from_ca_cert_pem(&pinned.certificate, key).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "server");
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let pinned = Pair { certificate, key: key.serialize_pem() };
+    let issuer = rcgen::Issuer::new(params, key);
     let impostor = leaf(&issuer, &["127.0.0.1"]);
     let world = World::with(Pair::new("client"), pinned);
     let mut plan = world.plan(echo());

@@ -1,5 +1,6 @@
 //! A small appliance for tests: threads, rustls, and a closure that says what happens to each request.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary is a crate and uses its part")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
