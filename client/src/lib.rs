@@ -1,3 +1,43 @@
-//! Slots, sessions, operations, driver and Chrystoki.conf.
+//! Slots, sessions, operations, driver and Chrystoki.conf: the safe face of PKCS #11.
+//!
+//! ```text
+//! Module -> Process (what a fork keeps: slots, sessions, handles, tickets)
+//!              |--> operations: sign, encrypt, digest, find ... as their plans say
+//!              '--> World (what a fork replaces: links, groups, threads, locks) -> ha::Group -> Seam
+//! ```
+#![forbid(unsafe_code)]
 
+mod asking;
+mod buffer;
 pub mod conf;
+mod crypto;
+mod digest;
+mod drive;
+mod encrypt;
+mod error;
+mod face;
+mod handles;
+mod lengths;
+mod log;
+mod login;
+mod module;
+mod objects;
+mod operation;
+mod parameters;
+mod plans;
+mod process;
+mod random;
+mod sessions;
+mod sign;
+mod slab;
+mod slots;
+mod tender;
+mod world;
+
+pub use error::{Error, Result};
+pub use face::{
+    AttributeResult, InitializeOptions, LIBRARY_DESCRIPTION, LIBRARY_VERSION, MANUFACTURER, Produced, Room,
+    SessionInfo, SlotInfo, TokenInfo, Version,
+};
+pub use module::Module;
+pub use spec::messages::MechanismFacts;

@@ -1,0 +1,69 @@
+//! One call's way to the members of its slot: the ticket goes along, and a dead ticket ends the login.
+use spec::Template;
+use spec::messages::{Answer, Call, Found, Make, MakeAnswer, ObjectRef, SetAttributes, SetAttributesAnswer};
+
+use crate::error::{Error, Result};
+use crate::login;
+use crate::process::Process;
+use crate::slots::Slot;
+
+/// Nothing is looked up before something is asked.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    pub(crate) process: &'a Process,
+    pub(crate) slot: &'a Slot,
+}
+
+impl Asking<'_> {
+    /// One request to any member.
+    pub(crate) fn any(&self, call: Call) -> Result<Answer> {
+        self.heed(|group, ticket| group.any(call, ticket).map(|answered| answered.answer))
+    }
+
+    /// Makes objects.
+    pub(crate) fn create(&self, make: Make) -> Result<MakeAnswer> {
+        self.heed(|group, ticket| group.create(make, ticket))
+    }
+
+    /// Changes a token object.
+    pub(crate) fn change(&self, change: SetAttributes) -> Result<SetAttributesAnswer> {
+        self.heed(|group, ticket| group.change(change, ticket))
+    }
+
+    /// Destroys a token object.
+    pub(crate) fn destroy(&self, object: ObjectRef) -> Result<()> {
+        self.heed(|group, ticket| group.destroy(object, ticket))
+    }
+
+    /// Searches token objects.
+    pub(crate) fn find(&self, template: Template) -> Result<Vec<Found>> {
+        self.heed(|group, ticket| group.find(&template, ticket))
+    }
+
+    fn heed<T>(&self, ask: impl FnOnce(&ha::Group, &[u8]) -> std::result::Result<T, ha::Error>) -> Result<T> {
+        let group = self.process.world().group(self.process, self.slot);
+        let ticket = login::ticket(self.slot);
+        let answer = ask(&group, &ticket).map_err(Error::from);
+        if let Err(Error::TicketDead) = &answer {
+            tracing::warn!(
+                slot = self.slot.id.0,
+                "the login's ticket is dead: the application has to log in again"
+            );
+            login::end(self.process, self.slot);
+        }
+        answer
+    }
+}
+
+/// Asks without the blob of a session object, and again with it when a member wants it (RULES 2.2).
+pub(crate) fn with_blob<T>(mut ask: impl FnMut(bool) -> Result<T>) -> Result<T> {
+    match ask(false) {
+        Err(Error::NeedBlob) => ask(true),
+        answer => answer,
+    }
+}
+
+/// The error for an answer of another kind than the call's.
+pub(crate) fn strange(call: &str) -> Error {
+    Error::Protocol(format!("wanted an answer to {call} from a member, found one to another call"))
+}

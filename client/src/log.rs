@@ -1,0 +1,184 @@
+//! The log of the module: a minimal `tracing` subscriber for `Hatoki: LogLevel` and `LogPath`.
+//!
+//! A line is `2026-11-22T02:00:00.000Z WARN ha: text key=value`, written by one `write` to a file opened for
+//! appending, so that processes and forked children never mix their lines and no lock is held. Secrets never come
+//! here: callers log names, numbers and lengths.
+use std::fmt::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::sync::{Arc, Once};
+
+use arc_swap::ArcSwapOption;
+use spec::platform::Platform;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::conf::{Hatoki, LogLevel};
+
+struct Sink {
+    level: Level,
+    file: Option<File>,
+    platform: Arc<dyn Platform>,
+}
+
+static SINK: ArcSwapOption<Sink> = ArcSwapOption::const_empty();
+
+/// Logs from now on as the configuration says.
+pub(crate) fn begin(platform: &Arc<dyn Platform>, settings: &Hatoki) {
+    let Some(level) = level(settings.log_level) else {
+        SINK.store(None);
+        return;
+    };
+    let opened =
+        settings.log_path.as_ref().map(|path| OpenOptions::new().append(true).create(true).open(path));
+    let (file, refused) = match opened {
+        None => (None, None),
+        Some(Ok(file)) => (Some(file), None),
+        Some(Err(error)) => (None, Some(error)),
+    };
+    install(platform, level, file);
+    if let (Some(error), Some(path)) = (refused, &settings.log_path) {
+        tracing::error!(
+            "LogPath: wanted to append to {}, found: {error}; the log goes to standard error",
+            path.display()
+        );
+    }
+}
+
+/// Logs one fault of a configuration that could not be taken over, to standard error (RULES 2.13).
+pub(crate) fn fault(platform: &Arc<dyn Platform>, text: &str) {
+    install(platform, Level::ERROR, None);
+    tracing::error!("{text}");
+    end();
+}
+
+/// Logs no more.
+pub(crate) fn end() {
+    SINK.store(None);
+}
+
+fn install(platform: &Arc<dyn Platform>, level: Level, file: Option<File>) {
+    static ONCE: Once = Once::new();
+    SINK.store(Some(Arc::new(Sink { level, file, platform: platform.clone() })));
+    ONCE.call_once(|| {
+        // Refused only where a test or tool has its own subscriber: then that one shows the events.
+        let _ = tracing::subscriber::set_global_default(Writer);
+    });
+}
+
+fn level(level: LogLevel) -> Option<Level> {
+    match level {
+        LogLevel::Off => None,
+        LogLevel::Error => Some(Level::ERROR),
+        LogLevel::Warn => Some(Level::WARN),
+        LogLevel::Info => Some(Level::INFO),
+        LogLevel::Debug => Some(Level::DEBUG),
+    }
+}
+
+struct Writer;
+
+impl Subscriber for Writer {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> tracing::subscriber::Interest {
+        tracing::subscriber::Interest::sometimes()
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && SINK.load().as_ref().is_some_and(|sink| *metadata.level() <= sink.level)
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let Some(sink) = SINK.load_full() else { return };
+        let line = line(sink.platform.wall_ms(), event);
+        // A log that cannot be written must not disturb the application.
+        let _ = match &sink.file {
+            Some(file) => {
+                let mut file: &File = file;
+                file.write_all(line.as_bytes())
+            }
+            None => io::stderr().write_all(line.as_bytes()),
+        };
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+fn line(wall_ms: u64, event: &Event<'_>) -> String {
+    let metadata = event.metadata();
+    let area = metadata.target().split("::").next().unwrap_or_default();
+    let mut fields = Fields::default();
+    event.record(&mut fields);
+    let text = fields.text.replace(['\n', '\r'], " ");
+    format!(
+        "{} {} {area}: {text}{}\n",
+        Utc(wall_ms),
+        metadata.level(),
+        fields.rest.replace(['\n', '\r'], " ")
+    )
+}
+
+#[derive(Default)]
+struct Fields {
+    text: String,
+    rest: String,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let written = if field.name() == "message" {
+            write!(self.text, "{value:?}")
+        } else {
+            write!(self.rest, " {}={value:?}", field.name())
+        };
+        written.expect("a String takes what is written");
+    }
+}
+
+/// Milliseconds since 1970 as a date and time (Gregorian calendar by days, after Howard Hinnant's `civil_from_days`).
+struct Utc(u64);
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, ms) = (self.0 / 1_000, self.0 % 1_000);
+        let days = seconds / 86_400 + 719_468;
+        let (era, day_of_era) = (days / 146_097, days % 146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_gregorian_calendar() {
+        let rows = [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_709_164_799_999, "2024-02-28T23:59:59.999Z"),
+            (4_102_444_800_001, "2100-01-01T00:00:00.001Z"),
+        ];
+        for (ms, text) in rows {
+            assert_eq!(Utc(ms).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! The module's static face: one life at a time, and every call of the standard as a safe function.
+//!
+//! ```text
+//! not initialised --initialize--> alive --finalize--> not initialised
+//!                                  |  ^
+//!                                forked (inherited) --initialize--> alive, afresh (RULES 2.14)
+//! ```
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use spec::messages::MechanismFacts;
+use spec::platform::Platform;
+use spec::seam::Seam;
+use spec::{
+    AttributeType, HandleObject, HandleSession, Mechanism, MechanismType, Rv, SlotId, Template, UserType,
+};
+use zeroize::Zeroizing;
+
+use crate::conf::{self, Configuration};
+use crate::digest;
+use crate::error::Result;
+use crate::face::{AttributeResult, InitializeOptions, Produced, Room, SessionInfo, SlotInfo, TokenInfo};
+use crate::process::{Driver, Process};
+use crate::{encrypt, log, login, objects, random, sessions, sign, slots};
+
+/// The module. One static of it stands in the C boundary. Every call errs with CKR_CRYPTOKI_NOT_INITIALIZED outside a
+/// life, and otherwise as the standard's section of the C function of the same name says.
+pub struct Module {
+    life: ArcSwapOption<Process>,
+}
+
+impl Default for Module {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Module {
+    /// A module that is not initialised.
+    pub const fn new() -> Self {
+        Self { life: ArcSwapOption::const_empty() }
+    }
+
+    /// C_Initialize (PKCS #11 v3.1, 5.4.1). Reads the configuration; no network I/O, and members may all be down.
+    ///
+    /// # Errors
+    /// CKR_CRYPTOKI_ALREADY_INITIALIZED; CKR_GENERAL_ERROR for a malformed configuration (RULES 2.13);
+    /// CKR_NEED_TO_CREATE_THREADS when threads are forbidden and the configuration names servers.
+    pub fn initialize(&self, options: InitializeOptions) -> Result<()> {
+        self.check_dead()?;
+        let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
+        let configuration = conf::load().inspect_err(|error| log::fault(&platform, &error.to_string()))?;
+        let driver = Driver::Links(Arc::new(ntls::instance::InstanceKey::generate()));
+        if !options.may_create_threads && configuration.as_ref().is_some_and(|conf| !conf.servers.is_empty())
+        {
+            log::fault(
+                &platform,
+                "the links need threads and the application forbids them (CKF_LIBRARY_CANT_CREATE_OS_THREADS)",
+            );
+            return Err(Rv::NEED_TO_CREATE_THREADS.into());
+        }
+        self.begin(Process::new(configuration, platform, driver, options.may_create_threads))
+    }
+
+    /// As [`Module::initialize`], over a given seam, platform and configuration: partitions in the process, a
+    /// simulated network.
+    ///
+    /// # Errors
+    /// CKR_CRYPTOKI_ALREADY_INITIALIZED.
+    pub fn initialize_over(
+        &self,
+        seam: Arc<dyn Seam>,
+        platform: Arc<dyn Platform>,
+        configuration: Configuration,
+        options: InitializeOptions,
+    ) -> Result<()> {
+        self.check_dead()?;
+        self.begin(Process::new(
+            Some(configuration),
+            platform,
+            Driver::Given(seam),
+            options.may_create_threads,
+        ))
+    }
+
+    fn check_dead(&self) -> Result<()> {
+        match &*self.life.load() {
+            Some(process) if !process.is_inherited() => Err(Rv::CRYPTOKI_ALREADY_INITIALIZED.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&self, process: Process) -> Result<()> {
+        if let Some(conf) = &process.configuration {
+            log::begin(&process.platform, &conf.hatoki);
+            for warning in &conf.warnings {
+                tracing::warn!("{warning}");
+            }
+        }
+        let previous = self.life.load_full();
+        if previous.as_ref().is_some_and(|previous| !previous.is_inherited()) {
+            return Err(Rv::CRYPTOKI_ALREADY_INITIALIZED.into());
+        }
+        let seen = self.life.compare_and_swap(&previous, Some(Arc::new(process)));
+        let won = match (&*seen, &previous) {
+            (None, None) => true,
+            (Some(seen), Some(previous)) => Arc::ptr_eq(seen, previous),
+            _ => false,
+        };
+        if !won {
+            return Err(Rv::CRYPTOKI_ALREADY_INITIALIZED.into());
+        }
+        if let Some(inherited) = previous {
+            inherited.world().close();
+        }
+        Ok(())
+    }
+
+    /// C_Finalize (PKCS #11 v3.1, 5.4.2): joins the threads; in a forked child touches nothing of the parent.
+    ///
+    /// # Errors
+    /// CKR_CRYPTOKI_NOT_INITIALIZED.
+    pub fn finalize(&self) -> Result<()> {
+        let process = self.life.swap(None).ok_or(Rv::CRYPTOKI_NOT_INITIALIZED)?;
+        process.world().close();
+        log::end();
+        Ok(())
+    }
+
+    /// The first call in a forked child: an empty `World`; sessions, handles and logins stay (HA 6).
+    pub fn forked(&self) {
+        if let Some(process) = &*self.life.load() {
+            process.forked();
+        }
+    }
+
+    /// Whether the module is alive.
+    pub fn is_initialized(&self) -> bool {
+        self.life.load().is_some()
+    }
+
+    fn run<T>(&self, call: impl FnOnce(&Process) -> Result<T>) -> Result<T> {
+        let life = self.life.load();
+        call(life.as_ref().ok_or(Rv::CRYPTOKI_NOT_INITIALIZED)?)
+    }
+
+    // Slots and tokens.
+
+    /// C_GetSlotList.
+    pub fn slots(&self, token_present: bool) -> Result<Vec<SlotId>> {
+        self.run(|process| slots::list(process, token_present))
+    }
+
+    /// C_GetSlotInfo.
+    pub fn slot_info(&self, slot: SlotId) -> Result<SlotInfo> {
+        self.run(|process| slots::slot_info(process, slot))
+    }
+
+    /// C_GetTokenInfo.
+    pub fn token_info(&self, slot: SlotId) -> Result<TokenInfo> {
+        self.run(|process| slots::token_info(process, slot))
+    }
+
+    /// C_GetMechanismList.
+    pub fn mechanisms(&self, slot: SlotId) -> Result<Vec<MechanismType>> {
+        self.run(|process| {
+            let facts = slots::mechanisms(process, slot)?;
+            Ok(facts.iter().map(|facts| MechanismType(facts.number)).collect())
+        })
+    }
+
+    /// C_GetMechanismInfo.
+    pub fn mechanism_info(&self, slot: SlotId, mechanism: MechanismType) -> Result<MechanismFacts> {
+        self.run(|process| slots::mechanism_info(process, slot, mechanism))
+    }
+
+    /// C_WaitForSlotEvent: no slot comes or goes in a life (RULES 2.11), so CKR_NO_EVENT without blocking; blocking,
+    /// it waits for C_Finalize and answers CKR_CRYPTOKI_NOT_INITIALIZED.
+    pub fn wait_for_slot_event(&self, block: bool) -> Result<SlotId> {
+        let process = self.life.load_full().ok_or(Rv::CRYPTOKI_NOT_INITIALIZED)?;
+        if !block {
+            return Err(Rv::NO_EVENT.into());
+        }
+        let world = arc_swap::Guard::into_inner(process.world());
+        world.wait_for_close(&process.platform);
+        Err(Rv::CRYPTOKI_NOT_INITIALIZED.into())
+    }
+
+    // Sessions and login.
+
+    /// C_OpenSession; `flags` are those of `spec::flags::session`.
+    pub fn open_session(&self, slot: SlotId, flags: u64) -> Result<HandleSession> {
+        self.run(|process| sessions::open(process, slot, flags))
+    }
+
+    /// C_CloseSession.
+    pub fn close_session(&self, session: HandleSession) -> Result<()> {
+        self.run(|process| sessions::close(process, session))
+    }
+
+    /// C_CloseAllSessions.
+    pub fn close_all_sessions(&self, slot: SlotId) -> Result<()> {
+        self.run(|process| sessions::close_all(process, slot))
+    }
+
+    /// C_GetSessionInfo.
+    pub fn session_info(&self, session: HandleSession) -> Result<SessionInfo> {
+        self.run(|process| sessions::info(process, session))
+    }
+
+    /// C_SessionCancel; `flags` name operations as in `spec::flags::mechanism`.
+    pub fn session_cancel(&self, session: HandleSession, flags: u64) -> Result<()> {
+        self.run(|process| sessions::cancel(process, session, flags))
+    }
+
+    /// C_Login. The PIN is wiped everywhere but in the caller's buffer when this returns.
+    pub fn login(&self, session: HandleSession, user: UserType, pin: Option<&[u8]>) -> Result<()> {
+        self.run(|process| login::log_in(process, session, user, pin))
+    }
+
+    /// C_Logout.
+    pub fn logout(&self, session: HandleSession) -> Result<()> {
+        self.run(|process| login::log_out(process, session))
+    }
+
+    /// C_SetPIN.
+    pub fn set_pin(&self, session: HandleSession, old: Option<&[u8]>, new: Option<&[u8]>) -> Result<()> {
+        self.run(|process| login::set_pin(process, session, old, new))
+    }
+
+    // Objects.
+
+    /// C_CreateObject.
+    pub fn create_object(&self, session: HandleSession, template: Template) -> Result<HandleObject> {
+        self.run(|process| objects::create(process, session, template))
+    }
+
+    /// C_CopyObject.
+    pub fn copy_object(
+        &self,
+        session: HandleSession,
+        object: HandleObject,
+        template: Template,
+    ) -> Result<HandleObject> {
+        self.run(|process| objects::copy(process, session, object, template))
+    }
+
+    /// C_DestroyObject.
+    pub fn destroy_object(&self, session: HandleSession, object: HandleObject) -> Result<()> {
+        self.run(|process| objects::destroy(process, session, object))
+    }
+
+    /// C_GetObjectSize: bytes of a session object's blob; `UNAVAILABLE_INFORMATION` for token objects.
+    pub fn object_size(&self, session: HandleSession, object: HandleObject) -> Result<u64> {
+        self.run(|process| objects::size(process, session, object))
+    }
+
+    /// C_GetAttributeValue: one result for each attribute asked for, in that order.
+    pub fn get_attributes(
+        &self,
+        session: HandleSession,
+        object: HandleObject,
+        attributes: &[AttributeType],
+    ) -> Result<Vec<AttributeResult>> {
+        self.run(|process| objects::get(process, session, object, attributes))
+    }
+
+    /// C_SetAttributeValue.
+    pub fn set_attributes(
+        &self,
+        session: HandleSession,
+        object: HandleObject,
+        template: Template,
+    ) -> Result<()> {
+        self.run(|process| objects::set(process, session, object, template))
+    }
+
+    /// C_FindObjectsInit: the whole result is taken now, in ouid order (RULES 2.4).
+    pub fn find_init(&self, session: HandleSession, template: Template) -> Result<()> {
+        self.run(|process| objects::find_init(process, session, template))
+    }
+
+    /// C_FindObjects: at most `max` more.
+    pub fn find(&self, session: HandleSession, max: usize) -> Result<Vec<HandleObject>> {
+        self.run(|process| objects::find(process, session, max))
+    }
+
+    /// C_FindObjectsFinal.
+    pub fn find_final(&self, session: HandleSession) -> Result<()> {
+        self.run(|process| objects::find_final(process, session))
+    }
+
+    /// C_GenerateKey.
+    pub fn generate_key(
+        &self,
+        session: HandleSession,
+        mechanism: Mechanism,
+        template: Template,
+    ) -> Result<HandleObject> {
+        self.run(|process| objects::generate_key(process, session, &mechanism, template))
+    }
+
+    /// C_GenerateKeyPair: the handles of the public and of the private key.
+    pub fn generate_key_pair(
+        &self,
+        session: HandleSession,
+        mechanism: Mechanism,
+        public: Template,
+        private: Template,
+    ) -> Result<(HandleObject, HandleObject)> {
+        self.run(|process| objects::generate_key_pair(process, session, &mechanism, public, private))
+    }
+
+    // Signing and verifying.
+
+    /// C_SignInit; no mechanism cancels.
+    pub fn sign_init(
+        &self,
+        session: HandleSession,
+        mechanism: Option<Mechanism>,
+        key: HandleObject,
+    ) -> Result<()> {
+        self.run(|process| sign::sign_init(process, session, mechanism, key))
+    }
+
+    /// C_Sign.
+    pub fn sign(&self, session: HandleSession, data: &[u8], room: Room) -> Result<Produced> {
+        self.run(|process| sign::sign(process, session, data, room))
+    }
+
+    /// C_SignUpdate.
+    pub fn sign_update(&self, session: HandleSession, part: &[u8]) -> Result<()> {
+        self.run(|process| sign::sign_update(process, session, part))
+    }
+
+    /// C_SignFinal.
+    pub fn sign_final(&self, session: HandleSession, room: Room) -> Result<Produced> {
+        self.run(|process| sign::sign_final(process, session, room))
+    }
+
+    /// C_VerifyInit; no mechanism cancels.
+    pub fn verify_init(
+        &self,
+        session: HandleSession,
+        mechanism: Option<Mechanism>,
+        key: HandleObject,
+    ) -> Result<()> {
+        self.run(|process| sign::verify_init(process, session, mechanism, key))
+    }
+
+    /// C_Verify.
+    pub fn verify(&self, session: HandleSession, data: &[u8], signature: &[u8]) -> Result<()> {
+        self.run(|process| sign::verify(process, session, data, signature))
+    }
+
+    /// C_VerifyUpdate.
+    pub fn verify_update(&self, session: HandleSession, part: &[u8]) -> Result<()> {
+        self.run(|process| sign::verify_update(process, session, part))
+    }
+
+    /// C_VerifyFinal.
+    pub fn verify_final(&self, session: HandleSession, signature: &[u8]) -> Result<()> {
+        self.run(|process| sign::verify_final(process, session, signature))
+    }
+
+    // Encrypting and decrypting.
+
+    /// C_EncryptInit; no mechanism cancels.
+    pub fn encrypt_init(
+        &self,
+        session: HandleSession,
+        mechanism: Option<Mechanism>,
+        key: HandleObject,
+    ) -> Result<()> {
+        self.run(|process| encrypt::encrypt_init(process, session, mechanism, key))
+    }
+
+    /// C_Encrypt.
+    pub fn encrypt(&self, session: HandleSession, data: &[u8], room: Room) -> Result<Produced> {
+        self.run(|process| encrypt::encrypt(process, session, data, room))
+    }
+
+    /// C_EncryptUpdate.
+    pub fn encrypt_update(&self, session: HandleSession, part: &[u8], room: Room) -> Result<Produced> {
+        self.run(|process| encrypt::encrypt_update(process, session, part, room))
+    }
+
+    /// C_EncryptFinal.
+    pub fn encrypt_final(&self, session: HandleSession, room: Room) -> Result<Produced> {
+        self.run(|process| encrypt::encrypt_final(process, session, room))
+    }
+
+    /// C_DecryptInit; no mechanism cancels.
+    pub fn decrypt_init(
+        &self,
+        session: HandleSession,
+        mechanism: Option<Mechanism>,
+        key: HandleObject,
+    ) -> Result<()> {
+        self.run(|process| encrypt::decrypt_init(process, session, mechanism, key))
+    }
+
+    /// C_Decrypt.
+    pub fn decrypt(&self, session: HandleSession, data: &[u8], room: Room) -> Result<Produced> {
+        self.run(|process| encrypt::decrypt(process, session, data, room))
+    }
+
+    /// C_DecryptUpdate.
+    pub fn decrypt_update(&self, session: HandleSession, part: &[u8], room: Room) -> Result<Produced> {
+        self.run(|process| encrypt::decrypt_update(process, session, part, room))
+    }
+
+    /// C_DecryptFinal.
+    pub fn decrypt_final(&self, session: HandleSession, room: Room) -> Result<Produced> {
+        self.run(|process| encrypt::decrypt_final(process, session, room))
+    }
+
+    // Digesting.
+
+    /// C_DigestInit; no mechanism cancels.
+    pub fn digest_init(&self, session: HandleSession, mechanism: Option<Mechanism>) -> Result<()> {
+        self.run(|process| digest::init(process, session, mechanism))
+    }
+
+    /// C_Digest.
+    pub fn digest(&self, session: HandleSession, data: &[u8], room: Room) -> Result<Produced> {
+        self.run(|process| digest::whole(process, session, data, room))
+    }
+
+    /// C_DigestUpdate.
+    pub fn digest_update(&self, session: HandleSession, part: &[u8]) -> Result<()> {
+        self.run(|process| digest::update(process, session, part))
+    }
+
+    /// C_DigestKey: CKR_KEY_INDIGESTIBLE unless the key's value may be read.
+    pub fn digest_key(&self, session: HandleSession, key: HandleObject) -> Result<()> {
+        self.run(|process| digest::key(process, session, key))
+    }
+
+    /// C_DigestFinal.
+    pub fn digest_final(&self, session: HandleSession, room: Room) -> Result<Produced> {
+        self.run(|process| digest::last(process, session, room))
+    }
+
+    // Chance.
+
+    /// C_GenerateRandom.
+    pub fn random(&self, session: HandleSession, bytes: usize) -> Result<Zeroizing<Vec<u8>>> {
+        self.run(|process| random::generate(process, session, bytes))
+    }
+
+    /// C_SeedRandom: CKR_RANDOM_SEED_NOT_SUPPORTED (RULES 2.17).
+    pub fn seed_random(&self, session: HandleSession, _seed: &[u8]) -> Result<()> {
+        self.run(|process| {
+            process.session(session)?;
+            Err(Rv::RANDOM_SEED_NOT_SUPPORTED.into())
+        })
+    }
+}

@@ -1,0 +1,205 @@
+//! The cell of one operation of one kind in one session, and the one function that decides when an operation ends.
+//!
+//! ```text
+//!            Init                        Update, length query, too small, outage
+//!   idle ------------> active <----------------------------------------.
+//!    ^                   |  taken by one thread (holder = fork epoch)    |
+//!    |                   '---------------> busy -------------------------'
+//!    |                                      |
+//!    '----- final call or error ------------'
+//!
+//!   a second thread that finds it busy hears CKR_OPERATION_ACTIVE and changes nothing
+//!   busy of an older fork epoch: its thread is not in this process; the cell is idle
+//!   active and stalled (after a total outage): Init replaces it (RULES 1.3)
+//! ```
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::atomic::AtomicCell;
+use spec::Rv;
+
+use crate::error::{Error, Result};
+use crate::face::Produced;
+
+struct Held<T> {
+    operation: T,
+    /// The last call met a total outage: Init may replace the operation (RULES 1.3).
+    stalled: bool,
+}
+
+/// Holds at most one operation.
+pub(crate) struct Cell<T> {
+    /// 0, or the fork epoch of the thread that has taken the cell.
+    holder: AtomicU64,
+    /// One pointer, swapped atomically.
+    held: AtomicCell<Option<Box<Held<T>>>>,
+}
+
+impl<T> Default for Cell<T> {
+    fn default() -> Self {
+        Self { holder: AtomicU64::new(0), held: AtomicCell::new(None) }
+    }
+}
+
+impl<T> Cell<T> {
+    /// Takes the cell for one call.
+    ///
+    /// # Errors
+    /// CKR_OPERATION_ACTIVE while another thread of this process has it.
+    pub(crate) fn take(&self, epoch: u64) -> Result<Taken<'_, T>> {
+        let free = |holder: u64| (holder != epoch).then_some(epoch);
+        self.holder
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, free)
+            .map_err(|_| Error::Rv(Rv::OPERATION_ACTIVE))?;
+        Ok(Taken { cell: self, held: self.held.take() })
+    }
+}
+
+/// A cell that this thread has taken; dropping it gives the cell back.
+pub(crate) struct Taken<'a, T> {
+    cell: &'a Cell<T>,
+    held: Option<Box<Held<T>>>,
+}
+
+impl<T> Taken<'_, T> {
+    /// Puts a new operation in.
+    ///
+    /// # Errors
+    /// CKR_OPERATION_ACTIVE when one is there that no outage has stalled.
+    pub(crate) fn check_idle(&self) -> Result<()> {
+        match &self.held {
+            Some(held) if !held.stalled => Err(Rv::OPERATION_ACTIVE.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a new operation in, in place of a stalled one.
+    pub(crate) fn begin(&mut self, operation: T) {
+        self.held = Some(Box::new(Held { operation, stalled: false }));
+    }
+
+    /// The operation.
+    ///
+    /// # Errors
+    /// CKR_OPERATION_NOT_INITIALIZED when there is none.
+    pub(crate) fn operation(&mut self) -> Result<&mut T> {
+        let held = self.held.as_mut().ok_or(Rv::OPERATION_NOT_INITIALIZED)?;
+        Ok(&mut held.operation)
+    }
+
+    /// Ends the operation whatever its state.
+    pub(crate) fn cancel(&mut self) {
+        self.held = None;
+    }
+
+    /// Ends the operation if this outcome of a call ends it. `last` says whether success of the call does.
+    pub(crate) fn settle<O: Outcome>(&mut self, outcome: Result<O>, last: bool) -> Result<O> {
+        if ends(&outcome, last) {
+            self.held = None;
+        } else if let Some(held) = &mut self.held {
+            held.stalled = matches!(outcome, Err(Error::Outage(_)));
+        }
+        outcome
+    }
+}
+
+impl<T> Drop for Taken<'_, T> {
+    fn drop(&mut self) {
+        // A panic may have left the operation half changed: it ends.
+        if !std::thread::panicking() {
+            self.cell.held.store(self.held.take());
+        }
+        self.cell.holder.store(0, Ordering::Release);
+    }
+}
+
+/// What a successful call gave, seen by the rule of the end.
+pub(crate) trait Outcome {
+    /// Whether nothing but a length was told.
+    fn is_question(&self) -> bool;
+}
+
+impl Outcome for () {
+    fn is_question(&self) -> bool {
+        false
+    }
+}
+
+impl Outcome for Produced {
+    fn is_question(&self) -> bool {
+        match self {
+            Produced::Length(_) | Produced::TooSmall(_) => true,
+            Produced::Bytes(_) => false,
+        }
+    }
+}
+
+/// The end of an operation (RULES 1.3): every error ends it but a total outage and the answer to a call that the
+/// operation's state does not allow now (CKR_OPERATION_ACTIVE); a length query and CKR_BUFFER_TOO_SMALL do not.
+fn ends<O: Outcome>(outcome: &Result<O>, last: bool) -> bool {
+    match outcome {
+        Ok(produced) => last && !produced.is_question(),
+        Err(Error::Outage(_)) => false,
+        Err(Error::Rv(rv)) => *rv != Rv::OPERATION_ACTIVE && *rv != Rv::OPERATION_NOT_INITIALIZED,
+        Err(_) => true,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use zeroize::Zeroizing;
+
+    fn ended_by<O: Outcome>(outcome: Result<O>, last: bool) -> bool {
+        let cell = Cell::default();
+        cell.take(1).unwrap().begin(7);
+        let _ = cell.take(1).unwrap().settle(outcome, last);
+        cell.take(1).unwrap().operation().is_err()
+    }
+
+    #[test]
+    fn the_end_of_an_operation_is_decided_by_one_table() {
+        let bytes = || Ok(Produced::Bytes(Zeroizing::new(vec![1])));
+        assert!(ended_by(bytes(), true));
+        assert!(!ended_by(bytes(), false));
+        assert!(!ended_by(Ok(Produced::Length(1)), true));
+        assert!(!ended_by(Ok(Produced::TooSmall(1)), true));
+        assert!(ended_by(Ok(()), true));
+        assert!(!ended_by::<()>(Err(Error::Outage(String::new())), true));
+        assert!(!ended_by::<()>(Err(Rv::OPERATION_ACTIVE.into()), true));
+        for rv in [Rv::DATA_LEN_RANGE, Rv::SIGNATURE_INVALID, Rv::KEY_HANDLE_INVALID, Rv::USER_NOT_LOGGED_IN]
+        {
+            assert!(ended_by::<()>(Err(rv.into()), false), "{rv}");
+        }
+    }
+
+    #[test]
+    fn a_second_thread_hears_operation_active_and_changes_nothing() {
+        let cell = Cell::default();
+        cell.take(1).unwrap().begin(7);
+        let first = cell.take(1).unwrap();
+        assert_eq!(cell.take(1).err().unwrap().rv(), Rv::OPERATION_ACTIVE);
+        drop(first);
+        assert_eq!(*cell.take(1).unwrap().operation().unwrap(), 7);
+    }
+
+    #[test]
+    fn an_operation_that_was_busy_at_a_fork_is_gone_in_the_child() {
+        let cell = Cell::default();
+        cell.take(1).unwrap().begin(7);
+        let taken_by_a_thread_of_the_parent = cell.take(1).unwrap();
+        let mut child = cell.take(2).unwrap();
+        assert_eq!(child.operation().err().unwrap().rv(), Rv::OPERATION_NOT_INITIALIZED);
+        drop(child);
+        std::mem::forget(taken_by_a_thread_of_the_parent);
+    }
+
+    #[test]
+    fn only_a_stalled_operation_is_replaced_by_init() {
+        let cell = Cell::default();
+        cell.take(1).unwrap().begin(7);
+        assert!(cell.take(1).unwrap().check_idle().is_err());
+        let _ = cell.take(1).unwrap().settle::<()>(Err(Error::Outage(String::new())), true);
+        assert!(cell.take(1).unwrap().check_idle().is_ok());
+    }
+}

@@ -1,0 +1,123 @@
+//! What one `C_Initialize` brings to life and a fork leaves whole: configuration, slots, sessions, handles, tickets.
+//!
+//! ```text
+//! initialize -> Process { slots, sessions, handles, World } -> finalize
+//!                                             ^   |
+//!                       a forked child: an empty World, a higher epoch, `inherited` (HA 6, RULES 2.14)
+//! ```
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, Guard};
+use spec::platform::Platform;
+use spec::seam::Seam;
+use spec::{HandleSession, Rv, SlotId};
+
+use crate::buffer::Pool;
+use crate::conf::Configuration;
+use crate::error::Result;
+use crate::handles::Handles;
+use crate::sessions::Session;
+use crate::slab::{Entry, Slab};
+use crate::slots::{self, Slot};
+use crate::world::World;
+
+/// What carries requests.
+pub(crate) enum Driver {
+    /// Links over TLS to the servers of the configuration; the instance's key proves them (RULES 2.6).
+    Links(Arc<ntls::instance::InstanceKey>),
+    /// Given by the caller.
+    Given(Arc<dyn Seam>),
+}
+
+/// One life of the module.
+pub(crate) struct Process {
+    pub(crate) configuration: Option<Configuration>,
+    pub(crate) platform: Arc<dyn Platform>,
+    pub(crate) driver: Driver,
+    pub(crate) may_create_threads: bool,
+    pub(crate) slots: ArcSwap<Vec<Arc<Slot>>>,
+    pub(crate) sessions: Slab<Session>,
+    pub(crate) handles: Handles,
+    /// Room for gathered data of the whole process (RULES 1.6).
+    pub(crate) pool: Arc<Pool>,
+    world: ArcSwap<World>,
+    epoch: AtomicU64,
+    inherited: AtomicBool,
+}
+
+impl Process {
+    /// A new life; nothing is connected yet.
+    pub(crate) fn new(
+        configuration: Option<Configuration>,
+        platform: Arc<dyn Platform>,
+        driver: Driver,
+        may_create_threads: bool,
+    ) -> Self {
+        let handles = Handles::default();
+        let world = World::empty(handles.index());
+        let buffer_mib = configuration.as_ref().map_or(0, |conf| conf.hatoki.buffer_mib);
+        Self {
+            slots: ArcSwap::from_pointee(slots::configured(configuration.as_ref())),
+            configuration,
+            platform,
+            driver,
+            may_create_threads,
+            sessions: Slab::new(),
+            handles,
+            pool: Pool::new(buffer_mib),
+            world: ArcSwap::from_pointee(world),
+            epoch: AtomicU64::new(1),
+            inherited: AtomicBool::new(false),
+        }
+    }
+
+    /// Everything that holds locks, links and threads.
+    pub(crate) fn world(&self) -> Guard<Arc<World>> {
+        self.world.load()
+    }
+
+    /// Which process this is in a line of forks, from 1.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether it came by a fork and no `C_Initialize` has been called since.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.inherited.load(Ordering::Acquire)
+    }
+
+    /// The first call in a forked child: the parent's world is leaked as it is, since its locks may be held for ever
+    /// and its links are the parent's; nothing is written to them (HA 6).
+    pub(crate) fn forked(&self) {
+        self.inherited.store(true, Ordering::Release);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        std::mem::forget(self.world.load_full());
+        self.world.store(Arc::new(World::empty(self.handles.index())));
+    }
+
+    /// The slot of an id.
+    ///
+    /// # Errors
+    /// CKR_SLOT_ID_INVALID.
+    pub(crate) fn slot(&self, id: SlotId) -> Result<Arc<Slot>> {
+        let slots = self.slots.load();
+        let slot = slots.iter().find(|slot| slot.id == id);
+        Ok(slot.ok_or(Rv::SLOT_ID_INVALID)?.clone())
+    }
+
+    /// The session of a handle.
+    ///
+    /// # Errors
+    /// CKR_SESSION_HANDLE_INVALID.
+    pub(crate) fn session(&self, handle: HandleSession) -> Result<Arc<Entry<Session>>> {
+        Ok(self.sessions.look_up(handle.0).ok_or(Rv::SESSION_HANDLE_INVALID)?)
+    }
+
+    /// So many fresh random bytes; never kept in a buffer (HA 6).
+    pub(crate) fn random<const BYTES: usize>(&self) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        self.platform.random(&mut bytes);
+        bytes
+    }
+}

@@ -1,0 +1,259 @@
+//! Slots (RULES 2.12): the groups from 0 upwards, then member partitions when `HAOnly` is 0; and what is said of them
+//! without asking a member (RULES 2.10).
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use ha::MemberState;
+use spec::flags::{slot as slot_flags, token as token_flags};
+use spec::mechanisms;
+use spec::messages::{Answer, Call, MechanismFacts, Status};
+use spec::{MechanismType, Rv, SlotId};
+
+use crate::asking::{Asking, strange};
+use crate::conf::{Configuration, Group};
+use crate::error::{Error, Result};
+use crate::face::{LIBRARY_VERSION, MANUFACTURER, SlotInfo, TokenInfo};
+use crate::login::LoggedIn;
+use crate::process::Process;
+
+/// Longest and shortest PIN while no member has said otherwise, in bytes.
+const PIN_BYTES: (u64, u64) = (255, 7);
+
+/// What stands behind a slot.
+pub(crate) enum Behind {
+    /// An HA group of the configuration.
+    Group(Group),
+    /// One partition, by its serial number, with the label that its server told, if it did.
+    Partition(u64, Option<String>),
+}
+
+/// One slot with its token: who is logged in and which sessions are open.
+pub(crate) struct Slot {
+    pub(crate) id: SlotId,
+    pub(crate) behind: Behind,
+    /// The login of this process (RULES 2.6).
+    pub(crate) login: ArcSwapOption<LoggedIn>,
+    pub(crate) sessions: AtomicU64,
+    pub(crate) read_only_sessions: AtomicU64,
+    /// What the token can do; once known it stays for the process (RULES 2.10).
+    mechanisms: ArcSwapOption<Vec<MechanismFacts>>,
+}
+
+impl Slot {
+    fn new(id: SlotId, behind: Behind) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            behind,
+            login: ArcSwapOption::const_empty(),
+            sessions: AtomicU64::new(0),
+            read_only_sessions: AtomicU64::new(0),
+            mechanisms: ArcSwapOption::const_empty(),
+        })
+    }
+
+    /// The serial number that applications see.
+    pub(crate) fn serial(&self) -> u64 {
+        match &self.behind {
+            Behind::Group(group) => group.serial.0,
+            Behind::Partition(serial, _) => *serial,
+        }
+    }
+
+    /// The serial numbers of the members.
+    pub(crate) fn members(&self) -> Vec<u64> {
+        match &self.behind {
+            Behind::Group(group) => group.members.iter().map(|serial| serial.0).collect(),
+            Behind::Partition(serial, _) => vec![*serial],
+        }
+    }
+
+    fn label(&self) -> String {
+        match &self.behind {
+            Behind::Group(group) => group.label.clone(),
+            Behind::Partition(serial, label) => label.clone().unwrap_or_else(|| serial.to_string()),
+        }
+    }
+}
+
+/// The slots that the configuration names.
+pub(crate) fn configured(configuration: Option<&Configuration>) -> Vec<Arc<Slot>> {
+    let Some(conf) = configuration.filter(|conf| conf.net_client) else { return Vec::new() };
+    let mut behind: Vec<Behind> = conf.groups.iter().cloned().map(Behind::Group).collect();
+    if !conf.ha_only {
+        let mut seen: Vec<u64> = Vec::new();
+        for serial in conf.groups.iter().flat_map(|group| &group.members).map(|serial| serial.0) {
+            if !seen.contains(&serial) {
+                seen.push(serial);
+                behind.push(Behind::Partition(serial, None));
+            }
+        }
+    }
+    (0..).map(SlotId).zip(behind).map(|(id, behind)| Slot::new(id, behind)).collect()
+}
+
+/// Adds the partitions that the servers have told of and that no slot shows yet, at the end and for good.
+fn discover(process: &Process) {
+    let conf = process.configuration.as_ref();
+    if !conf.is_some_and(|conf| conf.net_client && !conf.ha_only && !conf.servers.is_empty()) {
+        return;
+    }
+    let seen = process.world().partitions(process);
+    process.slots.rcu(|slots| {
+        let mut slots: Vec<Arc<Slot>> = slots.to_vec();
+        for (serial, label) in &seen {
+            let shown = |slot: &Arc<Slot>| matches!(slot.behind, Behind::Partition(own, _) if own == *serial);
+            if !slots.iter().any(shown) {
+                let id = SlotId(u64::try_from(slots.len()).unwrap_or(u64::MAX));
+                slots.push(Slot::new(id, Behind::Partition(*serial, Some(label.clone()))));
+            }
+        }
+        slots
+    });
+}
+
+/// C_GetSlotList. Group slots always hold their token; a partition's slot does while a link to it is up.
+pub(crate) fn list(process: &Process, token_present: bool) -> Result<Vec<SlotId>> {
+    discover(process);
+    let slots = process.slots.load();
+    Ok(slots.iter().filter(|slot| !token_present || is_present(process, slot)).map(|slot| slot.id).collect())
+}
+
+fn is_present(process: &Process, slot: &Arc<Slot>) -> bool {
+    match slot.behind {
+        Behind::Group(_) => true,
+        Behind::Partition(..) => {
+            let status = process.world().group(process, slot).status();
+            status.members.iter().any(|member| !matches!(member.state, MemberState::Down(_)))
+        }
+    }
+}
+
+/// C_GetSlotInfo.
+pub(crate) fn slot_info(process: &Process, id: SlotId) -> Result<SlotInfo> {
+    let slot = process.slot(id)?;
+    let (description, removable) = match &slot.behind {
+        Behind::Group(group) => (format!("HA group {}", group.label), 0),
+        Behind::Partition(serial, _) => (format!("Partition {serial}"), slot_flags::REMOVABLE_DEVICE),
+    };
+    let present = if is_present(process, &slot) { slot_flags::TOKEN_PRESENT } else { 0 };
+    Ok(SlotInfo {
+        description: cut(description, 64),
+        manufacturer: MANUFACTURER.to_owned(),
+        flags: removable | present,
+        hardware: LIBRARY_VERSION,
+        firmware: LIBRARY_VERSION,
+    })
+}
+
+/// C_GetTokenInfo: from the configuration and from what members have said before; nothing is sent.
+pub(crate) fn token_info(process: &Process, id: SlotId) -> Result<TokenInfo> {
+    let slot = process.slot(id)?;
+    let present = is_present(process, &slot);
+    if !present {
+        return Err(Rv::TOKEN_NOT_PRESENT.into());
+    }
+    let status = process.world().group(process, &slot).status();
+    let reports = || status.members.iter().filter_map(|member| member.report.as_ref());
+    let standing = if reports().next().is_some() {
+        status.token_flags
+    } else {
+        token_flags::TOKEN_INITIALIZED | token_flags::USER_PIN_INITIALIZED
+    };
+    let flags = token_flags::RNG | token_flags::LOGIN_REQUIRED | standing;
+    let told = status.manifest.map(|manifest| manifest.label).filter(|label| !label.is_empty());
+    let sessions = slot.sessions.load(Ordering::Acquire);
+    Ok(TokenInfo {
+        label: cut(told.unwrap_or_else(|| slot.label()), 32),
+        manufacturer: MANUFACTURER.to_owned(),
+        model: match slot.behind {
+            Behind::Group(_) => "Hatoki HA".to_owned(),
+            Behind::Partition(..) => "Hatoki partition".to_owned(),
+        },
+        serial: serial_text(slot.serial()),
+        flags,
+        sessions_max: 0,
+        sessions,
+        rw_sessions_max: 0,
+        rw_sessions: sessions.saturating_sub(slot.read_only_sessions.load(Ordering::Acquire)),
+        pin_bytes_max: reports().map(|report| u64::from(report.pin_bytes_max)).min().unwrap_or(PIN_BYTES.0),
+        pin_bytes_min: reports().map(|report| u64::from(report.pin_bytes_min)).max().unwrap_or(PIN_BYTES.1),
+        hardware: LIBRARY_VERSION,
+        firmware: LIBRARY_VERSION,
+        utc_time: " ".repeat(16),
+    })
+}
+
+/// C_GetMechanismList: asks once, then stays as it is for the process (RULES 2.10). When no member answers within the
+/// bound the list is what this release can do.
+pub(crate) fn mechanisms(process: &Process, id: SlotId) -> Result<Arc<Vec<MechanismFacts>>> {
+    let slot = process.slot(id)?;
+    if let Some(known) = slot.mechanisms.load_full() {
+        return Ok(known);
+    }
+    let answer = Asking { process, slot: &slot }.any(Call::Status(Status { mechanisms: true }));
+    let facts: Vec<MechanismFacts> = match answer {
+        Ok(Answer::Status(mut status)) => std::mem::take(&mut status.mechanisms)
+            .into_iter()
+            .filter(|facts| row_exists(facts.number))
+            .collect(),
+        Ok(_) => return Err(strange("Status")),
+        Err(Error::Outage(text)) => {
+            tracing::warn!("no member told its mechanisms, this release's own list stands in: {text}");
+            mechanisms::ROWS.iter().map(own_facts).collect()
+        }
+        Err(error) => return Err(error),
+    };
+    slot.mechanisms.compare_and_swap(&None::<Arc<Vec<MechanismFacts>>>, Some(Arc::new(facts)));
+    Ok(slot.mechanisms.load_full().unwrap_or_default())
+}
+
+/// C_GetMechanismInfo.
+pub(crate) fn mechanism_info(
+    process: &Process,
+    id: SlotId,
+    mechanism: MechanismType,
+) -> Result<MechanismFacts> {
+    let facts = mechanisms(process, id)?;
+    let found = facts.iter().find(|facts| facts.number == mechanism.0);
+    Ok(found.ok_or(Rv::MECHANISM_INVALID)?.clone())
+}
+
+fn row_exists(number: u64) -> bool {
+    mechanisms::row_of(MechanismType(number)).is_some()
+}
+
+fn own_facts(row: &mechanisms::Row) -> MechanismFacts {
+    MechanismFacts {
+        number: row.mechanism.0,
+        key_size_min: row.key_size_min,
+        key_size_max: row.key_size_max,
+        flags: row.flags,
+    }
+}
+
+/// The last sixteen digits of a serial number.
+fn serial_text(serial: u64) -> String {
+    let digits = serial.to_string();
+    digits[digits.len().saturating_sub(16)..].to_owned()
+}
+
+/// A text of at most so many bytes, cut at the boundary of a character.
+fn cut(mut text: String, bytes: usize) -> String {
+    let end = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text.truncate(end);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters_and_serials_to_their_last_digits() {
+        assert_eq!(cut("aé".to_owned(), 2), "a");
+        assert_eq!(cut("aé".to_owned(), 3), "aé");
+        assert_eq!(serial_text(12_345_678_901_234_567_890), "5678901234567890");
+        assert_eq!(serial_text(7), "7");
+    }
+}

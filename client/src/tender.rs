@@ -1,0 +1,85 @@
+//! The background thread "tender": probes, admission and repair, round after round (DESIGN 3, HA 4.6). It is started
+//! with the first group and not at all when the application forbids threads.
+//!
+//! ```text
+//! none --first group--> (round over all groups -> wait until the earliest wish, or woken) --stop--> joined
+//! ```
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ha::Group;
+use spec::platform::{Joiner, Lock, Moment, Platform};
+use spec::seam::{Event, Waiter};
+
+use crate::drive::Drive;
+use crate::process::Process;
+
+/// The thread and what it looks after.
+#[derive(Default)]
+pub(crate) struct Tender {
+    running: Lock<Option<Running>>,
+}
+
+struct Running {
+    shared: Arc<Shared>,
+    thread: Box<dyn Joiner>,
+}
+
+struct Shared {
+    platform: Arc<dyn Platform>,
+    waiter: Arc<Waiter>,
+    groups: Lock<Vec<Arc<Group>>>,
+    stopped: AtomicBool,
+}
+
+impl Tender {
+    /// Looks after one more group from now on.
+    pub(crate) fn tend(&self, process: &Process, drive: &Drive, group: &Arc<Group>) {
+        if !process.may_create_threads {
+            return;
+        }
+        let mut running = self.running.lock();
+        if let Some(running) = &*running {
+            running.shared.groups.lock().push(group.clone());
+            running.shared.waiter.wake();
+            return;
+        }
+        let shared = Arc::new(Shared {
+            platform: process.platform.clone(),
+            waiter: Waiter::new(&process.platform),
+            groups: Lock::new(vec![group.clone()]),
+            stopped: AtomicBool::new(false),
+        });
+        drive.seam.subscribe(&shared.waiter);
+        let work = shared.clone();
+        match process.platform.spawn("hatoki-tender", Box::new(move || work.run())) {
+            Ok(thread) => *running = Some(Running { shared, thread }),
+            Err(error) => tracing::error!(
+                "wanted a thread for probes and repair, the system refused: {error}; members that return are \
+                 looked at only when a call meets them"
+            ),
+        }
+    }
+
+    /// Stops and joins the thread.
+    pub(crate) fn stop(&self) {
+        let Some(running) = self.running.lock().take() else { return };
+        running.shared.stopped.store(true, Ordering::Release);
+        running.shared.waiter.wake();
+        running.thread.join();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        while !self.stopped.load(Ordering::Acquire) {
+            let groups = self.groups.lock().clone();
+            let next = groups.iter().map(|group| group.tend()).min();
+            let next = next.unwrap_or(Moment::NEVER).max(self.platform.now().after_ms(1));
+            match self.waiter.wait(next) {
+                Event::Woken | Event::Deadline => {}
+                Event::Reply(..) | Event::Progress(_) | Event::Busy(..) | Event::Fault(..) => {}
+            }
+        }
+    }
+}

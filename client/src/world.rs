@@ -1,0 +1,119 @@
+//! World (HA 6): everything that holds locks, links and threads. A forked child gets an empty one; sessions, handles
+//! and tickets live outside it.
+//!
+//! ```text
+//! empty --first call that needs a member--> driving: seam, groups, the thread "tender"
+//!    close (C_Finalize): tender joined, links closed            leak (fork): left as it is, never touched again
+//! ```
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use ha::Group;
+use spec::SlotId;
+use spec::platform::{Lock, Park, Platform};
+
+use crate::drive::{self, Drive};
+use crate::handles::Index;
+use crate::plans::Plans;
+use crate::process::Process;
+use crate::slots::Slot;
+use crate::tender::Tender;
+
+type Known = Vec<(SlotId, Arc<Group>)>;
+
+/// See the head of this file.
+pub(crate) struct World {
+    index: Index,
+    plans: Plans,
+    drive: OnceLock<Drive>,
+    groups: ArcSwap<Known>,
+    making: Lock<()>,
+    tender: Tender,
+    waiting: Lock<Vec<Arc<dyn Park>>>,
+    closed: AtomicBool,
+}
+
+impl World {
+    /// A world without links.
+    pub(crate) fn empty(index: Index) -> Self {
+        Self {
+            index,
+            plans: Plans::default(),
+            drive: OnceLock::new(),
+            groups: ArcSwap::from_pointee(Vec::new()),
+            making: Lock::new(()),
+            tender: Tender::default(),
+            waiting: Lock::new(Vec::new()),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(crate) fn plans(&self) -> &Plans {
+        &self.plans
+    }
+
+    /// The group behind a slot; the first call starts links and background work.
+    pub(crate) fn group(&self, process: &Process, slot: &Slot) -> Arc<Group> {
+        if let Some(group) = find(&self.groups.load(), slot.id) {
+            return group;
+        }
+        let drive = self.drive(process);
+        let _making = self.making.lock();
+        let known = self.groups.load_full();
+        if let Some(group) = find(&known, slot.id) {
+            return group;
+        }
+        let group = drive::group(process, drive, slot);
+        let mut grown = known.to_vec();
+        grown.push((slot.id, group.clone()));
+        self.groups.store(Arc::new(grown));
+        self.tender.tend(process, drive, &group);
+        group
+    }
+
+    /// The partitions that the servers have told of: serial number and label.
+    pub(crate) fn partitions(&self, process: &Process) -> Vec<(u64, String)> {
+        drive::partitions(process, self.drive(process))
+    }
+
+    fn drive(&self, process: &Process) -> &Drive {
+        self.drive.get_or_init(|| drive::start(process))
+    }
+
+    /// The Crypto Officer has logged out: no more repairs for this slot.
+    pub(crate) fn drop_repair_ticket(&self, slot: SlotId) {
+        if let Some(group) = find(&self.groups.load(), slot) {
+            group.set_repair_ticket(None);
+        }
+    }
+
+    /// Waits until the world closes (a blocking C_WaitForSlotEvent: no slot of ours comes or goes, RULES 2.11).
+    pub(crate) fn wait_for_close(&self, platform: &Arc<dyn Platform>) {
+        let park = platform.parker();
+        self.waiting.lock().push(park.clone());
+        while !self.closed.load(Ordering::Acquire) {
+            park.park(platform.now().after_ms(1_000));
+        }
+    }
+
+    /// C_Finalize: threads are joined, links closed, waiters woken.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        for park in self.waiting.lock().drain(..) {
+            park.unpark();
+        }
+        self.tender.stop();
+        if let Some(Drive { links: Some(links), .. }) = self.drive.get() {
+            links.close();
+        }
+    }
+}
+
+fn find(known: &Known, slot: SlotId) -> Option<Arc<Group>> {
+    known.iter().find(|(id, _)| *id == slot).map(|(_, group)| group.clone())
+}
