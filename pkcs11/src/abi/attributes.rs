@@ -77,7 +77,7 @@ fn put(caller: &Caller, attribute: &CK_ATTRIBUTE, canonical: &[u8]) -> Result<CK
 /// Puts a nested template: the application gives an array of `CK_ATTRIBUTE`, each with a buffer of its own.
 fn put_template(caller: &Caller, attribute: &CK_ATTRIBUTE, canonical: &[u8]) -> Result<CK_ULONG, Rv> {
     let template = Template::decode(canonical).map_err(|_| Rv::GENERAL_ERROR)?;
-    let length = ulong(template.attributes.len() * size_of::<CK_ATTRIBUTE>());
+    let length = ulong(template.attributes.len().saturating_mul(size_of::<CK_ATTRIBUTE>()));
     if attribute.pValue.is_null() {
         return Ok(length);
     }

@@ -152,10 +152,13 @@ impl Caller {
         length: CK_ULONG,
         mut make: impl FnMut(usize) -> Result<Zeroizing<Vec<u8>>, Error>,
     ) -> Result<(), Error> {
-        let length = self.bytes(place, length)?.len();
-        let mut filled = 0;
+        if length > 0 {
+            self.target(place)?;
+        }
+        let length = usize::try_from(length).map_err(|_| Rv::ARGUMENTS_BAD)?;
+        let mut filled = 0_usize;
         loop {
-            let wanted = CHUNK_BYTES.min(length - filled);
+            let wanted = CHUNK_BYTES.min(length.saturating_sub(filled));
             let piece = make(wanted)?;
             if piece.len() != wanted {
                 return Err(Error::Protocol(format!(
@@ -164,7 +167,7 @@ impl Caller {
                 )));
             }
             self.copy_out(element(place, filled), wanted, &piece)?;
-            filled += wanted;
+            filled = filled.saturating_add(wanted);
             if filled == length {
                 return Ok(());
             }

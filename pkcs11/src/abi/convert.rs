@@ -49,12 +49,10 @@ pub(super) fn slot(number: CK_ULONG) -> SlotId {
 
 /// UTF-8 in a field of fixed size, padded with blanks, cut between characters (PKCS #11 v3.1, 3.1).
 pub(super) fn padded<const N: usize>(text: &str) -> [u8; N] {
-    let mut end = text.len().min(N);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
+    let ends = text.char_indices().map(|(start, character)| start.saturating_add(character.len_utf8()));
+    let end = ends.take_while(|end| *end <= N).last().unwrap_or(0);
     let mut field = [b' '; N];
-    field[..end].copy_from_slice(&text.as_bytes()[..end]);
+    field.iter_mut().zip(text.bytes().take(end)).for_each(|(place, byte)| *place = byte);
     field
 }
 

@@ -9,6 +9,8 @@
 //! lists: the function lists and interfaces, made from the same rows
 //! ```
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
 mod attributes;
 mod caller;
 mod convert;

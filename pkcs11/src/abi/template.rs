@@ -64,8 +64,8 @@ impl Caller {
         if depth >= DEPTH_MAX || !length.is_multiple_of(size_of::<CK_ATTRIBUTE>()) {
             return Err(Rv::ATTRIBUTE_VALUE_INVALID);
         }
-        let count = ulong(length / size_of::<CK_ATTRIBUTE>());
-        let inner = self.template_at(attribute.pValue.cast(), count, depth + 1)?;
+        let count = ulong(length.checked_div(size_of::<CK_ATTRIBUTE>()).unwrap_or(0));
+        let inner = self.template_at(attribute.pValue.cast(), count, depth.saturating_add(1))?;
         Ok(Attribute::new(number, inner.encode_to_vec()))
     }
 }
