@@ -2,4 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod digest_tree;
+pub mod mechanisms;
+mod padding;
 pub mod store;

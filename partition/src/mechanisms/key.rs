@@ -2,8 +2,8 @@
 //!
 //! Attribute values are canonical (`spec::value`). Nothing here has `Debug`; secret bytes are wiped when dropped.
 
-use awsraw::{RsaPrivate, RsaPublic};
 use aws_lc_rs::signature::{self, EcdsaKeyPair, KeyPair};
+use awsraw::{RsaPrivate, RsaPublic};
 use digests::{EcCurve, Hash, digest};
 use spec::mechanisms::SECRET_KEY_TYPES;
 use spec::{Attribute, AttributeType as A, KeyType, ObjectClass, Rv};
@@ -71,7 +71,11 @@ impl KeyMaterial {
     /// EC_PARAMS and VALUE. Errs with CKR_TEMPLATE_INCOMPLETE (something is missing), CKR_TEMPLATE_INCONSISTENT (CRT numbers in
     /// part), CKR_CURVE_NOT_SUPPORTED, CKR_ATTRIBUTE_VALUE_INVALID (malformed, out of range, or numbers that contradict each
     /// other) or, for classes and types that hold no usable key, CKR_KEY_TYPE_INCONSISTENT.
-    pub fn from_attributes(class: ObjectClass, key_type: KeyType, get: Lookup<'_>) -> Result<KeyMaterial, Rv> {
+    pub fn from_attributes(
+        class: ObjectClass,
+        key_type: KeyType,
+        get: Lookup<'_>,
+    ) -> Result<KeyMaterial, Rv> {
         match (class, key_type) {
             (ObjectClass::PUBLIC_KEY, KeyType::RSA) => rsa_public(get).map(KeyMaterial::RsaPublic),
             (ObjectClass::PRIVATE_KEY, KeyType::RSA) => rsa_private(get).map(KeyMaterial::RsaPrivate),
@@ -187,10 +191,13 @@ fn ec_private(get: Lookup<'_>) -> Result<EcPrivateKey, Rv> {
     let start = scalar.len() - value.len();
     scalar[start..].copy_from_slice(value);
     let der = sec1(curve, &scalar);
-    let pair = EcdsaKeyPair::from_private_key_der(signing(curve), &der).map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?;
+    let pair =
+        EcdsaKeyPair::from_private_key_der(signing(curve), &der).map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?;
     // Some applications put the point into the private object too; then it must be the right one.
     match get(A::EC_POINT) {
-        Some(point) if octet_string(point) != Some(pair.public_key().as_ref()) => Err(Rv::ATTRIBUTE_VALUE_INVALID),
+        Some(point) if octet_string(point) != Some(pair.public_key().as_ref()) => {
+            Err(Rv::ATTRIBUTE_VALUE_INVALID)
+        }
         _ => Ok(EcPrivateKey { curve, pair, scalar }),
     }
 }
@@ -198,9 +205,19 @@ fn ec_private(get: Lookup<'_>) -> Result<EcPrivateKey, Rv> {
 /// `ECPrivateKey` of RFC 5915 without its public key, which aws-lc-rs computes.
 fn sec1(curve: EcCurve, scalar: &[u8]) -> Zeroizing<Vec<u8>> {
     let oid = curve_parameters(curve);
-    let short = |length: usize| u8::try_from(length).expect("66 bytes of scalar and ten of OID fit a short DER length");
+    let short = |length: usize| {
+        u8::try_from(length).expect("66 bytes of scalar and ten of OID fit a short DER length")
+    };
     let mut der = Zeroizing::new(Vec::with_capacity(96));
-    der.extend_from_slice(&[0x30, short(3 + 2 + scalar.len() + 2 + oid.len()), 2, 1, 1, 4, short(scalar.len())]);
+    der.extend_from_slice(&[
+        0x30,
+        short(3 + 2 + scalar.len() + 2 + oid.len()),
+        2,
+        1,
+        1,
+        4,
+        short(scalar.len()),
+    ]);
     der.extend_from_slice(scalar);
     der.extend_from_slice(&[0xa0, short(oid.len())]);
     der.extend_from_slice(oid);
@@ -216,7 +233,8 @@ fn secret(key_type: KeyType, get: Lookup<'_>) -> Result<SecretKey, Rv> {
     } else {
         return Err(Rv::KEY_TYPE_INCONSISTENT);
     };
-    let told = get(A::VALUE_LEN).is_none_or(|length| spec::value::as_ulong(length) == Some(value.len() as u64));
+    let told =
+        get(A::VALUE_LEN).is_none_or(|length| spec::value::as_ulong(length) == Some(value.len() as u64));
     if right && told {
         Ok(SecretKey { key_type, bytes: Zeroizing::new(value.to_vec()) })
     } else {
@@ -267,7 +285,9 @@ pub(crate) fn to_octet_string(point: &[u8]) -> Vec<u8> {
 /// What is inside the DER of an OCTET STRING that ends with the value.
 fn octet_string(der: &[u8]) -> Option<&[u8]> {
     match der {
-        [4, 0x81, length, inside @ ..] if *length >= 0x80 && inside.len() == usize::from(*length) => Some(inside),
+        [4, 0x81, length, inside @ ..] if *length >= 0x80 && inside.len() == usize::from(*length) => {
+            Some(inside)
+        }
         [4, length, inside @ ..] if *length < 0x80 && inside.len() == usize::from(*length) => Some(inside),
         _ => None,
     }
@@ -342,12 +362,13 @@ mod tests {
     fn ec_private_value_may_lack_leading_zeros_and_must_be_in_range() {
         for curve in EcCurve::ALL {
             let refused = |value: &[u8]| {
-                let list = [Attribute::new(A::EC_PARAMS, curve_parameters(curve)), Attribute::new(A::VALUE, value)];
+                let list =
+                    [Attribute::new(A::EC_PARAMS, curve_parameters(curve)), Attribute::new(A::VALUE, value)];
                 refusal(ObjectClass::PRIVATE_KEY, KeyType::EC, &list)
             };
             assert_eq!(refused(&[5]), None);
             assert_eq!(refused(&[&[0], &vec![0x01; curve.scalar_bytes()][..]].concat()), None);
-            for wrong in [&[][..], &[0; 40], &vec![0xff; curve.scalar_bytes()], &vec![1; 80]] {
+            for wrong in [&[][..], &[0; 40], &vec![0xff; curve.scalar_bytes()], &[1; 80]] {
                 assert_eq!(refused(wrong), Some(Rv::ATTRIBUTE_VALUE_INVALID));
             }
         }

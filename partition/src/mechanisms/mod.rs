@@ -223,7 +223,8 @@ pub fn run(job: &Job<'_>, input: &Input<'_>) -> Result<Output, Rv> {
 fn check<'a>(job: &Job<'a>, parameters: &'a Parameters) -> Result<Use<'a>, Rv> {
     let number = job.mechanism.mechanism_type;
     let row = row_of(number).ok_or(Rv::MECHANISM_INVALID)?;
-    let (_, family) = FAMILIES.iter().find(|(mechanism, _)| *mechanism == number).ok_or(Rv::MECHANISM_INVALID)?;
+    let (_, family) =
+        FAMILIES.iter().find(|(mechanism, _)| *mechanism == number).ok_or(Rv::MECHANISM_INVALID)?;
     let (flag, private) = match job.function {
         KeyFunction::SIGN => (SIGN, true),
         KeyFunction::VERIFY => (VERIFY, false),
@@ -264,7 +265,11 @@ fn check<'a>(job: &Job<'a>, parameters: &'a Parameters) -> Result<Use<'a>, Rv> {
 /// The running hash in a state, if there is one. A state was sealed by a member for this job, so another hash in it is a fault.
 fn resume(hash: Hash, state: Option<&[u8]>) -> Result<Option<Running>, Rv> {
     let running = state.map(Running::from_state).transpose().map_err(|_| Rv::FUNCTION_FAILED)?;
-    if running.as_ref().is_some_and(|running| running.hash() != hash) { Err(Rv::FUNCTION_FAILED) } else { Ok(running) }
+    if running.as_ref().is_some_and(|running| running.hash() != hash) {
+        Err(Rv::FUNCTION_FAILED)
+    } else {
+        Ok(running)
+    }
 }
 
 impl Use<'_> {
@@ -311,4 +316,116 @@ fn random(bytes: usize) -> Result<Bytes, Rv> {
     let mut out = Zeroizing::new(vec![0; bytes]);
     aws_lc_rs::rand::fill(&mut out).map_err(|_| Rv::FUNCTION_FAILED)?;
     Ok(out)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use digests::EcCurve;
+    use known::*;
+    use spec::KeyType;
+    use spec::flags::mechanism::{DIGEST, GENERATE, GENERATE_KEY_PAIR};
+    use spec::mechanisms::ROWS;
+
+    fn refusal(mechanism: M, function: KeyFunction, key: &KeyMaterial) -> Option<Rv> {
+        plan_of(&plain(mechanism), function, key, true).err()
+    }
+
+    #[test]
+    fn every_row_is_a_family_a_generation_or_a_digest_and_nothing_else_is_registered() {
+        for row in ROWS {
+            let registered = FAMILIES.iter().filter(|(mechanism, _)| *mechanism == row.mechanism).count();
+            let used = row.permits(SIGN | VERIFY | ENCRYPT | DECRYPT);
+            assert_eq!(registered, usize::from(used), "{}", row.name());
+            assert!(used || row.permits(DIGEST | GENERATE | GENERATE_KEY_PAIR), "{}", row.name());
+            let made = generate(&Mechanism::plain(row.mechanism), &|_| None).err();
+            let incomplete = made == Some(Rv::TEMPLATE_INCOMPLETE);
+            assert_eq!(incomplete, row.permits(GENERATE | GENERATE_KEY_PAIR), "{}", row.name());
+        }
+        assert!(FAMILIES.iter().all(|(mechanism, _)| row_of(*mechanism).is_some()));
+    }
+
+    #[test]
+    fn wrong_mechanisms_functions_and_keys_have_the_codes_of_init() {
+        let (rsa, secret, ec) = (rsa_private(), aes(AES_128_KEY), ec_public(EcCurve::P256));
+        assert_eq!(refusal(M::DES3_ECB, KeyFunction::ENCRYPT, &secret), Some(Rv::MECHANISM_INVALID));
+        assert_eq!(refusal(M::SHA256, KeyFunction::SIGN, &rsa), Some(Rv::MECHANISM_INVALID));
+        assert_eq!(refusal(M::AES_KEY_GEN, KeyFunction::SIGN, &secret), Some(Rv::MECHANISM_INVALID));
+        assert_eq!(refusal(M::AES_ECB, KeyFunction::SIGN, &secret), Some(Rv::MECHANISM_INVALID));
+        assert_eq!(refusal(M::RSA_PKCS, KeyFunction(9), &rsa), Some(Rv::ARGUMENTS_BAD));
+        assert_eq!(refusal(M::AES_CBC, KeyFunction::ENCRYPT, &secret), Some(Rv::MECHANISM_PARAM_INVALID));
+        assert_eq!(refusal(M::RSA_PKCS, KeyFunction::SIGN, &secret), Some(Rv::KEY_TYPE_INCONSISTENT));
+        assert_eq!(refusal(M::AES_ECB, KeyFunction::ENCRYPT, &rsa), Some(Rv::KEY_TYPE_INCONSISTENT));
+        assert_eq!(refusal(M::SHA_1_HMAC, KeyFunction::SIGN, &secret), Some(Rv::KEY_TYPE_INCONSISTENT));
+        assert_eq!(refusal(M::RSA_PKCS, KeyFunction::VERIFY, &rsa), Some(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        assert_eq!(refusal(M::ECDSA, KeyFunction::SIGN, &ec), Some(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        assert_eq!(refusal(M::ECDSA, KeyFunction::VERIFY, &ec), None);
+    }
+
+    #[test]
+    fn key_of_a_size_outside_the_row_is_refused() {
+        let raw = awsraw::RsaPrivate::generate(512, &[1, 0, 1]).unwrap();
+        let parts = raw.components();
+        let small = rsa_public_of(&[
+            spec::Attribute::new(spec::AttributeType::MODULUS, parts.modulus),
+            spec::Attribute::new(spec::AttributeType::PUBLIC_EXPONENT, parts.public_exponent),
+        ]);
+        assert_eq!(refusal(M::RSA_PKCS, KeyFunction::VERIFY, &small), Some(Rv::KEY_SIZE_RANGE));
+    }
+
+    #[test]
+    fn hand_made_prehash_is_refused_when_the_raw_form_is_not_permitted() {
+        // RULES 1.4: whatever plan the client claims.
+        for (mechanism, key) in
+            [(M::SHA256_RSA_PKCS, rsa_private()), (M::ECDSA_SHA256, ec_private(EcCurve::P256))]
+        {
+            let mechanism = plain(mechanism);
+            let held = |function, key| Job { mechanism: &mechanism, function, key, prehash_permitted: false };
+            let input = Input { how: How::PREHASH, ..whole(&[7; 32]) };
+            let answer = run(&held(KeyFunction::SIGN, &key), &input);
+            assert_eq!(answer.err(), Some(Rv::FUNCTION_REJECTED));
+            assert!(run(&held(KeyFunction::SIGN, &key), &whole(b"data")).is_ok());
+        }
+        let mechanism = plain(M::SHA256_RSA_PKCS);
+        let key = rsa_public();
+        let held =
+            Job { mechanism: &mechanism, function: KeyFunction::VERIFY, key: &key, prehash_permitted: false };
+        let input = Input { how: How::PREHASH, signature: &[1; 256], ..whole(&[7; 32]) };
+        assert_eq!(run(&held, &input).err(), Some(Rv::FUNCTION_FAILED));
+    }
+
+    #[test]
+    fn ways_to_run_that_a_mechanism_does_not_have_are_refused() {
+        let (rsa, secret) = (rsa_private(), aes(AES_128_KEY));
+        let mac = secret_key(KeyType::GENERIC_SECRET, b"key");
+        let sign = KeyFunction::SIGN;
+        for (mechanism, function, key, how) in [
+            (M::RSA_PKCS, sign, &rsa, How::PREHASH),
+            (M::RSA_PKCS, sign, &rsa, How::STREAM),
+            (M::RSA_PKCS, sign, &rsa, How::CHAIN),
+            (M::SHA256_RSA_PKCS, sign, &rsa, How::CHAIN),
+            (M::SHA256_RSA_PKCS, sign, &rsa, How(0)),
+            (M::AES_ECB, KeyFunction::ENCRYPT, &secret, How::STREAM),
+            (M::AES_ECB, KeyFunction::ENCRYPT, &secret, How::PREHASH),
+            (M::SHA256_HMAC, sign, &mac, How::PREHASH),
+            (M::SHA256_HMAC, sign, &mac, How::CHAIN),
+            (M::SHA256_HMAC, sign, &mac, How(77)),
+        ] {
+            let plain = plain(mechanism);
+            let job = Job { mechanism: &plain, function, key, prehash_permitted: true };
+            let refused = if function == sign { Rv::FUNCTION_REJECTED } else { Rv::FUNCTION_FAILED };
+            let answer = run(&job, &Input { how, ..whole(&[1; 32]) });
+            assert_eq!(answer.err(), Some(refused), "{mechanism} {how:?}");
+        }
+    }
+
+    #[test]
+    fn hash_states_that_are_none_or_of_another_hash_are_refused() {
+        let other = Running::new(Hash::Sha1).to_state();
+        for state in [&other[..], b"", b"\x03short"] {
+            let answer = stream_from(&plain(M::SHA256_RSA_PKCS), &rsa_private(), state);
+            assert_eq!(answer.err(), Some(Rv::FUNCTION_FAILED));
+        }
+    }
 }

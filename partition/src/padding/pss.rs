@@ -24,8 +24,14 @@ impl Pss {
     }
 
     /// The encoded message of `digest`, in the bytes of the modulus. `None` if it does not fit or the salt has another length.
-    pub(crate) fn encode(&self, digest: &[u8], salt: &[u8], modulus_bits: usize) -> Option<Zeroizing<Vec<u8>>> {
-        if !self.fits(modulus_bits) || salt.len() != self.salt_bytes || digest.len() != self.hash.len_bytes() {
+    pub(crate) fn encode(
+        &self,
+        digest: &[u8],
+        salt: &[u8],
+        modulus_bits: usize,
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        if !self.fits(modulus_bits) || salt.len() != self.salt_bytes || digest.len() != self.hash.len_bytes()
+        {
             return None;
         }
         let hash_bytes = self.hash.len_bytes();
@@ -88,9 +94,11 @@ mod tests {
     #[test]
     fn encoded_messages_of_every_shape_verify_and_altered_ones_do_not() {
         for modulus_bits in [1024, 1025, 1030, 1031, 1032] {
-            for (hash, mask_hash, salt_bytes) in
-                [(Hash::Sha1, Hash::Sha1, 20), (Hash::Sha256, Hash::Sha1, 0), (Hash::Sha512, Hash::Sha384, 60)]
-            {
+            for (hash, mask_hash, salt_bytes) in [
+                (Hash::Sha1, Hash::Sha1, 20),
+                (Hash::Sha256, Hash::Sha1, 0),
+                (Hash::Sha512, Hash::Sha384, 60),
+            ] {
                 let pss = Pss { hash, mask_hash, salt_bytes };
                 let digest = vec![7; hash.len_bytes()];
                 let em = pss.encode(&digest, &vec![9; salt_bytes], modulus_bits).unwrap();

@@ -1,0 +1,182 @@
+//! CKM_ECDSA and the hash-and-sign forms over it on P-256, P-384 and P-521 (PKCS #11 v3.1, 6.3.13 and 6.3.14; FIPS 186-5, 6.4).
+//! Signatures are `r || s`.
+
+use super::{Bytes, EcPrivateKey, Family, KeyMaterial, Use};
+use aws_lc_rs::digest as aws;
+use digests::{EcCurve, Refusal, verify_ecdsa};
+use spec::Rv;
+use spec::messages::PlanAnswer;
+use zeroize::Zeroizing;
+
+/// The family.
+pub(super) struct Ecdsa;
+
+impl Family for Ecdsa {
+    fn plan(&self, job: &Use<'_>) -> Result<PlanAnswer, Rv> {
+        Ok(job.signature_plan(2 * job.key.bits().div_ceil(8), 0))
+    }
+
+    fn sign(&self, job: &Use<'_>, message: &[u8]) -> Result<Bytes, Rv> {
+        let KeyMaterial::EcPrivate(key) = job.key else {
+            return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
+        };
+        // A signature of nothing is one of the number 0, which anybody forges.
+        if message.is_empty() { Err(Rv::DATA_LEN_RANGE) } else { signature(key, message) }
+    }
+
+    fn verify(&self, job: &Use<'_>, message: &[u8], signature: &[u8]) -> Result<(), Rv> {
+        let KeyMaterial::EcPublic(key) = job.key else {
+            return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
+        };
+        verify_ecdsa(key.curve, &key.point, message, signature).map_err(|refusal| match refusal {
+            Refusal::Key => Rv::FUNCTION_FAILED,
+            Refusal::Digest => Rv::DATA_LEN_RANGE,
+            Refusal::Length => Rv::SIGNATURE_LEN_RANGE,
+            Refusal::Invalid => Rv::SIGNATURE_INVALID,
+        })
+    }
+}
+
+/// Signs a digest of any length, of which the leftmost bits count. aws-lc-rs takes a number as long as the curve's own hash; on
+/// P-521 that is 64 bytes, and what is longer goes to `awsraw` (RULES 4).
+fn signature(key: &EcPrivateKey, digest: &[u8]) -> Result<Bytes, Rv> {
+    let hash = match key.curve {
+        EcCurve::P256 => &aws::SHA256,
+        EcCurve::P384 => &aws::SHA384,
+        EcCurve::P521 if digest.len() > 64 => {
+            let signed = awsraw::ecdsa_sign_digest(awsraw::Curve::P521, &key.scalar, digest);
+            return signed.map(Zeroizing::new).map_err(|_| Rv::FUNCTION_FAILED);
+        }
+        EcCurve::P521 => &aws::SHA512,
+    };
+    let number = key.curve.truncated(digest);
+    let number = aws::Digest::import_less_safe(&number[number.len() - hash.output_len..], hash);
+    let signed = number.and_then(|number| key.pair.sign_digest(&number)).map_err(|_| Rv::FUNCTION_FAILED)?;
+    Ok(Zeroizing::new(signed.as_ref().to_vec()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::mechanisms::known::*;
+    use digests::{Hash, digest};
+    use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
+    use spec::MechanismType as M;
+    use spec::messages::{How, KeyFunction};
+
+    const FORMS: [(M, Hash); 5] = [
+        (M::ECDSA_SHA1, Hash::Sha1),
+        (M::ECDSA_SHA224, Hash::Sha224),
+        (M::ECDSA_SHA256, Hash::Sha256),
+        (M::ECDSA_SHA384, Hash::Sha384),
+        (M::ECDSA_SHA512, Hash::Sha512),
+    ];
+
+    /// Verifies and signs with the crate of the curve, over the number that ECDSA takes of a digest.
+    fn second_verifies(curve: EcCurve, digest: &[u8], signature: &[u8]) -> bool {
+        let number = curve.truncated(digest);
+        match curve {
+            EcCurve::P256 => p256::ecdsa::SigningKey::from_slice(&ec_scalar(curve))
+                .unwrap()
+                .verifying_key()
+                .verify_prehash(&number, &p256::ecdsa::Signature::from_slice(signature).unwrap())
+                .is_ok(),
+            EcCurve::P384 => p384::ecdsa::SigningKey::from_slice(&ec_scalar(curve))
+                .unwrap()
+                .verifying_key()
+                .verify_prehash(&number, &p384::ecdsa::Signature::from_slice(signature).unwrap())
+                .is_ok(),
+            EcCurve::P521 => {
+                let key = p521::ecdsa::SigningKey::from_slice(&ec_scalar(curve)).unwrap();
+                p521::ecdsa::VerifyingKey::from(&key)
+                    .verify_prehash(&number, &p521::ecdsa::Signature::from_slice(signature).unwrap())
+                    .is_ok()
+            }
+        }
+    }
+
+    fn second_signs(curve: EcCurve, digest: &[u8]) -> Vec<u8> {
+        let number = curve.truncated(digest);
+        match curve {
+            EcCurve::P256 => {
+                let key = p256::ecdsa::SigningKey::from_slice(&ec_scalar(curve)).unwrap();
+                let signature: p256::ecdsa::Signature = key.sign_prehash(&number).unwrap();
+                signature.to_bytes().to_vec()
+            }
+            EcCurve::P384 => {
+                let key = p384::ecdsa::SigningKey::from_slice(&ec_scalar(curve)).unwrap();
+                let signature: p384::ecdsa::Signature = key.sign_prehash(&number).unwrap();
+                signature.to_bytes().to_vec()
+            }
+            EcCurve::P521 => {
+                let key = p521::ecdsa::SigningKey::from_slice(&ec_scalar(curve)).unwrap();
+                let signature: p521::ecdsa::Signature = key.sign_prehash(&number).unwrap();
+                signature.to_bytes().to_vec()
+            }
+        }
+    }
+
+    /// Source: RFC 6979, A.2.5: P-256, SHA-256, message "sample"; the key of `known::ec_scalar` is the one of that section.
+    const SAMPLE_P256: &str = concat!(
+        "EFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716",
+        "F7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8"
+    );
+
+    #[test]
+    fn rfc_6979_signature_is_accepted_in_raw_and_hashed_form() {
+        let key = ec_public(EcCurve::P256);
+        let sample = digest(Hash::Sha256, b"sample");
+        assert_eq!(verify(&plain(M::ECDSA), &key, &sample, &unhex(SAMPLE_P256)), Ok(()));
+        assert_eq!(verify(&plain(M::ECDSA_SHA256), &key, b"sample", &unhex(SAMPLE_P256)), Ok(()));
+        let answer = verify(&plain(M::ECDSA_SHA256), &key, b"simple", &unhex(SAMPLE_P256));
+        assert_eq!(answer, Err(Rv::SIGNATURE_INVALID));
+        let answer = verify(&plain(M::ECDSA), &key, &sample, &unhex(SAMPLE_P256)[1..]);
+        assert_eq!(answer, Err(Rv::SIGNATURE_LEN_RANGE));
+    }
+
+    #[test]
+    fn every_hash_and_curve_agrees_with_the_crate_of_the_curve() {
+        for curve in EcCurve::ALL {
+            let (private, public) = (ec_private(curve), ec_public(curve));
+            for (form, hash) in FORMS {
+                let (mechanism, digest) = (plain(form), digest(hash, b"ab"));
+                let whole = sign(&mechanism, &private, b"ab").unwrap();
+                let prehashed = use_prehash(&mechanism, &private, &digest).unwrap();
+                let streamed = use_stream(&mechanism, &private, &[b"a", b"b"]).unwrap();
+                let raw = sign(&plain(M::ECDSA), &private, &digest).unwrap();
+                for signature in [whole, prehashed, streamed, raw] {
+                    assert_eq!(signature.len(), 2 * curve.scalar_bytes());
+                    assert!(second_verifies(curve, &digest, &signature), "{form} {curve:?}");
+                    assert_eq!(verify(&mechanism, &public, b"ab", &signature), Ok(()));
+                }
+                let theirs = second_signs(curve, &digest);
+                assert_eq!(verify(&mechanism, &public, b"ab", &theirs), Ok(()), "{form} {curve:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn raw_digests_of_any_length_but_none_are_signed() {
+        for curve in EcCurve::ALL {
+            for bytes in [1, 20, 36, 64, 65, 66, 67, 128] {
+                let data = vec![0xe7; bytes];
+                let signature = sign(&plain(M::ECDSA), &ec_private(curve), &data).unwrap();
+                assert!(second_verifies(curve, &data, &signature), "{bytes} {curve:?}");
+                assert_eq!(verify(&plain(M::ECDSA), &ec_public(curve), &data, &signature), Ok(()));
+            }
+            let raw = plain(M::ECDSA);
+            assert_eq!(sign(&raw, &ec_private(curve), b"").err(), Some(Rv::DATA_LEN_RANGE));
+            let zeros = vec![0; 2 * curve.scalar_bytes()];
+            assert_eq!(verify(&raw, &ec_public(curve), b"", &zeros), Err(Rv::DATA_LEN_RANGE));
+        }
+    }
+
+    #[test]
+    fn plans_give_the_length_of_r_and_s() {
+        for (curve, bytes) in [(EcCurve::P256, 64), (EcCurve::P384, 96), (EcCurve::P521, 132)] {
+            let plan = plan_of(&plain(M::ECDSA_SHA384), KeyFunction::SIGN, &ec_private(curve), true).unwrap();
+            assert_eq!((plan.how, plan.prehash, plan.output_bytes), (How::PREHASH.0, M::SHA384.0, bytes));
+        }
+    }
+}
