@@ -1,7 +1,41 @@
-//! PKCS#11 object logic, cryptography, roles, seal: the security boundary.
+//! PKCS#11 object logic, cryptography, roles, seal: the security boundary. Pure: no network, disk or clock of its own;
+//! a [`store::Store`] and the time of each request are arguments.
+//!
+//! ```text
+//! handle(caller, header, body, now) -> dispatch -> roles (ticket) -> objects | batch | uses | manifest | repair
+//!                                                   contents (index in memory) -> seal -> store
+//! ```
 #![forbid(unsafe_code)]
 
+mod batch;
+mod bounds;
+mod contents;
+mod cost;
 pub mod digest_tree;
+mod dispatch;
+mod domain;
+mod engine;
+mod error;
+pub mod in_process;
+mod index;
+mod manifest;
 pub mod mechanisms;
+mod message;
+mod objects;
 mod padding;
+mod partition;
+mod random;
+mod repair;
+mod roles;
+mod seal;
+mod session_objects;
+mod settings;
 pub mod store;
+mod uses;
+
+pub use cost::Cost;
+pub use domain::DomainSecret;
+pub use error::Error;
+pub use partition::{Caller, Partition};
+pub use random::{Random, SystemRandom};
+pub use settings::{PIN_BYTES_MAX, Settings};

@@ -149,7 +149,7 @@ fn tries_are_counted_by_role_and_client(store: &dyn Store) {
     assert_eq!(reserve(0, 1, 4, 100), Reserved::Counted, "another role is another counter");
     assert_eq!(reserve(1, 2, 4, 100), Reserved::Counted, "another client is another counter");
     let failed = |role| -> u32 {
-        store.tries(role).expect("tries are readable").iter().map(|tries| tries.failed).sum()
+        store.tries(role).expect("tries are readable").iter().map(|(_, tries)| tries.failed).sum()
     };
     assert_eq!((failed(1), failed(0)), (4, 1));
     store.settle_try(1, &[1; 32]).expect("a try can be settled on a healthy store");

@@ -135,9 +135,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn tries(&self, role: u64) -> Result<Vec<Tries>, StoreError> {
+    fn tries(&self, role: u64) -> Result<Vec<([u8; 32], Tries)>, StoreError> {
         let state = self.state.lock();
-        Ok(state.tries.iter().filter(|((of, _), _)| *of == role).map(|(_, tries)| tries.clone()).collect())
+        let of_role = state.tries.iter().filter(|((of, _), _)| *of == role);
+        Ok(of_role.map(|((_, client), tries)| (*client, tries.clone())).collect())
     }
 
     fn incarnation(&self) -> Result<u64, StoreError> {

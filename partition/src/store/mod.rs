@@ -159,8 +159,8 @@ pub trait Store: Send + Sync {
     /// The PIN was right: forgets the failures of this client in this role. It is no commit.
     fn settle_try(&self, role: u64, client: &[u8; 32]) -> Result<(), StoreError>;
 
-    /// The tries in a role by every client, in any order.
-    fn tries(&self, role: u64) -> Result<Vec<Tries>, StoreError>;
+    /// The clients with unsettled tries in a role, in any order.
+    fn tries(&self, role: u64) -> Result<Vec<([u8; 32], Tries)>, StoreError>;
 
     /// The incarnation (HA 1.5); 0 before a transaction has set one.
     fn incarnation(&self) -> Result<u64, StoreError>;

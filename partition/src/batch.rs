@@ -1,0 +1,164 @@
+//! Batches: made by one member, stored with the same bytes on all, committed or discarded as one (HA 2.1, 2.2).
+//!
+//! ```text
+//! Make -> sealed batch -> Store(provisional) -> Commit      minimum copies above one
+//!                      '-> Store ----------------------> committed at once
+//!                          Store(provisional) -> Discard -> tombstones, which a late Store meets
+//! ```
+use prost::Message;
+use spec::messages::{Commit, Discard, Done, Outcome, Store};
+use spec::record::{Record, State};
+use spec::{Ouid, Rv};
+use zeroize::Zeroizing;
+
+use crate::bounds;
+use crate::contents::{Change, Contents};
+use crate::error::Refusal;
+use crate::partition::{Caller, Partition};
+use crate::roles::Access;
+use crate::seal::{Context, Group, NotOpened, What};
+use crate::session_objects::is_private;
+
+/// What is inside a batch's seal.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Batch {
+    #[prost(message, repeated, tag = "1")]
+    records: Vec<Record>,
+}
+
+/// How long a provisional batch is kept untouched (HA 2.2), in milliseconds.
+const PROVISIONAL_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+
+fn unknown(ouid: Ouid) -> Refusal {
+    Refusal::new(Outcome::UNKNOWN, "this member does not hold the batch; store the same bytes again")
+        .about(ouid)
+}
+
+fn destroyed(ouid: Ouid) -> Refusal {
+    Refusal::new(Outcome::DESTROYED, "the batch was discarded or its object destroyed, for ever").about(ouid)
+}
+
+/// The ouids of a request, bounded and of 16 bytes each.
+fn ouids(bytes: &[Vec<u8>]) -> Result<Vec<Ouid>, Refusal> {
+    bounds::at_most("objects in a batch", bytes.len(), bounds::BATCH_OBJECTS_MAX)?;
+    if bytes.is_empty() {
+        return Err(Refusal::malformed("wanted the ouids of a batch, found none"));
+    }
+    bytes.iter().map(|bytes| bounds::ouid(bytes)).collect()
+}
+
+impl Partition {
+    /// Seals made records for this client's Store with this tag.
+    pub(crate) fn seal_batch(
+        &self,
+        group: Group,
+        caller: &Caller,
+        tag: &[u8],
+        records: Vec<Record>,
+    ) -> Vec<u8> {
+        let what = What::Batch { client: &caller.client, tag };
+        let plain = Zeroizing::new(Batch { records }.encode_to_vec());
+        self.sealer.seal(&Context { group, what }, &plain)
+    }
+
+    fn open_batch(&self, group: Group, caller: &Caller, store: &Store) -> Result<Vec<Record>, Refusal> {
+        let what = What::Batch { client: &caller.client, tag: &store.tag };
+        let plain = self.sealer.open(&Context { group, what }, &store.batch)?;
+        let batch = Batch::decode(plain.as_slice()).map_err(|_| NotOpened)?;
+        Ok(batch.records)
+    }
+
+    /// Stores all of a batch or none, durably. A tombstone of any of its objects refuses it (HA 1.2).
+    pub(crate) fn store_batch(&self, access: &Access<'_>, store: &Store) -> Result<Done, Refusal> {
+        bounds::tag(&store.tag)?;
+        self.write(|contents| {
+            let mut records = Vec::new();
+            for mut record in self.open_batch(contents.group(), access.caller, store)? {
+                access.writer(is_private(&record))?;
+                let ouid = bounds::ouid(&record.ouid)?;
+                record.set_state(if store.provisional { State::Provisional } else { State::Committed });
+                match contents.index.get(&ouid) {
+                    None => records.push(record),
+                    Some(held) if held.record.state() == State::Deleted => return Err(destroyed(ouid)),
+                    Some(held) => {
+                        let joined = held.record.join(&record);
+                        if joined != held.record {
+                            records.push(joined);
+                        }
+                    }
+                }
+            }
+            Ok((Change { records, ..Change::default() }, Done {}))
+        })
+    }
+
+    /// Makes a stored batch visible, all of it or none.
+    pub(crate) fn commit_batch(&self, access: &Access<'_>, commit: &Commit) -> Result<Done, Refusal> {
+        bounds::tag(&commit.tag)?;
+        let ouids = ouids(&commit.ouids)?;
+        self.write(|contents| {
+            let mut records = Vec::new();
+            for ouid in ouids {
+                let held = contents.index.get(&ouid).ok_or_else(|| unknown(ouid))?;
+                match held.record.state() {
+                    State::Deleted => return Err(destroyed(ouid)),
+                    State::Committed => {}
+                    State::Provisional => {
+                        access.writer(is_private(&held.record))?;
+                        let mut record = held.record.clone();
+                        record.set_state(State::Committed);
+                        records.push(record);
+                    }
+                }
+            }
+            Ok((Change { records, ..Change::default() }, Done {}))
+        })
+    }
+
+    /// Tombstones a batch of which no Commit was sent. One that is committed here says that a Commit was sent.
+    pub(crate) fn discard_batch(&self, access: &Access<'_>, discard: &Discard) -> Result<Done, Refusal> {
+        bounds::tag(&discard.tag)?;
+        let ouids = ouids(&discard.ouids)?;
+        self.write(|contents| {
+            let mut records = Vec::new();
+            for ouid in ouids {
+                let held = contents.index.get(&ouid).ok_or_else(|| unknown(ouid))?;
+                match held.record.state() {
+                    State::Deleted => {}
+                    State::Committed => {
+                        let text =
+                            "wanted a provisional batch, found it committed; destroy the object instead";
+                        return Err(Refusal::rv(Rv::ACTION_PROHIBITED, text).about(ouid));
+                    }
+                    State::Provisional => {
+                        access.writer(is_private(&held.record))?;
+                        records.push(Record::tombstone(ouid));
+                    }
+                }
+            }
+            Ok((Change { records, ..Change::default() }, Done {}))
+        })
+    }
+
+    /// Forgets provisional batches made more than 24 hours ago (HA 2.2) and answers how many records that were. The
+    /// appliance calls it now and then.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn forget_provisional(&self, now_ms: u64) -> Result<usize, crate::Error> {
+        let forget = self.write(|contents| {
+            let forget = abandoned(contents, now_ms);
+            let count = forget.len();
+            Ok((Change { forget, ..Change::default() }, count))
+        });
+        forget.map_err(|refusal| crate::Error::Store(refusal.text))
+    }
+}
+
+fn abandoned(contents: &Contents, now_ms: u64) -> Vec<Ouid> {
+    let old = |record: &Record| {
+        let created_ms = record.created.map_or(0, |stamp| stamp.ms);
+        record.state() == State::Provisional && created_ms.saturating_add(PROVISIONAL_MS_MAX) < now_ms
+    };
+    contents.index.all().filter(|(_, held)| old(&held.record)).map(|(ouid, _)| *ouid).collect()
+}

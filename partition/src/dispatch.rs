@@ -1,0 +1,179 @@
+//! From an encoded request to an encoded reply. Every refusal has its outcome; hostile bytes never panic.
+//!
+//! ```text
+//! decode -> group and generation -> recovering? -> at_least -> ticket -> the call
+//! ```
+use prost::Message;
+use spec::messages::{
+    Answer, Call, Outcome, Random, RandomAnswer, ReplyBody, ReplyHeader, RequestBody, RequestHeader,
+};
+use zeroize::Zeroizing;
+
+use crate::bounds;
+use crate::error::Refusal;
+use crate::partition::{Caller, Partition};
+use crate::random::{Random as _, SystemRandom};
+use crate::roles::{Access, open_ticket};
+
+/// Whether a call may leave the group open: Status, Login and the calls of tools.
+const fn may_name_no_group(call: &Call) -> bool {
+    match call {
+        Call::Status(_)
+        | Call::Login(_)
+        | Call::SetPin(_)
+        | Call::ChangeManifest(_)
+        | Call::Adopt(_)
+        | Call::Compare(_)
+        | Call::Export(_)
+        | Call::Join(_) => true,
+        Call::Plan(_)
+        | Call::Use(_)
+        | Call::Random(_)
+        | Call::Make(_)
+        | Call::Store(_)
+        | Call::Commit(_)
+        | Call::Discard(_)
+        | Call::Find(_)
+        | Call::GetAttributes(_)
+        | Call::SetAttributes(_)
+        | Call::Destroy(_) => false,
+    }
+}
+
+/// Whether a recovering member carries it out: what writes the same everywhere, and what repairs (HA 1.5, 2.4).
+const fn while_recovering(call: &Call) -> bool {
+    match call {
+        Call::Status(_)
+        | Call::Store(_)
+        | Call::Commit(_)
+        | Call::Discard(_)
+        | Call::Destroy(_)
+        | Call::ChangeManifest(_)
+        | Call::Adopt(_)
+        | Call::Compare(_)
+        | Call::Export(_)
+        | Call::Join(_) => true,
+        Call::Login(_)
+        | Call::SetPin(_)
+        | Call::Plan(_)
+        | Call::Use(_)
+        | Call::Random(_)
+        | Call::Make(_)
+        | Call::Find(_)
+        | Call::GetAttributes(_)
+        | Call::SetAttributes(_) => false,
+    }
+}
+
+impl Partition {
+    /// Runs one request; `body` is an encoded [`RequestBody`], `now_ms` the wall time in milliseconds since 1970. The
+    /// answer is an encoded [`ReplyBody`]. Never panics on hostile bytes.
+    pub fn handle(
+        &self,
+        caller: &Caller,
+        header: &RequestHeader,
+        body: &[u8],
+        now_ms: u64,
+    ) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
+        let reply = match self.answer(caller, header, body, now_ms) {
+            Ok(answer) => ReplyBody { answer: Some(answer), ..ReplyBody::default() },
+            Err(refusal) => refusal.into_reply(),
+        };
+        let mut encoded = Zeroizing::new(Vec::with_capacity(reply.encoded_len()));
+        reply.encode(&mut *encoded).expect("a vector with room takes an encoding");
+        (self.reply_header(header.tag), encoded)
+    }
+
+    fn answer(
+        &self,
+        caller: &Caller,
+        header: &RequestHeader,
+        body: &[u8],
+        now_ms: u64,
+    ) -> Result<Answer, Refusal> {
+        let request = RequestBody::decode(body)
+            .map_err(|_| Refusal::malformed("wanted an encoded request, found bytes that are none"))?;
+        let call = bounds::present("a call that this release knows", request.call.as_ref())?;
+        self.check_standing(&request, call, header)?;
+        match call {
+            Call::Status(status) => return Ok(Answer::Status(self.status(caller, status, now_ms)?)),
+            Call::Login(login) => return Ok(Answer::Login(self.login(caller, login, now_ms)?)),
+            Call::SetPin(set) => return Ok(Answer::SetPin(self.set_pin(caller, set, now_ms)?)),
+            Call::Adopt(adopt) if self.has_adopted(adopt) => {
+                return Ok(Answer::Adopt(spec::messages::Done {}));
+            }
+            _ => {}
+        }
+        let access = open_ticket(&self.sealer, &self.contents.read(), caller, &request.ticket)?;
+        self.run(&access, call, header, body, now_ms)
+    }
+
+    /// The member's own reasons not to answer this call.
+    fn check_standing(
+        &self,
+        request: &RequestBody,
+        call: &Call,
+        header: &RequestHeader,
+    ) -> Result<(), Refusal> {
+        let contents = self.contents.read();
+        let group = contents.group();
+        let named = request.group == group.id && request.generation == group.generation;
+        if !named && !(request.group.is_empty() && may_name_no_group(call)) {
+            let text =
+                "wanted a request for this partition's group and generation, found another; read its status";
+            return Err(Refusal::new(Outcome::WRONG_GROUP, text));
+        }
+        if contents.recovering && !while_recovering(call) {
+            let text = "this member is being repaired; ask another, or let an operator say `adopt`";
+            return Err(Refusal::new(Outcome::RECOVERING, text));
+        }
+        if header.incarnation == contents.incarnation && header.at_least > contents.seq {
+            let text =
+                format!("wanted commit {}, found {}; ask another member", header.at_least, contents.seq);
+            return Err(Refusal::new(Outcome::BEHIND, text));
+        }
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        access: &Access<'_>,
+        call: &Call,
+        header: &RequestHeader,
+        body: &[u8],
+        now_ms: u64,
+    ) -> Result<Answer, Refusal> {
+        Ok(match call {
+            Call::Status(status) => Answer::Status(self.status(access.caller, status, now_ms)?),
+            Call::Login(login) => Answer::Login(self.login(access.caller, login, now_ms)?),
+            Call::SetPin(set) => Answer::SetPin(self.set_pin(access.caller, set, now_ms)?),
+            Call::Plan(plan) => Answer::Plan(self.plan(access, plan)?),
+            Call::Use(wanted) => Answer::Use(self.use_key(access, wanted, body, now_ms)?),
+            Call::Random(random) => Answer::Random(fill(random)?),
+            Call::Make(make) => Answer::Make(self.make(access, make, now_ms)?),
+            Call::Store(store) => Answer::Store(self.store_batch(access, store)?),
+            Call::Commit(commit) => Answer::Commit(self.commit_batch(access, commit)?),
+            Call::Discard(discard) => Answer::Discard(self.discard_batch(access, discard)?),
+            Call::Find(find) => Answer::Find(self.find(access, find)?),
+            Call::GetAttributes(get) => Answer::GetAttributes(self.get_attributes(access, get)?),
+            Call::SetAttributes(set) => {
+                Answer::SetAttributes(self.set_attributes(access, set, header.attempt, now_ms)?)
+            }
+            Call::Destroy(destroy) => Answer::Destroy(self.destroy(access, destroy)?),
+            Call::ChangeManifest(change) => Answer::ChangeManifest(self.change_manifest(access, change)?),
+            Call::Adopt(adopt) => Answer::Adopt(self.adopt(access, adopt)?),
+            Call::Compare(compare) => Answer::Compare(self.compare(compare)?),
+            Call::Export(export) => Answer::Export(self.export(access, export)?),
+            Call::Join(join) => Answer::Join(self.join(access, join)?),
+        })
+    }
+}
+
+/// Random bytes (PKCS #11 v3.1, 5.21.2).
+fn fill(random: &Random) -> Result<RandomAnswer, Refusal> {
+    let bytes = random.bytes as usize;
+    bounds::at_most("random bytes", bytes, bounds::RANDOM_BYTES_MAX)?;
+    let mut output = vec![0; bytes];
+    SystemRandom.fill(&mut output);
+    Ok(RandomAnswer { output })
+}

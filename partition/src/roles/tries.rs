@@ -1,0 +1,61 @@
+//! One PIN try: reserved in the store, then verified, then settled (HA 7, RULES 2.5).
+use aws_lc_rs::{digest, hmac};
+use spec::Rv;
+
+use super::Role;
+use super::credentials::Verifier;
+use crate::error::Refusal;
+use crate::partition::{Caller, Partition};
+use crate::settings::PIN_BYTES_MAX;
+use crate::store::Reserved;
+
+impl Partition {
+    /// Whether the PIN is the role's. Spends a try first; the same tag with the same PIN spends none again.
+    pub(crate) fn try_pin(
+        &self,
+        caller: &Caller,
+        role: Role,
+        verifier: &Verifier,
+        pin: &[u8],
+        tag: &[u8],
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
+        let tag = self.try_tag(role, pin, tag);
+        let rules = self.settings.try_rules();
+        match self.store.reserve_try(role.user().0, &caller.client, &tag, now_ms, &rules)? {
+            Reserved::Counted | Reserved::Repeated => {}
+            Reserved::Wait(ms) => {
+                let text = format!(
+                    "too many wrong PINs: wanted {} s of waiting first; no try was spent",
+                    ms.div_ceil(1_000)
+                );
+                return Err(Refusal::rv(Rv::PIN_LOCKED, text));
+            }
+        }
+        if pin.len() > PIN_BYTES_MAX as usize || !verifier.accepts(pin) {
+            return Err(Rv::PIN_INCORRECT.into());
+        }
+        self.store.settle_try(role.user().0, &caller.client)?;
+        Ok(())
+    }
+
+    /// Names a try by its tag *and* PIN, under a key of this process: a reused tag with another PIN is another try, and
+    /// nothing on the disk helps to guess.
+    fn try_tag(&self, role: Role, pin: &[u8], tag: &[u8]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.try_key);
+        context.update(&[role.byte()]);
+        context.update(digest::digest(&digest::SHA256, tag).as_ref());
+        context.update(pin);
+        let mut name = [0; 32];
+        name.copy_from_slice(context.sign().as_ref());
+        name
+    }
+}
+
+/// The name of a change of credentials or manifest by a client's tag.
+pub(crate) fn change_tag(caller: &Caller, tag: &[u8]) -> Vec<u8> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&caller.client);
+    context.update(tag);
+    context.finish().as_ref().to_vec()
+}

@@ -1,0 +1,93 @@
+//! Plan and Use: the member checks everything, whatever the client has checked (RULES 1.1, 1.4; DESIGN 1).
+use spec::flags::mechanism as bits;
+use spec::mechanisms::row_of;
+use spec::messages::{KeyFunction, MechanismMessage, Plan, PlanAnswer};
+use spec::record::Record;
+use spec::{AttributeType as A, Mechanism, MechanismType, Rv, value};
+
+mod run;
+
+use crate::bounds;
+use crate::error::Refusal;
+use crate::mechanisms::{self, Job};
+use crate::message::mechanism_of;
+use crate::objects::flag;
+use crate::partition::Partition;
+use crate::roles::Access;
+
+/// A function of a key: its attribute and its bit in the rows of mechanisms.
+fn function(number: u32) -> Result<(KeyFunction, A, u64), Refusal> {
+    match KeyFunction(number) {
+        KeyFunction::SIGN => Ok((KeyFunction::SIGN, A::SIGN, bits::SIGN)),
+        KeyFunction::VERIFY => Ok((KeyFunction::VERIFY, A::VERIFY, bits::VERIFY)),
+        KeyFunction::ENCRYPT => Ok((KeyFunction::ENCRYPT, A::ENCRYPT, bits::ENCRYPT)),
+        KeyFunction::DECRYPT => Ok((KeyFunction::DECRYPT, A::DECRYPT, bits::DECRYPT)),
+        KeyFunction(other) => {
+            Err(Refusal::malformed(format!("wanted a key function of 1 to 4, found {other}")))
+        }
+    }
+}
+
+/// The mechanisms that a key is limited to; none when it is not limited.
+fn allowed(record: &Record) -> Option<Vec<u64>> {
+    record.get(A::ALLOWED_MECHANISMS).map(|list| value::as_ulong_list(list).unwrap_or_default())
+}
+
+/// Whether the key's own attributes permit the function with the mechanism.
+fn check_rights(record: &Record, attribute: A, bit: u64, mechanism: MechanismType) -> Result<(), Rv> {
+    let row = row_of(mechanism).ok_or(Rv::MECHANISM_INVALID)?;
+    if !row.permits(bit) {
+        return Err(Rv::MECHANISM_INVALID);
+    }
+    if !flag(record, attribute) {
+        return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
+    }
+    match allowed(record) {
+        Some(list) if !list.contains(&mechanism.0) => Err(Rv::MECHANISM_INVALID),
+        _ => Ok(()),
+    }
+}
+
+/// What a request asks of a key, parsed.
+struct Asked {
+    function: KeyFunction,
+    attribute: A,
+    bit: u64,
+    mechanism: Mechanism,
+}
+
+impl Asked {
+    fn read(number: u32, message: Option<&MechanismMessage>) -> Result<Self, Refusal> {
+        let (function, attribute, bit) = function(number)?;
+        let mechanism = mechanism_of(bounds::present("a mechanism", message)?)?;
+        Ok(Self { function, attribute, bit, mechanism })
+    }
+}
+
+impl Partition {
+    /// RULES 1.4: a digest from outside grants nothing new only where the key permits the raw form of that padding.
+    fn prehash_permitted(&self, record: &Record, mechanism: MechanismType) -> bool {
+        let Some(raw) = row_of(mechanism).and_then(|row| row.raw) else { return false };
+        !self.settings.hash_in_member && allowed(record).is_none_or(|list| list.contains(&raw.0))
+    }
+
+    /// How to run a mechanism with a key, or the code that the standard reports at Init (RULES 1.1).
+    pub(crate) fn plan(&self, access: &Access<'_>, plan: &Plan) -> Result<PlanAnswer, Refusal> {
+        let asked = Asked::read(plan.function, plan.mechanism.as_ref())?;
+        let object = bounds::object(plan.key.as_ref())?;
+        let held = self.resolve(&self.contents.read(), access, object, Rv::USER_NOT_LOGGED_IN)?;
+        let key = held.key()?;
+        check_rights(&held.record, asked.attribute, asked.bit, asked.mechanism.mechanism_type)?;
+        let answer = mechanisms::plan(&Job {
+            mechanism: &asked.mechanism,
+            function: asked.function,
+            key: &key.0,
+            prehash_permitted: self.prehash_permitted(&held.record, asked.mechanism.mechanism_type),
+        })?;
+        Ok(PlanAnswer {
+            version: held.record.version(),
+            always_authenticate: flag(&held.record, A::ALWAYS_AUTHENTICATE),
+            ..answer
+        })
+    }
+}

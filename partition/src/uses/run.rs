@@ -1,0 +1,136 @@
+//! One Use: whole, prehashed, a part of a chain, or a part of a stream with its sealed running state.
+//!
+//! ```text
+//! STREAM  part 0, no state -> state for part 1 -> ... -> last part -> result
+//! ```
+//! A state opens only for the same client instance, key, function, mechanism with parameters, and the next part.
+use prost::Message;
+use spec::messages::{How, Outcome, Use, UseAnswer};
+use spec::record::Record;
+use spec::{AttributeType as A, Ouid, Rv};
+use zeroize::Zeroizing;
+
+use super::{Asked, check_rights};
+use crate::bounds;
+use crate::error::Refusal;
+use crate::mechanisms::{self, Input, Job};
+use crate::objects::flag;
+use crate::partition::Partition;
+use crate::roles::Access;
+use crate::seal::{Context, What};
+
+/// Checks bounds and how a use is put together.
+fn check_form(wanted: &Use) -> Result<How, Refusal> {
+    bounds::at_most("bytes of data", wanted.data.len(), bounds::DATA_BYTES_MAX)?;
+    bounds::at_most("bytes of signature", wanted.signature.len(), bounds::STATE_BYTES_MAX)?;
+    bounds::at_most("bytes of running state", wanted.state.len(), bounds::STATE_BYTES_MAX)?;
+    let how = How(wanted.how);
+    match how {
+        How::STREAM if (wanted.part == 0) == wanted.state.is_empty() => Ok(how),
+        How::STREAM => {
+            Err(Refusal::malformed("wanted a running state with every part but the first, found otherwise"))
+        }
+        How::WHOLE | How::PREHASH | How::CHAIN => Ok(how),
+        How(other) => Err(Refusal::malformed(format!("wanted a way to run of 1 to 4, found {other}"))),
+    }
+}
+
+/// The plan that the client follows must be of the object as it is (RULES 1.1).
+fn check_plan(wanted: &Use, record: &Record, ouid: Ouid) -> Result<(), Refusal> {
+    let Some(followed) = wanted.plan else { return Ok(()) };
+    match Some(followed).cmp(&record.version()) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Less => {
+            Err(Refusal::new(Outcome::PLAN_CHANGED, "the object changed since the plan; plan again")
+                .about(ouid))
+        }
+        std::cmp::Ordering::Greater => {
+            Err(Refusal::new(Outcome::BEHIND, "this member holds an older state; ask another").about(ouid))
+        }
+    }
+}
+
+impl Partition {
+    pub(crate) fn use_key(
+        &self,
+        access: &Access<'_>,
+        wanted: &Use,
+        body: &[u8],
+        now_ms: u64,
+    ) -> Result<UseAnswer, Refusal> {
+        let how = check_form(wanted)?;
+        let asked = Asked::read(wanted.function, wanted.mechanism.as_ref())?;
+        let object = bounds::object(wanted.key.as_ref())?;
+        let (held, group) = {
+            let contents = self.contents.read();
+            (self.resolve(&contents, access, object, Rv::USER_NOT_LOGGED_IN)?, contents.group())
+        };
+        let ouid = bounds::ouid(&held.record.ouid)?;
+        check_plan(wanted, &held.record, ouid)?;
+        let key = held.key()?;
+        check_rights(&held.record, asked.attribute, asked.bit, asked.mechanism.mechanism_type)?;
+        let gives_output = how != How::STREAM || wanted.last;
+        if gives_output && flag(&held.record, A::ALWAYS_AUTHENTICATE) {
+            self.check_context_pin(access, wanted, body, now_ms)?;
+        }
+        let canonical = wanted.mechanism.as_ref().map(Message::encode_to_vec).unwrap_or_default();
+        let state_of = |part| {
+            let what = What::RunningState {
+                client: &access.caller.client,
+                instance: &access.caller.instance,
+                ouid,
+                function: wanted.function,
+                mechanism: &canonical,
+                part,
+            };
+            Context { group, what }
+        };
+        let state = self.open_state(&state_of(wanted.part), &wanted.state)?;
+        let job = Job {
+            mechanism: &asked.mechanism,
+            function: asked.function,
+            key: &key.0,
+            prehash_permitted: self.prehash_permitted(&held.record, asked.mechanism.mechanism_type),
+        };
+        let input = Input {
+            how,
+            data: &wanted.data,
+            signature: &wanted.signature,
+            last: wanted.last,
+            state: state.as_ref().map(|state| state.as_slice()),
+        };
+        let output = mechanisms::run(&job, &input)?;
+        let next = wanted.part.checked_add(1).ok_or_else(|| Refusal::malformed("wanted fewer parts"))?;
+        Ok(UseAnswer {
+            output: output.data.to_vec(),
+            state: output.state.map(|state| self.sealer.seal(&state_of(next), &state)).unwrap_or_default(),
+        })
+    }
+
+    fn open_state(
+        &self,
+        context: &Context<'_>,
+        envelope: &[u8],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, Refusal> {
+        if envelope.is_empty() { Ok(None) } else { Ok(Some(self.sealer.open(context, envelope)?)) }
+    }
+
+    /// The PIN of the context login, checked again with the final request (RULES 2.7). A resend has the same bytes, so
+    /// it is the same try.
+    fn check_context_pin(
+        &self,
+        access: &Access<'_>,
+        wanted: &Use,
+        body: &[u8],
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
+        let login = access.login.ok_or(Rv::USER_NOT_LOGGED_IN)?;
+        if wanted.pin.is_empty() {
+            let text = "this key wants a context login for each use (CKA_ALWAYS_AUTHENTICATE), found none";
+            return Err(Refusal::rv(Rv::USER_NOT_LOGGED_IN, text));
+        }
+        let verifier = self.contents.read().credentials.verifier(login.role).cloned();
+        let verifier = verifier.ok_or(Rv::USER_NOT_LOGGED_IN)?;
+        self.try_pin(access.caller, login.role, &verifier, &wanted.pin, body, now_ms)
+    }
+}
