@@ -1,1 +1,5 @@
-//! Contract suite, process tests, real clients and the test that reads the tree.
+//! What the tests share: a C caller of any PKCS#11 module, a raw wire client, and a laboratory of real appliances.
+
+pub mod lab;
+pub mod p11;
+pub mod wire;

@@ -1,0 +1,256 @@
+//! A laboratory of real appliances, driven through `xtask lab` as a user would.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Laboratories of one test program follow one another: two at a time would share two cores and the port.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A running laboratory; taken down when dropped.
+pub struct Lab {
+    folder: tempfile::TempDir,
+    environment: BTreeMap<String, String>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Where cargo put the programs of this build.
+///
+/// # Panics
+/// When the test does not run from a target folder.
+pub fn programs() -> PathBuf {
+    let here = std::env::current_exe().expect("a test knows its own path");
+    let folder = here.parent().expect("a program lies in a folder");
+    let folder = if folder.ends_with("deps") {
+        folder.parent().expect("deps lies in the build's folder")
+    } else {
+        folder
+    };
+    folder.to_path_buf()
+}
+
+/// Runs a program of this build to its end.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn run(program: &str, arguments: &[&str], environment: &BTreeMap<String, String>) -> Output {
+    let path = programs().join(program);
+    Command::new(&path).args(arguments).envs(environment).stdin(Stdio::null()).output().unwrap_or_else(
+        |error| panic!("{} does not start: {error}; run `cargo build --workspace` first", path.display()),
+    )
+}
+
+/// The output's text, or a panic that shows both streams.
+///
+/// # Panics
+/// When the program failed.
+pub fn expect_ok(output: &Output, what: &str) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{what} failed with {}:\n{text}\n{error}", output.status);
+    text
+}
+
+impl Lab {
+    /// Starts so many appliances and one group over them.
+    ///
+    /// # Panics
+    /// When the laboratory does not come up.
+    pub fn up(members: usize) -> Self {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder =
+            tempfile::Builder::new().prefix("hatoki-lab-").tempdir().expect("a temporary folder can be made");
+        let path = folder.path().display().to_string();
+        let output =
+            run("xtask", &["lab", "up", "--members", &members.to_string(), "--dir", &path], &BTreeMap::new());
+        expect_ok(&output, "lab up");
+        let environment = read_environment(&folder.path().join("env.sh"));
+        Self { folder, environment, _turn: turn }
+    }
+
+    /// The laboratory's folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What `env.sh` exports.
+    pub fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+
+    /// One value of `env.sh`.
+    ///
+    /// # Panics
+    /// When `env.sh` does not export it.
+    pub fn value(&self, name: &str) -> &str {
+        self.environment.get(name).unwrap_or_else(|| panic!("env.sh exports {name}"))
+    }
+
+    /// `lab VERB [ARGUMENT]`.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn lab(&self, verb: &str, argument: Option<usize>) -> String {
+        let path = self.folder.path().display().to_string();
+        let argument = argument.map(|number| number.to_string());
+        let mut arguments = vec!["lab", verb];
+        arguments.extend(argument.as_deref());
+        arguments.extend(["--dir", &path]);
+        expect_ok(&run("xtask", &arguments, &BTreeMap::new()), &format!("lab {verb}"))
+    }
+
+    /// A command with the laboratory's environment.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.envs(&self.environment).stdin(Stdio::null());
+        command
+    }
+
+    /// `pkcs11-tool` on the group's slot with the user's PIN.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn pkcs11_tool(&self, arguments: &[&str]) -> Output {
+        self.command("pkcs11-tool")
+            .args(["--module", self.value("P11_MODULE"), "--token-label", self.value("P11_TOKEN_LABEL")])
+            .args(["--login", "--pin", self.value("P11_PIN")])
+            .args(arguments)
+            .output()
+            .expect("pkcs11-tool starts (install opensc)")
+    }
+
+    /// Starts one scene of the driver with the laboratory's environment.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn scene(&self, name: &str, arguments: &[&str]) -> Scene {
+        let mut command = self.command(programs().join("p11drive"));
+        command.arg(name).args(arguments);
+        Self::play(name, command)
+    }
+
+    /// Like `scene`, without the PIN in the environment: it is written to the scene's standard input.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn scene_without_pin(&self, name: &str) -> Scene {
+        let mut command = self.command(programs().join("p11drive"));
+        command.arg(name).env_remove("P11_PIN");
+        Self::play(name, command)
+    }
+
+    fn play(name: &str, mut command: Command) -> Scene {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the driver starts");
+        let input = child.stdin.take().expect("standard input is piped");
+        let output = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        Scene { name: name.to_owned(), child, input, output }
+    }
+
+    /// Waits until all members are alive and equal, as `vtl haAdmin show --json` tells.
+    ///
+    /// # Panics
+    /// When that has not come true after a minute.
+    pub fn wait_until_equal(&self, members: usize) {
+        let mut last = String::new();
+        for _ in 0..240 {
+            last = self.show();
+            let seen: serde_json::Value = serde_json::from_str(&last).unwrap_or_default();
+            if equal_members(&seen) == members {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(250));
+        }
+        panic!("{members} equal members were expected:\n{last}");
+    }
+
+    /// `vtl haAdmin show --json`.
+    pub fn show(&self) -> String {
+        let output = run("vtl", &["haAdmin", "show", "--json"], &self.environment);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+/// How many members are alive and hold the contents of the first one alive.
+fn equal_members(shown: &serde_json::Value) -> usize {
+    let Some(members) = shown.pointer("/groups/0/members").and_then(|members| members.as_array()) else {
+        return 0;
+    };
+    let alive: Vec<_> = members.iter().filter(|member| member["status"] == "alive").collect();
+    alive.iter().filter(|member| member["root"] == alive[0]["root"]).count()
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let path = self.folder.path().display().to_string();
+        run("xtask", &["lab", "down", "--dir", &path], &BTreeMap::new());
+    }
+}
+
+/// A driver process in the middle of a scene.
+pub struct Scene {
+    name: String,
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Scene {
+    /// Waits for a line that begins with this word and answers the rest of it.
+    ///
+    /// # Panics
+    /// When the scene ends first.
+    pub fn expect(&mut self, word: &str) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let read = self.output.read_line(&mut line).expect("the scene's output can be read");
+            assert!(read > 0, "scene {} ended before it said {word:?}: {:?}", self.name, self.child.wait());
+            if let Some(rest) = line.trim_end().strip_prefix(word) {
+                return rest.trim_start().to_owned();
+            }
+        }
+    }
+
+    /// Lets the scene go on.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn go(&mut self) {
+        writeln!(self.input, "go").expect("the scene listens");
+    }
+
+    /// The scene's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes bytes to the scene's standard input.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.input.write_all(bytes).expect("the scene listens");
+        self.input.flush().expect("the scene listens");
+    }
+
+    /// Waits for a good end.
+    ///
+    /// # Panics
+    /// When the scene failed.
+    pub fn finish(mut self) {
+        drop(self.input);
+        let status = self.child.wait().expect("the scene can be waited for");
+        assert!(status.success(), "scene {} ended with {status}", self.name);
+    }
+}
+
+fn read_environment(path: &Path) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(path).expect("lab up writes env.sh");
+    text.lines()
+        .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
+        .collect()
+}

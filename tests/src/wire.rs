@@ -1,0 +1,204 @@
+//! A raw wire client: speaks to an appliance without the library, so that every refusal of the partition itself can
+//! be tried.
+#![allow(clippy::unwrap_used, reason = "a test's client stops at the first surprise")]
+
+use std::sync::Arc;
+
+use client::conf::configuration::Configuration;
+use client::conf::location;
+use ntls::ServerAddress;
+use ntls::certificate::Identity;
+use ntls::exchange::{ExchangeError, Session, Target};
+use ntls::instance::InstanceKey;
+use ntls::tls::ServerTrust;
+use spec::messages::{
+    Answer, Call, GetAttributes, KeyFunction, Login, Make, MakeAnswer, MakeKind, MechanismMessage, ObjectRef,
+    Outcome, ReplyBody, Status, Store, Use,
+};
+use spec::value::{Attribute, Template};
+use spec::{AttributeType, KeyType, MechanismType, ObjectClass};
+
+use crate::lab::Lab;
+use crate::p11::P256_PARAMS;
+
+/// What a laboratory's client has on its disk.
+pub struct Client {
+    /// The configuration.
+    pub configuration: Configuration,
+    /// Its certificate and key.
+    pub identity: Identity,
+    /// The servers it trusts.
+    pub trust: Arc<ServerTrust>,
+    /// Its application instance.
+    pub instance: InstanceKey,
+}
+
+impl Client {
+    /// The client that the laboratory registered.
+    ///
+    /// # Panics
+    /// When its files cannot be read.
+    pub fn of(lab: &Lab) -> Self {
+        let folder = std::path::PathBuf::from(lab.value("ChrystokiConfigurationPath"));
+        let configuration = location::load_from(&folder).unwrap().unwrap();
+        let identity = Identity::load(
+            configuration.client_certificate.as_ref().unwrap(),
+            configuration.client_private_key.as_ref().unwrap(),
+        )
+        .unwrap();
+        let trust = Arc::new(ServerTrust::load(&configuration.server_ca).unwrap());
+        Self { configuration, identity, trust, instance: InstanceKey::generate() }
+    }
+
+    /// Connects to the first appliance.
+    ///
+    /// # Errors
+    /// Those of the exchange.
+    pub fn connect(&self) -> Result<Session, ExchangeError> {
+        let server = &self.configuration.servers[0];
+        Session::open(&Target {
+            server: ServerAddress { host: server.name.clone(), port: server.port },
+            identity: &self.identity,
+            trust: &self.trust,
+            instance: &self.instance,
+            software: "raw wire client",
+            timeout_ms: 10_000,
+        })
+    }
+}
+
+/// A connection to one partition, with what later calls need.
+pub struct Wire {
+    /// The connection.
+    pub session: Session,
+    /// The partition.
+    pub serial: u64,
+    /// A Crypto Officer's ticket; empty before `login`.
+    pub ticket: Vec<u8>,
+}
+
+impl Wire {
+    /// Connects to the laboratory's first appliance and learns the group of its partition.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn open(client: &Client) -> Self {
+        let mut session = client.connect().unwrap();
+        let serial = session.hello().partitions[0].serial;
+        let reply = session.call(serial, Call::Status(Status { mechanisms: false }), &[]).unwrap();
+        let Some(Answer::Status(status)) = &reply.answer else { panic!("wanted a status: {}", reply.text) };
+        let manifest = status.manifest.clone().unwrap();
+        session.in_group(&manifest.group, manifest.generation);
+        Self { session, serial, ticket: Vec::new() }
+    }
+
+    /// Sends a call with the ticket.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    pub fn call(&mut self, call: Call) -> ReplyBody {
+        let ticket = self.ticket.clone();
+        self.session.call(self.serial, call, &ticket).unwrap()
+    }
+
+    /// Logs in as Crypto Officer.
+    ///
+    /// # Panics
+    /// When the PIN is refused.
+    pub fn login(&mut self, pin: &str) {
+        let login = Login { user: 1, pin: pin.as_bytes().to_vec(), tag: vec![9; 16] };
+        let reply = self.call(Call::Login(login));
+        let Some(Answer::Login(answer)) = reply.answer.as_ref() else {
+            panic!("login was refused: {}", reply.text)
+        };
+        self.ticket = answer.ticket.clone();
+    }
+
+    /// Makes and stores a P-256 pair; answers the references of public and private key.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn pair(&mut self, extra: Vec<Attribute>) -> (ObjectRef, ObjectRef) {
+        let token = || Attribute::bool(AttributeType::TOKEN, true);
+        let public = vec![
+            token(),
+            Attribute::new(AttributeType::EC_PARAMS, P256_PARAMS),
+            Attribute::bool(AttributeType::VERIFY, true),
+        ];
+        let mut private = vec![
+            token(),
+            Attribute::bool(AttributeType::SIGN, true),
+            Attribute::bool(AttributeType::SENSITIVE, true),
+        ];
+        private.extend(extra);
+        let make = Make {
+            kind: MakeKind::GENERATE_PAIR.0,
+            mechanism: Some(plain(MechanismType::EC_KEY_PAIR_GEN)),
+            templates: vec![public.into(), private.into()],
+            source: None,
+            tag: vec![3; 16],
+        };
+        let made = self.make(make);
+        let store = Store { batch: made.batch.clone(), tag: vec![3; 16], provisional: false };
+        let reply = self.call(Call::Store(store));
+        assert_eq!(Outcome(reply.outcome), Outcome::OK, "{}", reply.text);
+        (token_ref(&made.outputs[0].ouid), token_ref(&made.outputs[1].ouid))
+    }
+
+    /// Makes.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn make(&mut self, make: Make) -> MakeAnswer {
+        let reply = self.call(Call::Make(make));
+        match &reply.answer {
+            Some(Answer::Make(made)) => made.clone(),
+            _ => panic!("make was refused: outcome {} rv {:#x} {}", reply.outcome, reply.rv, reply.text),
+        }
+    }
+
+    /// A signature request.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    pub fn sign(&mut self, mechanism: MechanismType, key: &ObjectRef, how: u32, data: &[u8]) -> ReplyBody {
+        self.call(Call::Use(Use {
+            function: KeyFunction::SIGN.0,
+            mechanism: Some(plain(mechanism)),
+            key: Some(key.clone()),
+            how,
+            data: data.to_vec(),
+            ..Default::default()
+        }))
+    }
+
+    /// Reads attributes.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    pub fn attributes(&mut self, object: &ObjectRef, kinds: &[AttributeType]) -> ReplyBody {
+        let numbers = kinds.iter().map(|kind| kind.0).collect();
+        self.call(Call::GetAttributes(GetAttributes { object: Some(object.clone()), numbers }))
+    }
+}
+
+/// A mechanism without parameters.
+pub fn plain(mechanism: MechanismType) -> MechanismMessage {
+    MechanismMessage { number: mechanism.0, ..Default::default() }
+}
+
+/// A reference to a token object.
+pub fn token_ref(ouid: &[u8]) -> ObjectRef {
+    ObjectRef { ouid: ouid.to_vec(), ..Default::default() }
+}
+
+/// The template of an AES key made from outside.
+pub fn aes_template(token: bool, value: &[u8]) -> Template {
+    Template::from(vec![
+        Attribute::ulong(AttributeType::CLASS, ObjectClass::SECRET_KEY.0),
+        Attribute::ulong(AttributeType::KEY_TYPE, KeyType::AES.0),
+        Attribute::bool(AttributeType::TOKEN, token),
+        Attribute::bool(AttributeType::ENCRYPT, true),
+        Attribute::new(AttributeType::VALUE, value.to_vec()),
+    ])
+}

@@ -1,0 +1,322 @@
+//! Real clients: OpenSC's pkcs11-tool, OpenSSL through libengine-pkcs11-openssl, Java's SunPKCS11.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tests::lab::{Lab, expect_ok};
+
+const RSA_ID: &str = "0a";
+const EC_ID: &str = "0b";
+
+/// A key pair of each kind and an AES key, as the README's reader would make them.
+fn furnish(lab: &Lab) {
+    let make = |arguments: &[&str]| expect_ok(&lab.pkcs11_tool(arguments), &arguments.join(" "));
+    make(&["--keypairgen", "--key-type", "rsa:2048", "--id", RSA_ID, "--label", "rsa-key"]);
+    make(&["--keypairgen", "--key-type", "EC:prime256v1", "--id", EC_ID, "--label", "ec-key"]);
+    make(&["--keygen", "--key-type", "AES:32", "--id", "0c", "--label", "aes-key"]);
+}
+
+fn openssl(lab: &Lab, arguments: &[&str]) -> Output {
+    openssl_command(lab).args(arguments).output().expect("openssl starts")
+}
+
+fn openssl_command(lab: &Lab) -> Command {
+    let mut command = lab.command("openssl");
+    command.env("PKCS11_MODULE_PATH", lab.value("P11_MODULE"));
+    command
+}
+
+fn uri(lab: &Lab, label: &str) -> String {
+    format!(
+        "pkcs11:token={};object={label};type=private;pin-value={}",
+        lab.value("P11_TOKEN_LABEL"),
+        lab.value("P11_PIN")
+    )
+}
+
+/// A self-signed certificate for a key in the slot, made by OpenSSL; also put into the slot.
+fn certify(lab: &Lab, label: &str, id: &str) -> String {
+    let pem = lab.path().join(format!("{label}.pem")).display().to_string();
+    let key = uri(lab, label);
+    let subject = format!("/CN={label}");
+    let arguments = [
+        "req", "-new", "-x509", "-days", "30", "-sha256", "-engine", "pkcs11", "-keyform", "engine", "-key",
+        &key, "-subj", &subject, "-out", &pem,
+    ];
+    expect_ok(&openssl(lab, &arguments), "openssl req");
+    let der = lab.path().join(format!("{label}.der")).display().to_string();
+    expect_ok(&openssl(lab, &["x509", "-in", &pem, "-outform", "DER", "-out", &der]), "openssl x509");
+    expect_ok(
+        &lab.pkcs11_tool(&["--write-object", &der, "--type", "cert", "--id", id, "--label", label]),
+        "write the certificate",
+    );
+    expect_ok(&openssl(lab, &["verify", "-CAfile", &pem, &pem]), "openssl verify");
+    pem
+}
+
+#[test]
+fn pkcs11_tool_test_runs_clean_over_rsa_ec_and_aes() {
+    let lab = Lab::up(3);
+    furnish(&lab);
+    let output = lab.pkcs11_tool(&["--test"]);
+    let text =
+        format!("{}{}", expect_ok(&output, "pkcs11-tool --test"), String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("No errors"), "{text}");
+    for wanted in ["rsa-key", "ec-key"] {
+        assert!(text.contains(wanted), "{wanted} is not named:\n{text}");
+    }
+    assert!(!text.to_lowercase().contains("error:"), "{text}");
+}
+
+#[test]
+fn openssl_makes_certificates_and_serves_tls_with_keys_in_the_slot() {
+    let lab = Lab::up(2);
+    furnish(&lab);
+    for (label, id) in [("rsa-key", RSA_ID), ("ec-key", EC_ID)] {
+        let pem = certify(&lab, label, id);
+        let mut server = Server::start(&lab, label, &pem);
+        for _ in 0..3 {
+            server.handshake(&pem);
+        }
+    }
+}
+
+/// An `openssl s_server` with its key in the slot.
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start(lab: &Lab, label: &str, pem: &str) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = openssl_command(lab)
+            .args([
+                "s_server",
+                "-engine",
+                "pkcs11",
+                "-keyform",
+                "engine",
+                "-key",
+                &uri(lab, label),
+                "-cert",
+                pem,
+            ])
+            .args(["-accept", &format!("127.0.0.1:{port}"), "-quiet"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl starts");
+        let begun = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "openssl s_server does not listen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self { child, port }
+    }
+
+    fn handshake(&mut self, pem: &str) {
+        let output = Command::new("openssl")
+            .args([
+                "s_client",
+                "-connect",
+                &format!("127.0.0.1:{}", self.port),
+                "-CAfile",
+                pem,
+                "-verify_return_error",
+            ])
+            .stdin(Stdio::null())
+            .output()
+            .expect("openssl starts");
+        let text = expect_ok(&output, "openssl s_client");
+        assert!(text.contains("Verify return code: 0 (ok)"), "{text}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The file that tells SunPKCS11 about the module.
+fn java_configuration(lab: &Lab) -> String {
+    let path = lab.path().join("java.cfg");
+    let text = format!("name = Hatoki\nlibrary = {}\nslotListIndex = 0\n", lab.value("P11_MODULE"));
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+fn java(lab: &Lab, alias: &str, count: u32) -> Child {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/java/Sign.java");
+    lab.command("java")
+        .args([source, &java_configuration(lab), alias, &count.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("java starts (install default-jdk-headless)")
+}
+
+#[test]
+fn java_lists_the_key_store_and_signs() {
+    let lab = Lab::up(2);
+    furnish(&lab);
+    certify(&lab, "rsa-key", RSA_ID);
+    let output = java(&lab, "rsa-key", 5).wait_with_output().unwrap();
+    let text = expect_ok(&output, "java");
+    assert!(text.contains("ALIAS rsa-key key=true"), "{text}");
+    assert!(text.contains("SIGNED 5"), "{text}");
+}
+
+#[test]
+fn tool_server_and_java_see_no_error_while_a_member_is_killed_and_restarted() {
+    let lab = Lab::up(3);
+    furnish(&lab);
+    let pem = certify(&lab, "rsa-key", RSA_ID);
+    let mut server = Server::start(&lab, "rsa-key", &pem);
+    let mut java = java(&lab, "rsa-key", 1000);
+    let mut java_says = BufReader::new(java.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("READY") {
+        line.clear();
+        assert!(java_says.read_line(&mut line).unwrap() > 0, "java ended early");
+    }
+    let message = lab.path().join("message").display().to_string();
+    std::fs::write(&message, b"signed while a member dies").unwrap();
+    for round in 0..50 {
+        match round % 10 {
+            2 => drop(lab.lab("kill", Some(round / 10 % 3 + 1))),
+            6 => drop(lab.lab("start", Some(round / 10 % 3 + 1))),
+            _ => {}
+        }
+        let signed = [
+            "--sign",
+            "--mechanism",
+            "SHA256-RSA-PKCS",
+            "--id",
+            RSA_ID,
+            "--input-file",
+            &message,
+            "--output-file",
+        ];
+        let signature = lab.path().join("signature").display().to_string();
+        expect_ok(
+            &lab.pkcs11_tool(&[&signed[..], &[&signature]].concat()),
+            &format!("run {round} of pkcs11-tool --sign"),
+        );
+        server.handshake(&pem);
+        server.handshake(&pem);
+    }
+    let mut rest = String::new();
+    while java_says.read_line(&mut rest).unwrap() > 0 {}
+    assert!(java.wait().unwrap().success(), "java failed:\n{rest}");
+    assert!(rest.contains("SIGNED 1000"), "{rest}");
+}
+
+/// Signatures by `CKM_RSA_PKCS` over any 0 to k-11 bytes equal those of `openssl pkeyutl` with the same key.
+#[test]
+fn rsa_pkcs_signs_any_input_as_openssl_does() {
+    let lab = Lab::up(1);
+    let key = lab.path().join("imported.pem").display().to_string();
+    let der = lab.path().join("imported.der").display().to_string();
+    expect_ok(&openssl(&lab, &["genrsa", "-out", &key, "2048"]), "openssl genrsa");
+    expect_ok(&openssl(&lab, &["rsa", "-in", &key, "-outform", "DER", "-out", &der]), "openssl rsa");
+    expect_ok(
+        &lab.pkcs11_tool(&["--write-object", &der, "--type", "privkey", "--id", "0d", "--label", "imported"]),
+        "import",
+    );
+    let (input, ours, theirs) = (lab.path().join("in"), lab.path().join("ours"), lab.path().join("theirs"));
+    let path = |path: &std::path::Path| path.display().to_string();
+    let digest_infos = [
+        (vec![0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14], 20),
+        (
+            vec![
+                0x30, 0x2d, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x04,
+                0x05, 0x00, 0x04, 0x1c,
+            ],
+            28,
+        ),
+        (
+            vec![
+                0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01,
+                0x05, 0x00, 0x04, 0x20,
+            ],
+            32,
+        ),
+        (
+            vec![
+                0x30, 0x41, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02,
+                0x05, 0x00, 0x04, 0x30,
+            ],
+            48,
+        ),
+        (
+            vec![
+                0x30, 0x51, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03,
+                0x05, 0x00, 0x04, 0x40,
+            ],
+            64,
+        ),
+        (Vec::new(), 36),
+        (Vec::new(), 0),
+        (Vec::new(), 256 - 11),
+    ];
+    for (prefix, digest_bytes) in digest_infos {
+        let data: Vec<u8> = prefix
+            .iter()
+            .copied()
+            .chain((0..digest_bytes).map(|byte| u8::try_from(byte % 251).unwrap()))
+            .collect();
+        std::fs::write(&input, &data).unwrap();
+        let arguments = [
+            "--sign",
+            "--mechanism",
+            "RSA-PKCS",
+            "--id",
+            "0d",
+            "--input-file",
+            &path(&input),
+            "--output-file",
+            &path(&ours),
+        ];
+        expect_ok(&lab.pkcs11_tool(&arguments), &format!("RSA-PKCS over {} bytes", data.len()));
+        let arguments = [
+            "pkeyutl",
+            "-sign",
+            "-inkey",
+            &key,
+            "-pkeyopt",
+            "rsa_padding_mode:pkcs1",
+            "-in",
+            &path(&input),
+            "-out",
+            &path(&theirs),
+        ];
+        expect_ok(&openssl(&lab, &arguments), "openssl pkeyutl");
+        assert_eq!(
+            std::fs::read(&ours).unwrap(),
+            std::fs::read(&theirs).unwrap(),
+            "over {} bytes",
+            data.len()
+        );
+    }
+    std::fs::write(&input, vec![1; 256 - 10]).unwrap();
+    let arguments = [
+        "--sign",
+        "--mechanism",
+        "RSA-PKCS",
+        "--id",
+        "0d",
+        "--input-file",
+        &path(&input),
+        "--output-file",
+        &path(&ours),
+    ];
+    let refused = lab.pkcs11_tool(&arguments);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("CKR_DATA_LEN_RANGE"), "{refused:?}");
+}

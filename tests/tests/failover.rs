@@ -1,0 +1,102 @@
+//! Applications at work while one of three members is killed and comes back.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use tests::lab::{Lab, expect_ok};
+
+#[test]
+fn eight_signing_threads_see_no_error_while_a_member_is_killed_and_returns() {
+    let lab = Lab::up(3);
+    let mut scene = lab.scene("sign-loop", &["8"]);
+    scene.expect("READY");
+    for member in 1..=3 {
+        std::thread::sleep(Duration::from_millis(700));
+        lab.lab("kill", Some(member));
+        std::thread::sleep(Duration::from_millis(700));
+        lab.lab("start", Some(member));
+        lab.wait_until_equal(3);
+    }
+    scene.go();
+    let result = scene.expect("RESULT");
+    let numbers: Vec<u64> = result.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    assert!(numbers[0] > 0, "nothing was signed");
+    assert_eq!(numbers[1], 0, "errors reached the application: {result}");
+    scene.finish();
+}
+
+#[test]
+fn eight_signing_threads_see_no_error_while_a_member_is_stopped() {
+    let lab = Lab::up(3);
+    let mut scene = lab.scene("sign-loop", &["8"]);
+    scene.expect("READY");
+    std::thread::sleep(Duration::from_millis(500));
+    lab.lab("stop", Some(2));
+    std::thread::sleep(Duration::from_secs(4));
+    lab.lab("cont", Some(2));
+    lab.wait_until_equal(3);
+    scene.go();
+    let result = scene.expect("RESULT");
+    assert_eq!(result.split_whitespace().nth(1), Some("0"), "errors reached the application: {result}");
+    scene.finish();
+}
+
+#[test]
+fn keys_made_while_a_member_was_down_are_there_when_it_serves_alone() {
+    let lab = Lab::up(3);
+    lab.lab("kill", Some(3));
+    expect_ok(
+        &lab.pkcs11_tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--id", "31", "--label", "late"]),
+        "keypairgen",
+    );
+    lab.lab("start", Some(3));
+    // Whoever logs in next repairs the member that was away.
+    let mut scene = lab.scene("sign-loop", &["1"]);
+    scene.expect("READY");
+    lab.wait_until_equal(3);
+    scene.go();
+    scene.expect("RESULT");
+    scene.finish();
+    lab.lab("kill", Some(1));
+    lab.lab("kill", Some(2));
+    let listed = expect_ok(&lab.pkcs11_tool(&["--list-objects", "--type", "privkey"]), "list");
+    assert!(listed.contains("late"), "{listed}");
+}
+
+#[test]
+fn a_key_destroyed_while_a_member_was_down_does_not_come_back() {
+    let lab = Lab::up(3);
+    expect_ok(
+        &lab.pkcs11_tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--id", "32", "--label", "gone"]),
+        "keypairgen",
+    );
+    lab.lab("kill", Some(1));
+    expect_ok(&lab.pkcs11_tool(&["--delete-object", "--type", "privkey", "--id", "32"]), "delete");
+    expect_ok(&lab.pkcs11_tool(&["--delete-object", "--type", "pubkey", "--id", "32"]), "delete");
+    lab.lab("start", Some(1));
+    let mut scene = lab.scene("sign-loop", &["1"]);
+    scene.expect("READY");
+    lab.wait_until_equal(3);
+    scene.go();
+    scene.expect("RESULT");
+    scene.finish();
+    lab.lab("kill", Some(2));
+    lab.lab("kill", Some(3));
+    let listed = expect_ok(&lab.pkcs11_tool(&["--list-objects"]), "list");
+    assert!(!listed.contains("gone"), "{listed}");
+}
+
+#[test]
+fn a_wrong_pin_spends_one_try_over_all_members() {
+    let lab = Lab::up(3);
+    let mut scene = lab.scene("wrong-pin", &[]);
+    scene.expect("REFUSED");
+    scene.finish();
+    let shown: serde_json::Value = serde_json::from_str(&lab.show()).unwrap();
+    let members = shown.pointer("/groups/0/members").and_then(|members| members.as_array()).unwrap();
+    let tries: u64 = members
+        .iter()
+        .map(|member| member["failed_tries_user"].as_u64().expect("show tells the tries"))
+        .sum();
+    assert_eq!(tries, 1, "{shown}");
+}
