@@ -90,7 +90,8 @@ async fn read_hello(
 ) -> Result<(Hello, Zeroizing<Vec<u8>>), String> {
     let mut buffer = Zeroizing::new(vec![0; READ_BYTES]);
     loop {
-        let count = stream.read(&mut buffer).await.map_err(|error| format!("the connection broke: {error}"))?;
+        let count =
+            stream.read(&mut buffer).await.map_err(|error| format!("the connection broke: {error}"))?;
         if count == 0 {
             return Err("the connection ended before a Hello".to_owned());
         }

@@ -2,6 +2,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use partition::{Caller, Cost, Partition};
 use prost::Message;
 use spec::messages::{Outcome, ReplyBody, ReplyHeader, RequestHeader};
 use zeroize::Zeroizing;
@@ -41,6 +42,27 @@ pub trait Handler: Send + Sync {
     fn lane(&self, body: &[u8]) -> Lane;
 }
 
+impl Handler for Partition {
+    fn handle(
+        &self,
+        asker: &Asker,
+        header: &RequestHeader,
+        body: &[u8],
+        now_ms: u64,
+    ) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
+        let caller = Caller { client: asker.client, instance: asker.instance };
+        Partition::handle(self, &caller, header, body, now_ms)
+    }
+
+    fn lane(&self, body: &[u8]) -> Lane {
+        match Partition::cost(body) {
+            Cost::Short => Lane::Inline,
+            Cost::Long => Lane::Crypto,
+            Cost::Disk => Lane::Disk,
+        }
+    }
+}
+
 /// A request with the moment it came in.
 pub struct Work {
     /// Who asks.
@@ -64,7 +86,10 @@ pub fn run(handler: &dyn Handler, work: &Work) -> (ReplyHeader, Zeroizing<Vec<u8
     match answer {
         Ok((header, body)) => (ReplyHeader { tag, ..header }, body),
         Err(_) => {
-            tracing::error!(partition = work.header.partition, "a request failed by a fault of hsmd; please report it");
+            tracing::error!(
+                partition = work.header.partition,
+                "a request failed by a fault of hsmd; please report it"
+            );
             outcome(tag, Outcome::FAILED, "the request failed by a fault of the appliance; its log has more")
         }
     }

@@ -1,6 +1,15 @@
 //! The appliance: `hsmd`, the partition server, and what `hsm`, its operator tool, is made of.
+//!
+//! ```text
+//! start -> server -> listener -> greeting -> link -> handler (partition)      clients, over TLS
+//!             |                                 \--> workers                   what must not stop a link
+//!             +---> admin (socket, verbs) <- tool                              operators, over a Unix socket
+//! appliance: data_dir, book, root_key, domains, partitions (store), registry, server_identity
+//! ```
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod appliance;
 pub mod book;
 pub mod config;
 pub mod data_dir;
@@ -11,7 +20,12 @@ pub mod handler;
 pub mod hex;
 pub mod link;
 pub mod listener;
+pub mod partitions;
 pub mod registry;
 pub mod root_key;
+pub mod server;
+pub mod server_identity;
+pub mod start;
 pub mod store;
+pub mod tool;
 pub mod workers;

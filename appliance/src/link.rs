@@ -109,8 +109,13 @@ struct Link {
 ///
 /// # Errors
 /// When it ended otherwise than by the peer's or our own orderly close.
-pub async fn serve(mut stream: TlsStream<TcpStream>, shared: Arc<Shared>, deadline: Instant) -> Result<(), String> {
-    let Greeted { client, instance, software, reader, rest } = greeting::greet(&mut stream, &shared, deadline).await?;
+pub async fn serve(
+    mut stream: TlsStream<TcpStream>,
+    shared: Arc<Shared>,
+    deadline: Instant,
+) -> Result<(), String> {
+    let Greeted { client, instance, software, reader, rest } =
+        greeting::greet(&mut stream, &shared, deadline).await?;
     tracing::info!(client = client.name, software, "a link is up");
     let (sender, finished) = mpsc::unbounded_channel();
     let asker = Asker { client: client.fingerprint, instance };
@@ -241,7 +246,11 @@ impl Link {
         for work in self.outstanding.values() {
             work.cancelled.store(true, Ordering::Relaxed);
         }
-        if reader.is_between_frames() { Ok(()) } else { Err("the connection ended within a frame".to_owned()) }
+        if reader.is_between_frames() {
+            Ok(())
+        } else {
+            Err("the connection ended within a frame".to_owned())
+        }
     }
 
     fn drain(&mut self) {
@@ -278,7 +287,11 @@ impl Link {
                     self.peer_closed = true;
                     self.draining.get_or_insert_with(Instant::now);
                 }
-                Frame::Hello(_) | Frame::HelloReply(_) | Frame::Reply(..) | Frame::Progress(_) | Frame::Busy(..) => {
+                Frame::Hello(_)
+                | Frame::HelloReply(_)
+                | Frame::Reply(..)
+                | Frame::Progress(_)
+                | Frame::Busy(..) => {
                     return Err(format!("wanted a frame that a client sends, found {:?}", frame.kind()));
                 }
             }
@@ -347,7 +360,8 @@ impl Link {
     }
 
     fn finish(&mut self, done: Finished) {
-        let cancelled = self.outstanding.remove(&done.tag).is_none_or(|work| work.cancelled.load(Ordering::Relaxed));
+        let cancelled =
+            self.outstanding.remove(&done.tag).is_none_or(|work| work.cancelled.load(Ordering::Relaxed));
         if let (Some((header, body)), false) = (done.reply, cancelled) {
             self.reply(header, &body);
         }

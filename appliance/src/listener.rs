@@ -50,7 +50,12 @@ impl Connections {
 }
 
 /// Takes connections until the server stops.
-pub async fn listen(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>, connections: Connections) {
+pub async fn listen(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    shared: Arc<Shared>,
+    connections: Connections,
+) {
     let mut stop = shared.stop.clone();
     loop {
         let accepted = tokio::select! {
@@ -66,7 +71,9 @@ pub async fn listen(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Sh
                         drop(counted);
                     });
                 }
-                None => tracing::warn!(%peer, max = connections.max, "too many links: refused one; raise links_max"),
+                None => {
+                    tracing::warn!(%peer, max = connections.max, "too many links: refused one; raise links_max")
+                }
             },
             Err(error) => {
                 tracing::warn!(%error, "no connection could be accepted; raise the limit of open files if that is it");

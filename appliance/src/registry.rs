@@ -26,7 +26,8 @@ impl Registry {
     /// # Errors
     /// Those of the database.
     pub fn load(book: Arc<Book>) -> Result<Registry, Error> {
-        let clients = book.clients()?.into_iter().map(|client| (client.fingerprint, Arc::new(client))).collect();
+        let clients =
+            book.clients()?.into_iter().map(|client| (client.fingerprint, Arc::new(client))).collect();
         Ok(Registry { book, clients: RwLock::new(clients), changed: watch::Sender::new(0) })
     }
 
@@ -70,10 +71,14 @@ impl Registry {
     pub fn assign(&self, name: &str, serial: u64) -> Result<(), Error> {
         let mut clients = self.clients.write();
         let client = clients.values_mut().find(|client| client.name == name).ok_or_else(|| {
-            Error::refused(format!("client {name:?}: wanted a registered client, found none; see `hsm client list`"))
+            Error::refused(format!(
+                "client {name:?}: wanted a registered client, found none; see `hsm client list`"
+            ))
         })?;
         if !self.book.assign(name, serial)? {
-            return Err(Error::refused(format!("client {name}: partition {serial} is assigned to it already")));
+            return Err(Error::refused(format!(
+                "client {name}: partition {serial} is assigned to it already"
+            )));
         }
         let mut row = ClientRow::clone(client);
         row.partitions.push(serial);

@@ -1,0 +1,270 @@
+//! What `hsm` and `hsmd` say to each other: one line of JSON each way.
+//!
+//! ```text
+//! {"verb":"partitionShow","args":{"partition":"par0"}}
+//! {"ok":{...}}  or  {"error":"wanted ..., found ...; do ..."}
+//! ```
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// The longest line, in bytes.
+pub const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// A PIN on its way to the server; wiped when dropped, never shown.
+#[derive(Deserialize, Serialize)]
+#[serde(from = "String")]
+pub struct Pin(#[serde(serialize_with = "as_text")] Zeroizing<String>);
+
+impl From<String> for Pin {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl Pin {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+fn as_text<S: serde::Serializer>(pin: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(pin)
+}
+
+/// What an operator can ask for.
+#[derive(Deserialize, Serialize)]
+#[serde(
+    tag = "verb",
+    content = "args",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Verb {
+    /// Names the appliance and makes its first domain.
+    Init {
+        /// The appliance's label.
+        label: String,
+        /// The domain to make; `None` for none.
+        domain: Option<String>,
+    },
+    /// The appliance's standing.
+    Show,
+    /// Makes a request for a domain of another appliance.
+    DomainExportRequest {
+        /// The domain's name.
+        domain: String,
+    },
+    /// Seals a domain to a request.
+    DomainExport {
+        /// The domain's name.
+        domain: String,
+        /// The text of the request file.
+        request: String,
+        /// The fingerprint that the request must have, if the operator has given one.
+        fingerprint: Option<String>,
+    },
+    /// Takes a domain.
+    DomainImport {
+        /// The text of the export file.
+        export: String,
+    },
+    /// Fingerprints of one domain or all.
+    DomainFingerprint {
+        /// The domain's name; `None` for all.
+        domain: Option<String>,
+    },
+    /// Makes a partition.
+    PartitionCreate {
+        /// Its label.
+        partition: String,
+        /// Its domain.
+        domain: String,
+        /// The security officer's first PIN.
+        so_pin: Pin,
+        /// The Crypto Officer's first PIN.
+        co_pin: Pin,
+    },
+    /// All partitions.
+    PartitionList,
+    /// One partition's standing.
+    PartitionShow {
+        /// Label or serial number.
+        partition: String,
+    },
+    /// Registers a client.
+    ClientRegister {
+        /// Its name.
+        client: String,
+        /// Its certificate, PEM.
+        certificate: String,
+    },
+    /// All clients.
+    ClientList,
+    /// Lets a client use a partition.
+    ClientAssignPartition {
+        /// The client's name.
+        client: String,
+        /// Label or serial number.
+        partition: String,
+    },
+    /// The listener's standing.
+    NtlsShow,
+}
+
+/// The server's answer.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Answer {
+    /// Done.
+    Ok(serde_json::Value),
+    /// Not done: wanted, found, what to do.
+    Error(String),
+}
+
+/// The appliance as `init` and `show` tell it.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shown {
+    /// The label; empty before `hsm init`.
+    pub label: String,
+    /// Software and release.
+    pub software: String,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// The data folder.
+    pub data_dir: String,
+    /// The domains here.
+    pub domains: Vec<DomainShown>,
+    /// How many partitions there are.
+    pub partitions: usize,
+    /// How many clients are registered.
+    pub clients: usize,
+    /// How many links are up.
+    pub links: usize,
+}
+
+/// A domain.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainShown {
+    /// Its name.
+    pub domain: String,
+    /// The hash by which two appliances' secrets are compared, hexadecimal.
+    pub fingerprint: String,
+}
+
+/// A file of the transfer of a domain.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainFile {
+    /// The domain's name.
+    pub domain: String,
+    /// The file's text.
+    pub text: String,
+    /// The fingerprint of the request that both sides compare, hexadecimal.
+    pub request_fingerprint: String,
+    /// The fingerprint of the domain, hexadecimal; only in an export.
+    pub fingerprint: Option<String>,
+}
+
+/// A partition.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionShown {
+    /// The serial number.
+    pub serial: u64,
+    /// The label.
+    pub label: String,
+    /// The name of its domain.
+    pub domain: String,
+    /// Why it cannot be served; `None` when it is.
+    pub fault: Option<String>,
+    /// Clients it is assigned to.
+    pub clients: Vec<String>,
+    /// Live token objects.
+    pub objects: u64,
+    /// The group's label.
+    pub group: String,
+    /// The group's serial number; 0 for a partition in no named group.
+    pub group_serial: u64,
+    /// Members of the group.
+    pub members: Vec<u64>,
+    /// Serial number of the group's home member.
+    pub home: u64,
+    /// Whether it waits for repair.
+    pub recovering: bool,
+    /// Records in quarantine.
+    pub quarantined: u64,
+    /// The root of the digest, hexadecimal.
+    pub root: String,
+    /// Failed tries of the Crypto Officer's PIN since its last success.
+    pub failed_tries_user: u32,
+    /// Failed tries of the security officer's PIN since its last success.
+    pub failed_tries_so: u32,
+}
+
+/// A client.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientShown {
+    /// Its name.
+    pub client: String,
+    /// SHA-256 of its certificate.
+    pub fingerprint: String,
+    /// The last moment of its certificate.
+    pub certificate_until: String,
+    /// Labels of the partitions assigned to it.
+    pub partitions: Vec<String>,
+}
+
+/// The listener.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NtlsShown {
+    /// Addresses that are listened on.
+    pub listen: Vec<String>,
+    /// Where the certificate is that clients need.
+    pub certificate: String,
+    /// SHA-256 of that certificate.
+    pub fingerprint: String,
+    /// The last moment of that certificate.
+    pub certificate_until: String,
+    /// Links that are up.
+    pub links: usize,
+    /// Most links at once.
+    pub links_max: usize,
+    /// Clients that are registered.
+    pub clients: usize,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbs_survive_the_round_trip() {
+        let verb = Verb::PartitionCreate {
+            partition: "par0".into(),
+            domain: "default".into(),
+            so_pin: "so \"quoted\"".to_owned().into(),
+            co_pin: "co".to_owned().into(),
+        };
+        let text = serde_json::to_string(&verb).unwrap();
+        assert!(text.starts_with("{\"verb\":\"partitionCreate\",\"args\":{\"partition\":\"par0\""), "{text}");
+        match serde_json::from_str(&text).unwrap() {
+            Verb::PartitionCreate { so_pin, .. } => assert_eq!(so_pin.bytes(), b"so \"quoted\""),
+            _ => panic!("another verb"),
+        }
+        assert!(matches!(serde_json::from_str("{\"verb\":\"show\"}").unwrap(), Verb::Show));
+    }
+
+    #[test]
+    fn unknown_verbs_and_arguments_are_refused() {
+        for text in ["{\"verb\":\"erase\"}", "{}", "[]", "{\"verb\":\"partitionShow\",\"args\":{\"x\":1}}"] {
+            assert!(serde_json::from_str::<Verb>(text).is_err(), "{text}");
+        }
+    }
+}

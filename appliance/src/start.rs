@@ -1,0 +1,77 @@
+//! What `hsmd` does from its first moment to its last.
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::appliance::Appliance;
+use crate::config::{Config, LogFormat};
+use crate::error::Error;
+use crate::greeting::SOFTWARE;
+use crate::server::Server;
+
+/// Runs the server until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start; the text is for the operator.
+pub fn run(config_file: &Path) -> Result<(), Error> {
+    protect_process()?;
+    let config = Config::load(config_file)?;
+    start_log(&config);
+    let workers = config.workers;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .thread_name("hsmd")
+        .build()
+        .map_err(|error| Error::environment(format!("threads cannot be started: {error}")))?;
+    let outcome = runtime.block_on(serve(config));
+    // Blocking work that outlived the grace period is not waited for: it is durable or it was never acknowledged.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(config: Config) -> Result<(), Error> {
+    // Installed before anything is opened, so that an early signal stops in order as well.
+    let no_signal = |error| Error::environment(format!("signals cannot be waited for: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signal)?;
+    let appliance = Arc::new(Appliance::open(config)?);
+    let server = Server::start(appliance.clone()).await?;
+    tracing::info!(software = SOFTWARE, data_dir = %appliance.config.data_dir.display(), "ready");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: running requests are finished, links are closed");
+    server.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// No core dumps and no reading by other processes of the user; files private; as many descriptors as allowed.
+fn protect_process() -> Result<(), Error> {
+    let failed = |error| {
+        Error::environment(format!("core dumps cannot be forbidden, and one would hold keys: {error}"))
+    };
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .map_err(failed)?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let files = rustix::process::getrlimit(Resource::Nofile);
+    // Better with more, and no fault without.
+    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files });
+    Ok(())
+}
+
+fn start_log(config: &Config) {
+    let filter = EnvFilter::new(&config.log_level);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber in one process is a test's doing and changes nothing.
+    let _ = match config.log_format {
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}

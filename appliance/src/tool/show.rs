@@ -1,0 +1,194 @@
+//! Answers as people read them.
+use std::fmt::Write;
+
+use comfy_table::{Table, presets};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::admin::protocol::{ClientShown, DomainShown, NtlsShown, PartitionShown, Shown, Verb};
+use crate::hex;
+
+/// What an answer holds.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Appliance,
+    DomainFile,
+    Domain,
+    Domains,
+    Partition,
+    Partitions,
+    Client,
+    Clients,
+    Ntls,
+}
+
+/// What the answer to a verb holds.
+pub(super) fn kind(verb: &Verb) -> Kind {
+    match verb {
+        Verb::Init { .. } | Verb::Show => Kind::Appliance,
+        Verb::DomainExportRequest { .. } | Verb::DomainExport { .. } => Kind::DomainFile,
+        Verb::DomainImport { .. } => Kind::Domain,
+        Verb::DomainFingerprint { .. } => Kind::Domains,
+        Verb::PartitionCreate { .. } | Verb::PartitionShow { .. } => Kind::Partition,
+        Verb::PartitionList => Kind::Partitions,
+        Verb::ClientRegister { .. } | Verb::ClientAssignPartition { .. } => Kind::Client,
+        Verb::ClientList => Kind::Clients,
+        Verb::NtlsShow => Kind::Ntls,
+    }
+}
+
+/// An answer as text, with a line end. One that is not as expected is shown as it came.
+pub(super) fn answer(kind: Kind, value: Value) -> String {
+    let raw = format!("{value:#}\n");
+    let shown = match kind {
+        Kind::Appliance => read(value).map(appliance),
+        Kind::DomainFile => Some(domain_file(&value)),
+        Kind::Domain => read(value).map(|domain| domains(&[domain])),
+        Kind::Domains => read(value).map(|all: Vec<_>| domains(&all)),
+        Kind::Partition => read(value).map(partition),
+        Kind::Partitions => read(value).map(partitions),
+        Kind::Client => read(value).map(client),
+        Kind::Clients => read(value).map(clients),
+        Kind::Ntls => read(value).map(ntls),
+    };
+    shown.unwrap_or(raw)
+}
+
+fn read<T: DeserializeOwned>(value: Value) -> Option<T> {
+    serde_json::from_value(value).ok()
+}
+
+fn facts(facts: &[(&str, String)]) -> String {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    facts.iter().fold(String::new(), |mut text, (name, value)| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{:<width$}  {value}", format!("{name}:"), width = width + 1);
+        text
+    })
+}
+
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_HORIZONTAL_ONLY).set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    format!("{table}\n")
+}
+
+fn fingerprint(text: &str) -> String {
+    hex::decode(text).map_or_else(|| text.to_owned(), |bytes| hex::grouped(&bytes))
+}
+
+fn or_none(list: &[String]) -> String {
+    if list.is_empty() { "none".to_owned() } else { list.join(", ") }
+}
+
+fn appliance(shown: Shown) -> String {
+    let label =
+        if shown.label.is_empty() { "none yet (run `hsm init -label NAME`)".into() } else { shown.label };
+    let mut text = facts(&[
+        ("Label", label),
+        ("Software", shown.software),
+        ("Up for", format!("{} s", shown.uptime_seconds)),
+        ("Data folder", shown.data_dir),
+        ("Partitions", shown.partitions.to_string()),
+        ("Clients", shown.clients.to_string()),
+        ("Links", shown.links.to_string()),
+    ]);
+    if !shown.domains.is_empty() {
+        text += "\n";
+        text += &domains(&shown.domains);
+    }
+    text
+}
+
+fn domain_file(value: &Value) -> String {
+    let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut list = vec![
+        ("Domain", field("domain")),
+        ("File", field("file")),
+        ("Fingerprint of the request", fingerprint(&field("requestFingerprint"))),
+    ];
+    if !field("fingerprint").is_empty() {
+        list.push(("Fingerprint of the domain", fingerprint(&field("fingerprint"))));
+    }
+    facts(&list) + "Compare the fingerprints on both appliances.\n"
+}
+
+fn domains(all: &[DomainShown]) -> String {
+    table(
+        &["Domain", "Fingerprint"],
+        all.iter().map(|domain| vec![domain.domain.clone(), fingerprint(&domain.fingerprint)]),
+    )
+}
+
+fn partition(shown: PartitionShown) -> String {
+    let members: Vec<String> = shown.members.iter().map(ToString::to_string).collect();
+    let group = if shown.group_serial == 0 {
+        "none".into()
+    } else {
+        format!("{} ({})", shown.group, shown.group_serial)
+    };
+    let standing = match (&shown.fault, shown.recovering) {
+        (Some(fault), _) => format!("NOT SERVED: {fault}"),
+        (None, true) => "recovering".to_owned(),
+        (None, false) => "serving".to_owned(),
+    };
+    facts(&[
+        ("Partition", shown.label),
+        ("Serial number", shown.serial.to_string()),
+        ("Standing", standing),
+        ("Domain", shown.domain),
+        ("Objects", shown.objects.to_string()),
+        ("Group", group),
+        ("Members", or_none(&members)),
+        ("Home member", shown.home.to_string()),
+        ("Clients", or_none(&shown.clients)),
+        ("Failed tries (CO, SO)", format!("{}, {}", shown.failed_tries_user, shown.failed_tries_so)),
+        ("In quarantine", shown.quarantined.to_string()),
+        ("Digest", shown.root),
+    ])
+}
+
+fn partitions(all: Vec<PartitionShown>) -> String {
+    table(
+        &["Serial number", "Label", "Domain", "Objects", "Group", "Standing"],
+        all.into_iter().map(|shown| {
+            let standing = if shown.fault.is_some() { "NOT SERVED" } else { "serving" };
+            let group = if shown.group_serial == 0 { String::new() } else { shown.group };
+            let objects = shown.objects.to_string();
+            vec![shown.serial.to_string(), shown.label, shown.domain, objects, group, standing.to_owned()]
+        }),
+    )
+}
+
+fn client(shown: ClientShown) -> String {
+    facts(&[
+        ("Client", shown.client),
+        ("Certificate SHA-256", shown.fingerprint),
+        ("Certificate until", shown.certificate_until),
+        ("Partitions", or_none(&shown.partitions)),
+    ])
+}
+
+fn clients(all: Vec<ClientShown>) -> String {
+    table(
+        &["Client", "Partitions", "Certificate until", "Certificate SHA-256"],
+        all.into_iter().map(|shown| {
+            let partitions = or_none(&shown.partitions);
+            vec![shown.client, partitions, shown.certificate_until, shown.fingerprint]
+        }),
+    )
+}
+
+fn ntls(shown: NtlsShown) -> String {
+    facts(&[
+        ("Listening on", or_none(&shown.listen)),
+        ("Certificate", shown.certificate),
+        ("Certificate SHA-256", shown.fingerprint),
+        ("Certificate until", shown.certificate_until),
+        ("Links", format!("{} of at most {}", shown.links, shown.links_max)),
+        ("Clients", shown.clients.to_string()),
+    ])
+}
