@@ -117,22 +117,55 @@ mod tests {
         }
     }
 
-    /// Source: RFC 6979, A.2.5: P-256, SHA-256, message "sample"; the key of `known::ec_scalar` is the one of that section.
-    const SAMPLE_P256: &str = concat!(
-        "EFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716",
-        "F7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8"
-    );
+    /// Signatures of "sample" on P-256. Source: RFC 6979, A.2.5; the key of `known::ec_scalar` is the one of that section.
+    const SAMPLE: [(M, &str); 5] = [
+        (
+            M::ECDSA_SHA1,
+            concat!(
+                "61340C88C3AAEBEB4F6D667F672CA9759A6CCAA9FA8811313039EE4A35471D32",
+                "6D7F147DAC089441BB2E2FE8F7A3FA264B9C475098FDCF6E00D7C996E1B8B7EB"
+            ),
+        ),
+        (
+            M::ECDSA_SHA224,
+            concat!(
+                "53B2FFF5D1752B2C689DF257C04C40A587FABABB3F6FC2702F1343AF7CA9AA3F",
+                "B9AFB64FDC03DC1A131C7D2386D11E349F070AA432A4ACC918BEA988BF75C74C"
+            ),
+        ),
+        (
+            M::ECDSA_SHA256,
+            concat!(
+                "EFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716",
+                "F7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8"
+            ),
+        ),
+        (
+            M::ECDSA_SHA384,
+            concat!(
+                "0EAFEA039B20E9B42309FB1D89E213057CBF973DC0CFC8F129EDDDC800EF7719",
+                "4861F0491E6998B9455193E34E7B0D284DDD7149A74B95B9261F13ABDE940954"
+            ),
+        ),
+        (
+            M::ECDSA_SHA512,
+            concat!(
+                "8496A60B5E9B47C825488827E0495B0E3FA109EC4568FD3F8D1097678EB97F00",
+                "2362AB1ADBE2B8ADF9CB9EDAB740EA6049C028114F2460F96554F61FAE3302FE"
+            ),
+        ),
+    ];
 
     #[test]
-    fn rfc_6979_signature_is_accepted_in_raw_and_hashed_form() {
-        let key = ec_public(EcCurve::P256);
-        let sample = digest(Hash::Sha256, b"sample");
-        assert_eq!(verify(&plain(M::ECDSA), &key, &sample, &unhex(SAMPLE_P256)), Ok(()));
-        assert_eq!(verify(&plain(M::ECDSA_SHA256), &key, b"sample", &unhex(SAMPLE_P256)), Ok(()));
-        let answer = verify(&plain(M::ECDSA_SHA256), &key, b"simple", &unhex(SAMPLE_P256));
-        assert_eq!(answer, Err(Rv::SIGNATURE_INVALID));
-        let answer = verify(&plain(M::ECDSA), &key, &sample, &unhex(SAMPLE_P256)[1..]);
-        assert_eq!(answer, Err(Rv::SIGNATURE_LEN_RANGE));
+    fn rfc_6979_signatures_are_accepted_in_raw_and_hashed_form() {
+        let (key, raw) = (ec_public(EcCurve::P256), plain(M::ECDSA));
+        for ((form, signature), (_, hash)) in SAMPLE.into_iter().zip(FORMS) {
+            let (signature, sample) = (unhex(signature), digest(hash, b"sample"));
+            assert_eq!(verify(&raw, &key, &sample, &signature), Ok(()), "{form}");
+            assert_eq!(verify(&plain(form), &key, b"sample", &signature), Ok(()), "{form}");
+            assert_eq!(verify(&plain(form), &key, b"simple", &signature), Err(Rv::SIGNATURE_INVALID));
+            assert_eq!(verify(&raw, &key, &sample, &signature[1..]), Err(Rv::SIGNATURE_LEN_RANGE));
+        }
     }
 
     #[test]

@@ -167,6 +167,16 @@ mod tests {
     const JEFE: &[u8] = b"what do ya want for nothing?";
     const LARGE: &[u8] = b"Test Using Larger Than Block-Size Key - Hash Key First";
 
+    /// General form and MAC of "Test With Truncation" under 20 bytes 0c. Sources: RFC 2202, 3, case 5 (96 bits) and RFC 4231, 4.6
+    /// (128 bits).
+    const TRUNCATED: [(M, &str); 5] = [
+        (M::SHA_1_HMAC_GENERAL, "4c1a03424b55e07fe7f27be1"),
+        (M::SHA224_HMAC_GENERAL, "0e2aea68a90c8d37c988bcdb9fca6fa8"),
+        (M::SHA256_HMAC_GENERAL, "a3b6167473100ee06e0c796c2955552b"),
+        (M::SHA384_HMAC_GENERAL, "3abf34c3503b2a23a46efc619baef897"),
+        (M::SHA512_HMAC_GENERAL, "415fad6271580a531d4179bc891d87a6"),
+    ];
+
     fn general(mechanism_type: M, mac_bytes: u64) -> Mechanism {
         Mechanism { mechanism_type, parameters: Parameters::MacGeneral { mac_bytes } }
     }
@@ -188,6 +198,18 @@ mod tests {
                     assert_eq!(verify_stream(&mechanism, &key, &[&data[..9], &data[9..]], &mac), Ok(()));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn truncated_macs_are_those_of_rfc_2202_and_4231() {
+        let key = secret_key(KeyType::GENERIC_SECRET, &[0x0c; 20]);
+        for (form, answer) in TRUNCATED {
+            let (mac, data) = (unhex(answer), b"Test With Truncation");
+            let mechanism = general(form, mac.len() as u64);
+            assert_eq!(*sign(&mechanism, &key, data).unwrap(), mac, "{form}");
+            assert_eq!(*use_stream(&mechanism, &key, &[&data[..3], &data[3..]]).unwrap(), mac);
+            assert_eq!(verify(&mechanism, &key, data, &mac), Ok(()));
         }
     }
 

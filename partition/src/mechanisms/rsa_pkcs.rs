@@ -127,12 +127,38 @@ mod tests {
     use digests::{Hash, digest};
     use spec::{Mechanism, MechanismType as M};
 
-    const FORMS: [(M, Hash); 5] = [
-        (M::SHA1_RSA_PKCS, Hash::Sha1),
-        (M::SHA224_RSA_PKCS, Hash::Sha224),
-        (M::SHA256_RSA_PKCS, Hash::Sha256),
-        (M::SHA384_RSA_PKCS, Hash::Sha384),
-        (M::SHA512_RSA_PKCS, Hash::Sha512),
+    /// Form, hash, and the SHA-256 of the signature of "first second" by "RSA-2048".
+    /// Source: OpenSSL 3.0, `openssl dgst -sha1 -sign key.pem` and so on.
+    const FORMS: [(M, Hash, &str); 5] = [
+        (M::SHA1_RSA_PKCS, Hash::Sha1, "4b238ff9ff183160e8b1456bf193e6de4c3f540733200ee589a8d9467583bf56"),
+        (
+            M::SHA224_RSA_PKCS,
+            Hash::Sha224,
+            "e58aa0277ff6b6726058d934c23293f80e2b47640e2a6e6b03c79e26a2720cab",
+        ),
+        (
+            M::SHA256_RSA_PKCS,
+            Hash::Sha256,
+            "861fd9cd4037cd59aa28f4073699d2c8db1328f90283cebb048f07843860f064",
+        ),
+        (
+            M::SHA384_RSA_PKCS,
+            Hash::Sha384,
+            "a3cdfc979b0bdaceb408bc527376dabd66e8c8fa64e56e8791a232a9a4e5a44f",
+        ),
+        (
+            M::SHA512_RSA_PKCS,
+            Hash::Sha512,
+            "086cf97708263447d2525481600a45d57b47bcccc5922403a4b5f810e53fac34",
+        ),
+    ];
+
+    /// Content, and the SHA-256 of its signature by "RSA-2048".
+    /// Source: OpenSSL 3.0, `openssl pkeyutl -sign -pkeyopt rsa_padding_mode:pkcs1`; for 245 bytes `openssl rsautl -sign`.
+    const CONTENTS: [(&[u8], &str); 3] = [
+        (b"", "1d20da117b18af287da661c00d20ac4ca7566d0bb72da884414bca99e88a1d2c"),
+        (&[0x36; 36], "2c732124fb7a13fbd185366717787e462683a13f8dd078ba15f19e639449c595"),
+        (&[0xab; 245], "79a2c830609d38e0905170e5c1b2cb865950205a937ca3af196680e8fc067c40"),
     ];
 
     /// Source: OpenSSL, test/recipes/30-test_evp_data/evppkey_rsa_common.txt, "RSA-2048" with digest SHA1; the digest is the
@@ -170,11 +196,16 @@ mod tests {
     }
 
     #[test]
-    fn any_content_up_to_k_less_11_is_signed_as_the_rsa_crate_signs_it() {
+    fn any_content_up_to_k_less_11_is_signed_as_openssl_and_the_rsa_crate_sign_it() {
         let raw = plain(M::RSA_PKCS);
         let mut contents: Vec<Vec<u8>> =
             Hash::ALL.iter().map(|hash| pkcs1::digest_info(*hash, &digest(*hash, b"message"))).collect();
-        contents.extend([vec![0x36; 36], vec![], vec![0; 1], vec![0xab; 245]]);
+        contents.push(vec![0; 1]);
+        for (content, answer) in CONTENTS {
+            let signature = sign(&raw, &rsa_private(), content).unwrap();
+            assert_eq!(digest(Hash::Sha256, &signature), unhex(answer), "{} bytes", content.len());
+            contents.push(content.to_vec());
+        }
         for content in contents {
             let signature = sign(&raw, &rsa_private(), &content).unwrap();
             let other = second_rsa().sign(rsa::Pkcs1v15Sign::new_unprefixed(), &content).unwrap();
@@ -188,12 +219,13 @@ mod tests {
 
     #[test]
     fn hash_and_sign_agrees_with_the_rsa_crate_whole_prehashed_and_in_parts() {
-        for (form, hash) in FORMS {
+        for (form, hash, answer) in FORMS {
             let mechanism = plain(form);
             let info = pkcs1::digest_info(hash, &digest(hash, b"first second"));
             let expected = second_rsa().sign(rsa::Pkcs1v15Sign::new_unprefixed(), &info).unwrap();
             let whole = sign(&mechanism, &rsa_private(), b"first second").unwrap();
             assert_eq!(*whole, expected, "{form}");
+            assert_eq!(digest(Hash::Sha256, &whole), unhex(answer), "{form}");
             let digest = digest(hash, b"first second");
             assert_eq!(*use_prehash(&mechanism, &rsa_private(), &digest).unwrap(), expected);
             assert_eq!(

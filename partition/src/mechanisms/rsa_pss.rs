@@ -108,6 +108,66 @@ mod tests {
         assert_eq!(verify(&raw, &key, &digest(Hash::Sha256, b"Test"), &unhex(SIGNATURE)), Ok(()));
     }
 
+    /// Form and signature of "one two" by "RSA-2048", salt as long as the digest, masked by the same hash. SHA-256 has its vector above.
+    /// Source: OpenSSL 3.0, `openssl dgst -sha1 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:-1 -sign key.pem` and so on.
+    const OPENSSL: [(M, &str); 4] = [
+        (
+            M::SHA1_RSA_PKCS_PSS,
+            concat!(
+                "47e25ee3829368759cabc10f3273e9f177fd05ddabdbe1a384336c504d610b0bb4b9b904f456427dbdb7a15dc72d5d9e",
+                "b67dfcd9897e4c7d3dcb5d59c0755c993010b0f1c2d2e40ad9b534912854668170c37e8ea2b6793f8366dcdf74059159",
+                "1a43630540641e6bd45d5c4ce75156644d1f730d8728b21f113dd2a6feca4a4e6434587ab8e84c9767d16671ca095695",
+                "257e590e229308d0d5505121d576cce0eef51f1a7245ab3117a50c1b4b2789e69661cbc12d4b9d25f1e75ef03b398289",
+                "4c7923d72005257ed1ef36d97832da5eb6bd0501b76e056d16e61b04a0a250e42920e7b5e8aa46ecb6b45c83bf6c2f11",
+                "6deb94c6b4998bbf3481757126806578",
+            ),
+        ),
+        (
+            M::SHA224_RSA_PKCS_PSS,
+            concat!(
+                "8102d6a2932ea57f4ce74fd87928246233478f5f53e4ea1345969f683ac3eb2c486a04b61b34fb2c93b5c869c55fa658",
+                "709bb4041c3b6b360ded321341f154c02c67c48dbefaf106567a747d9dec44dca9342c201f21dceed55b45ad9271b6ff",
+                "47bb47674be6c68b8a6aa0725579b93aa71a46cc69f972c0ad300efda30a31e4870c0562d0edd563e24f3111e9b10458",
+                "7363304b0f2dd15ba96385f7169bb12278b797ef3e31450feab031e2e9d498bdef1112fbe323a394eebdfd66d4f5d59d",
+                "50039b1dbdff541e5ef7cb75c1313894b19e307d2009b09a37cbc4c2a6dc77a2a92425d4aa2fc7524231716032bae7f2",
+                "e9c49804fac3a7a99248bf99c864f1ef",
+            ),
+        ),
+        (
+            M::SHA384_RSA_PKCS_PSS,
+            concat!(
+                "c9bcfafecef625a4b1bc02dc1821e20214df8503909d99421013dbde69915f5e6bdcbc50b52d94667284386d307b000a",
+                "36f6c0f1225e04d31c72303d2250168d1071150b7e61d1fdee14509e69c0d92de15ea37723a141bbc8144012d2e75fdf",
+                "56ed706a2e15fd0111ad803176fe7d9ab4f9bd76b76e3e5a4f2977504ee2d9051be9e29b3b9f1665e74d24bdad90ce7d",
+                "1d04427c48844dfccdfa6813f196af8f8a89f56c5ee93067cfc3a6865ffe341d3ef15c706752ea347cfcfbc7bad6b714",
+                "fd2e8c9f9fcd8409060abbd170e467d380043f32e172170d83863f336db005635f6489bbd2b1934cc06af5e7b14b4705",
+                "82329f69462565a9f6b596a4b5c66bb2",
+            ),
+        ),
+        (
+            M::SHA512_RSA_PKCS_PSS,
+            concat!(
+                "197075d7610ecccc21994a083b20dca03ea7975005aff5250806533b8b69ad9acc3e0f26860ac50916d4c3cf4d68a18a",
+                "6572f0a01a8541a1854664a341a28f5c4eaae5025ded8d4c6f21a29b9f0bc2c30671e803476872790ad4f53a96c5a29e",
+                "de16250c38ad88ebe7665d82c5dcd9da8656a8135ae4a3de81fe6985805f6c97df2e5f43c58b8c1e5f5fcb53848335b3",
+                "97ccc4917ba671dd679bad884d042852735e54f1a6e65e070e20127898edc0626e8b9e9fec96fb408e09d9e8836f76d8",
+                "fb067a3399529a76572c470a280c084e431c273ae72051d420aaa07aafe4b19460d345e86cc3692e874604f8beb11560",
+                "9cc64f28bc2b40326f0fe2a99ad5cab0",
+            ),
+        ),
+    ];
+
+    #[test]
+    fn openssl_signatures_of_the_other_hashes_are_accepted() {
+        for (form, signature) in OPENSSL {
+            let (_, hash, mgf) = FORMS.into_iter().find(|(mechanism, ..)| *mechanism == form).unwrap();
+            let mechanism = pss(form, hash, mgf, hash.len_bytes() as u64);
+            assert_eq!(verify(&mechanism, &rsa_public(), b"one two", &unhex(signature)), Ok(()), "{form}");
+            let answer = verify(&mechanism, &rsa_public(), b"one tow", &unhex(signature));
+            assert_eq!(answer, Err(Rv::SIGNATURE_INVALID));
+        }
+    }
+
     #[test]
     fn every_form_signs_what_the_rsa_crate_accepts_and_the_other_way_round() {
         for (form, hash, mgf) in FORMS {
