@@ -67,6 +67,7 @@ pub struct Answered {
 }
 
 /// How one send ended.
+#[allow(clippy::large_enum_variant, reason = "moved once or twice; a box would allocate for every request")]
 pub(crate) enum End {
     /// A reply that could be read.
     Reply(ReplyHeader, ReplyBody),

@@ -19,6 +19,8 @@ mod route;
 mod spread;
 mod status;
 mod tend;
+#[cfg(test)]
+mod testing;
 
 pub use call::Answered;
 pub use error::Error;

@@ -38,6 +38,13 @@ struct Participant {
     since: Moment,
 }
 
+/// From one participant to others, by their places.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    source: usize,
+    targets: Vec<usize>,
+}
+
 impl Group {
     /// Repairs what can be repaired now: returning and unverified members, known divergences, suspected objects.
     /// Does nothing without the Crypto Officer's ticket (RULES 3.3) or in a group of one.
@@ -154,10 +161,9 @@ impl Group {
         };
         let mut moved = 0;
         for chunk in buckets.chunks(BUCKETS_AT_ONCE) {
-            let moves = self.moves(participants, chunk)?;
-            for ((source, targets), ouids) in moves {
+            for (way, ouids) in self.moves(participants, chunk)? {
                 for some in ouids.chunks(RECORDS_AT_ONCE) {
-                    self.carry(participants, source, &targets, some, ticket)?;
+                    self.carry(participants, &way, some, ticket)?;
                     moved += some.len();
                 }
             }
@@ -181,13 +187,13 @@ impl Group {
             .collect())
     }
 
-    /// Which records must move, by (source, targets): for each state of an object one holder sends it to everybody
+    /// Which records must move, and from where to where: for each state of an object one holder sends it to everybody
     /// who holds another state or none.
     fn moves(
         &self,
         participants: &[Participant],
         buckets: &[u16],
-    ) -> Result<BTreeMap<(usize, Vec<usize>), Vec<Ouid>>, Error> {
+    ) -> Result<BTreeMap<Way, Vec<Ouid>>, Error> {
         let mut states: BTreeMap<Ouid, BTreeMap<usize, Vec<u8>>> = BTreeMap::new();
         for (place, answer) in self.compare(participants, buckets)?.into_iter().enumerate() {
             for record in answer.records {
@@ -196,7 +202,7 @@ impl Group {
                 }
             }
         }
-        let mut moves: BTreeMap<(usize, Vec<usize>), Vec<Ouid>> = BTreeMap::new();
+        let mut moves: BTreeMap<Way, Vec<Ouid>> = BTreeMap::new();
         for (ouid, held) in states {
             let mut sources: BTreeMap<&[u8], usize> = BTreeMap::new();
             for (place, digest) in &held {
@@ -206,7 +212,7 @@ impl Group {
                 let lacks = |place: &usize| held.get(place).is_none_or(|other| other != digest);
                 let targets: Vec<usize> = (0..participants.len()).filter(lacks).collect();
                 if !targets.is_empty() {
-                    moves.entry((source, targets)).or_default().push(ouid);
+                    moves.entry(Way { source, targets }).or_default().push(ouid);
                 }
             }
         }
@@ -233,12 +239,11 @@ impl Group {
     fn carry(
         &self,
         participants: &[Participant],
-        source: usize,
-        targets: &[usize],
+        way: &Way,
         ouids: &[Ouid],
         ticket: &[u8],
     ) -> Result<(), Error> {
-        let source = &participants[source].member;
+        let source = &participants[way.source].member;
         let export =
             Export { ouids: ouids.iter().map(|ouid| ouid.0.to_vec()).collect(), ..Export::default() };
         let records: Vec<SealedRecord> = match self.step(source, Call::Export(export), ticket)? {
@@ -247,7 +252,7 @@ impl Group {
                 return Err(Error::Peer(format!("member {} answered Export with something else", source.id)));
             }
         };
-        for target in targets {
+        for target in &way.targets {
             let join = Join { records: records.clone(), ..Join::default() };
             self.step(&participants[*target].member, Call::Join(join), ticket)?;
         }

@@ -40,7 +40,7 @@ pub(crate) struct Goal {
 pub(crate) enum Settled {
     /// It acknowledged every step, or holds the tombstone.
     Done {
-        /// Whether it holds the tombstone.
+        /// Whether it held the tombstone before this call sent anything to it.
         destroyed: bool,
     },
     /// It will not.
@@ -61,6 +61,8 @@ struct Job {
     on_way: bool,
     again_at: Moment,
     restarts: u32,
+    /// Whether a send of this call may have been executed unheard.
+    unsure: bool,
 }
 
 impl Job {
@@ -89,10 +91,17 @@ impl Group {
             on_way: false,
             again_at: now,
             restarts: 0,
+            unsure: false,
         });
         let mut spread = Spread { group: self, bodies, goal, jobs: jobs.collect(), unanswered: 0 };
         spread.run(&mut Desk::new(self));
-        spread.jobs.into_iter().map(|job| (job.member, job.settled)).collect()
+        let settled = |job: Job| match job.settled {
+            Settled::Open { maybe } => {
+                (job.member, Settled::Open { maybe: maybe || job.on_way || job.unsure })
+            }
+            settled => (job.member, settled),
+        };
+        spread.jobs.into_iter().map(settled).collect()
     }
 }
 
@@ -109,17 +118,22 @@ impl Spread<'_> {
         let mut grace: Option<Moment> = None;
         let mut lost: Option<Moment> = None;
         loop {
-            self.send_due(desk);
-            let now = self.group.platform.now();
             let done = self.jobs.iter().filter(|job| job.is_done()).count();
             let open = self.jobs.iter().filter(|job| job.is_open()).count();
-            if open == 0 || now >= self.goal.deadline || done + open < self.goal.enough {
+            // Without hope nothing more is sent; what is on its way is still waited for.
+            let hopeless = done + open < self.goal.enough;
+            if !hopeless {
+                self.send_due(desk);
+            }
+            let now = self.group.platform.now();
+            if open == 0 || now >= self.goal.deadline {
                 return;
             }
             let mut until = self.goal.deadline;
-            if done >= self.goal.enough {
+            if hopeless || done >= self.goal.enough {
                 let end = *grace.get_or_insert(now.after_ms(GRACE_MS));
-                if now >= end || !desk.is_waiting() {
+                let idle = if hopeless { !desk.is_waiting() } else { self.reachable_open() == 0 };
+                if now >= end || idle {
                     return;
                 }
                 until = until.min(end);
@@ -172,7 +186,7 @@ impl Spread<'_> {
             End::Busy(ms) => job.again_at = now.after_ms(self.group.jitter_ms(u64::from(ms)).max(1)),
             End::NotSent => job.again_at = again,
             End::Unknown => {
-                job.settled = Settled::Open { maybe: true };
+                job.unsure = true;
                 job.again_at = again;
                 self.unanswered += 1;
             }
@@ -192,7 +206,7 @@ fn replied(job: &mut Job, reply: &ReplyBody, steps: usize, again: Moment) {
                 Settled::Open { maybe: true }
             };
         }
-        (Outcome::DESTROYED, Some(_)) => job.settled = Settled::Done { destroyed: true },
+        (Outcome::DESTROYED, Some(_)) => job.settled = Settled::Done { destroyed: !job.unsure },
         (Outcome::UNKNOWN, Some(_)) if job.step == 0 => job.settled = Settled::Missing,
         (Outcome::UNKNOWN, Some(error)) => {
             job.step = 0;

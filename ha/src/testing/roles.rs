@@ -1,0 +1,115 @@
+//! Login and PIN changes (HA 2.7, 4.2; RULES 2.5, 2.9).
+use spec::Rv;
+use spec::messages::{Login, SetPin};
+
+use super::{Fate, TICKET, World};
+use crate::error::Error;
+use crate::group::Group;
+
+const LOGIN: u32 = 11;
+const SET_PIN: u32 = 12;
+
+fn login(group: &Group, pin: &[u8]) -> Result<Vec<u8>, Error> {
+    group.login(Login { user: 1, pin: pin.to_vec(), tag: Vec::new() }, &[])
+}
+
+fn set_pin(group: &Group, old: &[u8], new: &[u8], ticket: &[u8]) -> Result<(), Error> {
+    group.set_pin(SetPin { user: 1, old: old.to_vec(), new: new.to_vec(), tag: Vec::new() }, ticket)
+}
+
+fn tries(world: &World) -> usize {
+    (1..=3).map(|member| world.model(member, |model| model.tries.len())).sum()
+}
+
+#[test]
+fn a_wrong_pin_spends_one_try_and_two_at_most_when_a_reply_was_lost() {
+    let faults = [
+        (Fate::Fine, 1),
+        (Fate::NotSent, 1),
+        (Fate::LostBefore, 1),
+        (Fate::LostAfter, 2),
+        (Fate::Busy(20), 1),
+    ];
+    for (fate, spent) in faults {
+        let world = World::new(3);
+        let group = world.group();
+        world.script(1, LOGIN, fate);
+        assert_eq!(login(&group, b"wrong-pin"), Err(Error::Rv(Rv::PIN_INCORRECT)), "{fate:?}");
+        assert_eq!(tries(&world), spent, "{fate:?}");
+        assert_eq!(login(&group, b"1234567").unwrap(), TICKET, "{fate:?}");
+    }
+}
+
+#[test]
+fn a_login_whose_replies_are_lost_is_sent_to_two_members_at_most() {
+    let world = World::new(3);
+    let group = world.group();
+    (1..=3).for_each(|member| world.script(member, LOGIN, Fate::LostAfter));
+    assert!(matches!(login(&group, b"1234567"), Err(Error::OutcomeUnknown(_))));
+    assert_eq!(world.executed(LOGIN).len(), 2);
+}
+
+#[test]
+fn a_login_goes_on_freely_while_nothing_was_sent() {
+    let world = World::new(3);
+    let group = world.group();
+    (1..=2).for_each(|member| (0..3).for_each(|_| world.script(member, LOGIN, Fate::NotSent)));
+    assert_eq!(login(&group, b"1234567").unwrap(), TICKET);
+}
+
+#[test]
+fn a_pin_change_is_made_at_the_home_and_reaches_the_others() {
+    for ticket in [TICKET, &[]] {
+        for fate in [Fate::Fine, Fate::NotSent, Fate::LostBefore, Fate::LostAfter] {
+            let world = World::new(3);
+            let group = world.group();
+            world.script(1, SET_PIN, fate);
+            set_pin(&group, b"1234567", b"7654321", ticket).unwrap();
+            assert!(world.sent(SET_PIN).iter().all(|member| *member == 1));
+            assert!((1..=3).all(|member| world.model(member, |model| model.pin == b"7654321")), "{fate:?}");
+        }
+    }
+}
+
+#[test]
+fn a_pin_is_not_tried_on_a_member_whose_credentials_are_behind() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    world.down(1);
+    world.down(2);
+    world.up(1);
+    world.tend(&group, 1);
+    world.model(1, |model| (model.credential_epoch, model.pin) = (2, b"7654321".to_vec()));
+    world.tend(&group, 1);
+    for _ in 0..4 {
+        assert_eq!(login(&group, b"7654321").unwrap(), TICKET);
+    }
+    assert_eq!(tries(&world), 0);
+}
+
+#[test]
+fn without_the_home_a_pin_change_fails_and_names_it() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    world.down(1);
+    match set_pin(&group, b"1234567", b"7654321", TICKET) {
+        Err(Error::Home(text)) => assert!(text.contains("member 1"), "{text}"),
+        other => panic!("wanted Home, found {other:?}"),
+    }
+    assert!(world.ms() < 8_000);
+}
+
+#[test]
+fn credentials_that_are_behind_are_levelled_with_a_ticket() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    world.model(1, |model| (model.credential_epoch, model.pin) = (2, b"7654321".to_vec()));
+    world.tend(&group, 2);
+    assert!(world.model(2, |model| model.credential_epoch == 1));
+    group.set_repair_ticket(Some(TICKET));
+    world.tend(&group, 2);
+    assert!((1..=3).all(|member| world.model(member, |model| model.pin == b"7654321")));
+}
