@@ -1,2 +1,139 @@
-//! demo, lab and test.
-fn main() {}
+//! `cargo xtask`: everything that is run from a clone.
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use xtask::lab::{Lab, Wanted};
+use xtask::problem::Problem;
+use xtask::{check, demo, docs, lab, signing};
+
+/// Demo, lab and test of Hatoki.
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Three appliances, real clients, eight signing threads, and one appliance that is killed and comes back.
+    Demo {
+        /// Leaves the lab running and prints how to try other programs on it.
+        #[arg(long)]
+        keep: bool,
+        /// Folder of the lab; one of its own under the system's temporary folder by default.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Everything that must hold before a commit: format, lints, unit, contract and process tests, real clients.
+    Test,
+    /// Appliances on the loopback addresses of this host, with a client that is ready to use them.
+    Lab {
+        #[command(subcommand)]
+        verb: LabVerb,
+    },
+    /// Renders docs/functions.md and docs/mechanisms.md from the tables in `spec`.
+    Docs {
+        /// Changes nothing and fails when a page differs.
+        #[arg(long)]
+        check: bool,
+    },
+    /// The demo's signing threads: a process of their own, so that the module reads its own environment.
+    #[command(hide = true)]
+    SignLoop {
+        #[arg(long, default_value_t = 8)]
+        threads: usize,
+    },
+}
+
+#[derive(Subcommand)]
+enum LabVerb {
+    /// Starts appliances and sets everything up; on a folder with a stopped lab, starts that one again.
+    Up {
+        /// How many appliances, 1 to 9.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+        members: u8,
+        #[command(flatten)]
+        folder: Folder,
+        /// Uses the release build.
+        #[arg(long)]
+        release: bool,
+        /// Uses the programs that are built already.
+        #[arg(long)]
+        no_build: bool,
+    },
+    /// Shows the appliances' processes and the group as the client sees it.
+    Status {
+        #[command(flatten)]
+        folder: Folder,
+    },
+    /// Kills an appliance with SIGKILL.
+    Kill(Member),
+    /// Freezes an appliance with SIGSTOP: it stays connected and answers nothing.
+    Stop(Member),
+    /// Lets a frozen appliance go on.
+    Cont(Member),
+    /// Starts a killed appliance.
+    Start(Member),
+    /// Stops all appliances in order and removes what `up` made.
+    Down {
+        #[command(flatten)]
+        folder: Folder,
+        /// Leaves keys, configurations and logs; `up` starts the lab again.
+        #[arg(long)]
+        keep_files: bool,
+    },
+}
+
+#[derive(Args)]
+struct Folder {
+    /// Folder of the lab.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+}
+
+#[derive(Args)]
+struct Member {
+    /// Which appliance, from 1.
+    number: usize,
+    #[command(flatten)]
+    folder: Folder,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<(), Problem> {
+    match task {
+        Task::Demo { keep, dir } => demo::run(keep, dir),
+        Task::Test => check::run(),
+        Task::Lab { verb } => run_lab(verb),
+        Task::Docs { check } => docs::run(check),
+        Task::SignLoop { threads } => signing::run(threads),
+    }
+}
+
+fn run_lab(verb: LabVerb) -> Result<(), Problem> {
+    match verb {
+        LabVerb::Up { members, folder, release, no_build } => {
+            let wanted = Wanted { members: usize::from(members), dir: folder.dir, release, build: !no_build };
+            let lab = Lab::up(&wanted, &lab::say)?;
+            println!("\nready:  . {}/env.sh", lab.dir().display());
+            Ok(())
+        }
+        LabVerb::Status { folder } => Lab::open(&folder.dir)?.show_status(),
+        LabVerb::Kill(member) => Lab::open(&member.folder.dir)?.kill(member.number),
+        LabVerb::Stop(member) => Lab::open(&member.folder.dir)?.freeze(member.number),
+        LabVerb::Cont(member) => Lab::open(&member.folder.dir)?.thaw(member.number),
+        LabVerb::Start(member) => Lab::open(&member.folder.dir)?.start(member.number),
+        LabVerb::Down { folder, keep_files } => Lab::open(&folder.dir)?.down(keep_files),
+    }
+}

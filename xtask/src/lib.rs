@@ -1,0 +1,21 @@
+//! Demo, lab and test: what `cargo xtask` does, as a library for the process tests.
+//!
+//! ```text
+//! demo   check (test)   docs
+//!   |  \    |
+//!   |   packages        what must be installed
+//!  lab                  real appliances, a ready client
+//!   |
+//! process, cargo        other programs
+//! signing, module       the demo's own application: the only unsafe code here, in `module`
+//! ```
+pub mod cargo;
+pub mod check;
+pub mod demo;
+pub mod docs;
+pub mod lab;
+mod module;
+pub mod packages;
+pub mod problem;
+pub mod process;
+pub mod signing;
