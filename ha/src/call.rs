@@ -14,47 +14,22 @@ use std::sync::Arc;
 use prost::Message;
 use spec::Ouid;
 use spec::calls::{self, Class};
-use spec::messages::{Answer, Call, Outcome, ReplyBody, ReplyHeader, RequestBody, RequestHeader};
+use spec::messages::{Answer, Call, Outcome, ReplyBody, ReplyHeader, RequestBody};
 use spec::platform::Moment;
-use spec::seam::{Event, Fault, MemberId, Outgoing, Standing, Tag, Waiter};
-use zeroize::Zeroizing;
+use spec::seam::MemberId;
 
+use crate::desk::{Body, Desk, End};
 use crate::error::Error;
 use crate::group::{Group, View};
 use crate::member::Member;
 use crate::route::{Candidate, Choice, choose};
 
-/// A member that has said nothing for so long while it owes a reply is probed, in milliseconds.
-const SILENCE_MS: u64 = 300;
-/// A probe unanswered for so long gives the link up, in milliseconds.
-pub(crate) const PROBE_MS: u64 = 1_000;
 /// Between two looks at who can be reached, in milliseconds.
 const LOOK_AGAIN_MS: u64 = 20;
 /// How long members that carry no manifest of the group are given before the call fails, in milliseconds.
 const REFUSED_WAIT_MS: u64 = 1_000;
 /// How long a process's first call waits for a majority of the members to appear, in milliseconds.
 const SETTLE_MS: u64 = 200;
-
-/// An encoded request body, shared by all its sends (RULES 1.5).
-#[derive(Clone)]
-pub(crate) struct Body(pub(crate) Arc<Zeroizing<Vec<u8>>>);
-
-impl Body {
-    /// Encodes a call into a buffer of exactly its length, so that no copy of a secret is left behind by growth.
-    pub(crate) fn encode(group: &[u8], generation: u64, ticket: &[u8], call: Call) -> Body {
-        let body =
-            RequestBody { group: group.to_vec(), generation, ticket: ticket.to_vec(), call: Some(call) };
-        let mut bytes = Zeroizing::new(Vec::with_capacity(body.encoded_len()));
-        body.encode(&mut *bytes).expect("a vector takes what is encoded");
-        Body(Arc::new(bytes))
-    }
-
-    /// Encodes a call for the group as it is known.
-    pub(crate) fn of(view: &View, ticket: &[u8], call: Call) -> Body {
-        let generation = view.manifest.as_ref().map_or(0, |manifest| manifest.generation);
-        Body::encode(&view.group(), generation, ticket, call)
-    }
-}
 
 /// A call that succeeded.
 pub struct Answered {
@@ -64,231 +39,6 @@ pub struct Answered {
     pub header: ReplyHeader,
     /// The answer; of the kind of the call.
     pub answer: Answer,
-}
-
-/// How one send ended.
-#[allow(clippy::large_enum_variant, reason = "moved once or twice; a box would allocate for every request")]
-pub(crate) enum End {
-    /// A reply that could be read.
-    Reply(ReplyHeader, ReplyBody),
-    /// Not executed; the member asks for so many milliseconds of patience.
-    Busy(u32),
-    /// No byte left.
-    NotSent,
-    /// It may have been executed.
-    Unknown,
-}
-
-/// One request on its way.
-struct Open {
-    tag: Tag,
-    member: Arc<Member>,
-    place: usize,
-    sent: Moment,
-    quiet_since: Moment,
-    patience: Moment,
-    is_probe: bool,
-}
-
-/// The desk of one calling thread: its mailbox and its requests on their way. Dropping it cancels them.
-pub(crate) struct Desk<'a> {
-    group: &'a Group,
-    waiter: Arc<Waiter>,
-    open: Vec<Open>,
-    trace: u64,
-    attempts: u32,
-}
-
-impl<'a> Desk<'a> {
-    /// A desk with nothing on it.
-    pub(crate) fn new(group: &'a Group) -> Self {
-        let waiter = Waiter::new(&group.platform);
-        Self { group, waiter, open: Vec::new(), trace: group.number(), attempts: 0 }
-    }
-
-    /// Sends a body to a member; its end is told with `place`.
-    pub(crate) fn send(&mut self, member: &Arc<Member>, body: &Body, place: usize, deadline: Moment) {
-        let attempt = self.attempts;
-        self.attempts = attempt.saturating_add(1);
-        member.begin();
-        self.submit(member, body, place, attempt, deadline, false);
-    }
-
-    fn submit(
-        &mut self,
-        member: &Arc<Member>,
-        body: &Body,
-        place: usize,
-        attempt: u32,
-        deadline: Moment,
-        is_probe: bool,
-    ) {
-        let now = self.group.platform.now();
-        let remaining_ms = u32::try_from(deadline.since(now).as_millis()).unwrap_or(u32::MAX);
-        let header = RequestHeader {
-            partition: member.id.0,
-            attempt,
-            remaining_ms,
-            group_epoch: self.group.view().manifest.as_ref().map_or(0, |manifest| manifest.epoch),
-            trace: self.trace,
-            ..RequestHeader::default()
-        };
-        let request = Outgoing { header, body: body.0.clone() };
-        let tag = self.group.seam.submit(&self.waiter, member.id, &request, deadline);
-        let patience = if is_probe {
-            now.after_ms(PROBE_MS)
-        } else {
-            deadline.min(now.after_ms(self.group.settings.receive_timeout_ms))
-        };
-        self.open.push(Open {
-            tag,
-            member: member.clone(),
-            place,
-            sent: now,
-            quiet_since: now,
-            patience,
-            is_probe,
-        });
-    }
-
-    /// Whether requests are on their way.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.open.iter().any(|open| !open.is_probe)
-    }
-
-    /// Gives up everything on its way.
-    pub(crate) fn clear(&mut self) {
-        for open in self.open.drain(..) {
-            self.group.seam.cancel(open.member.id, open.tag);
-            if open.is_probe { open.member.end_probe() } else { open.member.end() }
-        }
-    }
-
-    /// The next request that ends, or `None` once the moment has come.
-    pub(crate) fn next(&mut self, until: Moment) -> Option<(usize, Arc<Member>, End)> {
-        loop {
-            let wake = self.open.iter().map(|open| open.due()).fold(until, Moment::min);
-            let (tag, end) = match self.waiter.wait(wake) {
-                Event::Reply(tag, reply) => (tag, read_reply(reply.header, &reply.body)),
-                Event::Busy(tag, ms) => (tag, End::Busy(ms)),
-                Event::Fault(tag, Fault::NotSent) => (tag, End::NotSent),
-                Event::Fault(tag, Fault::Unknown) => (tag, End::Unknown),
-                Event::Progress(tag) => {
-                    self.progress(tag);
-                    continue;
-                }
-                Event::Woken => continue,
-                Event::Deadline => match self.overdue() {
-                    Some(ended) => return Some(ended),
-                    None if self.group.platform.now() >= until => return None,
-                    None => continue,
-                },
-            };
-            if let Some(ended) = self.ended(tag, end) {
-                return Some(ended);
-            }
-        }
-    }
-
-    /// Waits so many milliseconds; nothing may be on its way.
-    pub(crate) fn pause(&mut self, ms: u64) {
-        let until = self.group.platform.now().after_ms(ms);
-        while self.group.platform.now() < until {
-            self.waiter.wait(until);
-        }
-    }
-
-    fn progress(&mut self, tag: Tag) {
-        let now = self.group.platform.now();
-        if let Some(open) = self.open.iter_mut().find(|open| open.tag == tag) {
-            open.quiet_since = now;
-            open.patience = now.after_ms(self.group.settings.receive_timeout_ms);
-        }
-    }
-
-    /// Takes an ended request off the desk; `None` for a probe and for what is no longer there.
-    fn ended(&mut self, tag: Tag, end: End) -> Option<(usize, Arc<Member>, End)> {
-        let at = self.open.iter().position(|open| open.tag == tag)?;
-        let open = self.open.swap_remove(at);
-        if let End::Reply(header, _) = &end {
-            open.member.note(header);
-        }
-        if open.is_probe {
-            open.member.end_probe();
-            return None;
-        }
-        let now = self.group.platform.now();
-        open.member.end();
-        match &end {
-            End::Reply(..) => open.member.sample(now, open.sent),
-            End::Busy(ms) => open.member.rest(now.after_ms(u64::from(*ms))),
-            End::NotSent | End::Unknown => {}
-        }
-        Some((open.place, open.member, end))
-    }
-
-    /// Acts on everything whose moment has come: gives up a request, starts a probe, abandons a link whose probe
-    /// was not answered.
-    fn overdue(&mut self) -> Option<(usize, Arc<Member>, End)> {
-        let now = self.group.platform.now();
-        let seam = self.group.seam.clone();
-        for at in 0..self.open.len() {
-            let open = &mut self.open[at];
-            if open.due() > now {
-                continue;
-            }
-            let (tag, member) = (open.tag, open.member.clone());
-            if open.is_probe {
-                let heard =
-                    matches!(seam.standing(member.id), Standing::Up { heard, .. } if heard > open.sent);
-                seam.cancel(member.id, tag);
-                self.ended(tag, End::Unknown);
-                if !heard {
-                    tracing::warn!(member = %member.id, "a probe was not answered for {PROBE_MS} ms: the link is given up");
-                    seam.abandon(member.id, "a probe was not answered for one second");
-                }
-                return None;
-            }
-            if now >= open.patience {
-                seam.cancel(member.id, tag);
-                tracing::warn!(member = %member.id, "no reply within the receive timeout: the request moves on");
-                return self.ended(tag, End::Unknown);
-            }
-            open.quiet_since = match seam.standing(member.id) {
-                Standing::Up { heard, .. } if heard.after_ms(SILENCE_MS) > now => heard,
-                _ => now,
-            };
-            if open.quiet_since == now && member.begin_probe() {
-                let probe = self.group.probe.clone();
-                self.submit(&member, &probe, 0, 0, now.after_ms(PROBE_MS), true);
-                return None;
-            }
-        }
-        None
-    }
-}
-
-impl Drop for Desk<'_> {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
-impl Open {
-    /// The next moment at which something must be done about it.
-    fn due(&self) -> Moment {
-        if self.is_probe { self.patience } else { self.patience.min(self.quiet_since.after_ms(SILENCE_MS)) }
-    }
-}
-
-/// A reply that cannot be read counts as a failure of the member.
-fn read_reply(header: ReplyHeader, body: &[u8]) -> End {
-    let body = ReplyBody::decode(body).unwrap_or_else(|error| ReplyBody {
-        outcome: Outcome::FAILED.0,
-        text: format!("its reply cannot be read ({error}): is it of a later release?"),
-        ..ReplyBody::default()
-    });
-    End::Reply(header, body)
 }
 
 /// The class of a call, by the table (HA 4.2).
@@ -489,7 +239,7 @@ impl Attempts<'_> {
 
     /// One send to its end; `None` when another attempt follows.
     fn send(&mut self, desk: &mut Desk<'_>, member: &Arc<Member>) -> Result<Option<Answered>, Error> {
-        desk.send(member, &self.body, 0, self.errand.deadline);
+        desk.send(member, &self.body, 0, self.executed, self.errand.deadline);
         let Some((_, _, end)) = desk.next(Moment::NEVER) else { return Ok(None) };
         match end {
             End::Reply(header, reply) => self.replied(desk, member, header, reply),
@@ -579,7 +329,7 @@ impl Attempts<'_> {
             .filter(|member| member.id != first.id && member.is_readable(&*group.seam))
             .collect();
         for (place, member) in others.iter().enumerate() {
-            desk.send(member, &self.body, place, self.errand.deadline);
+            desk.send(member, &self.body, place, self.executed, self.errand.deadline);
         }
         let mut verdict = error;
         while desk.is_waiting() {

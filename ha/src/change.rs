@@ -2,15 +2,16 @@
 use std::sync::Arc;
 
 use prost::Message;
-use spec::Ouid;
 use spec::calls::Class;
 use spec::messages::{
     Answer, Call, Destroy, Export, Join, ObjectRef, SealedRecord, SetAttributes, SetAttributesAnswer,
 };
 use spec::seam::MemberId;
+use spec::{Ouid, Rv};
 
-use crate::call::{Body, Desk, Errand};
+use crate::call::Errand;
 use crate::create::acknowledged;
+use crate::desk::{Body, Desk};
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::Member;
@@ -40,7 +41,11 @@ impl Group {
         let body = Body::of(&view, ticket, Call::SetAttributes(change));
         let class = if session { Class::Use } else { Class::Change };
         let errand = Errand { class, object: ouid, deadline, newest_credentials: false };
-        let answered = self.run(&mut desk, &body, errand)?;
+        let answered = match self.run(&mut desk, &body, errand) {
+            // CKA_TRUSTED changes at the home member only (HA 1.3).
+            Err(Error::Home(_)) => self.ask_member(&mut desk, &self.home(&view)?, &body, deadline)?,
+            other => other?,
+        };
         let Answer::SetAttributes(changed) = answered.answer else {
             return Err(Error::Peer(format!(
                 "member {} answered a change with something else",
@@ -218,6 +223,14 @@ impl Group {
         let deadline = self.deadline();
         let goal = Goal { enough: wanted, deadline, lost_ms: self.settings.outage_wait_ms, sends_max: None };
         let settled = self.spread(&others, &bodies, &goal);
+        if forbidden(&settled) {
+            // Moving records needs a Crypto Officer's ticket (RULES 3.3), and this caller is the security officer.
+            tracing::warn!(
+                "the change is held by one member until a Crypto Officer's process repairs the others"
+            );
+            self.suspect(ouids);
+            return Ok(());
+        }
         let done = |id: MemberId| {
             id == writer
                 || settled
@@ -235,4 +248,10 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// Whether the members refuse to join because of who asks.
+fn forbidden(settled: &[(Arc<Member>, Settled)]) -> bool {
+    let refused = |settled: &Settled| matches!(settled, Settled::Refused(Error::Rv(Rv::USER_NOT_LOGGED_IN)));
+    acknowledged(settled) == 0 && settled.iter().any(|(_, settled)| refused(settled))
 }

@@ -18,7 +18,7 @@ use spec::messages::{Answer, Call, Commit, Discard, Make, MakeAnswer, MakeKind, 
 use spec::seam::MemberId;
 use spec::{AttributeType, Ouid};
 
-use crate::call::Body;
+use crate::desk::{Body, Desk};
 use crate::error::Error;
 use crate::group::{Group, View};
 use crate::member::Member;
@@ -68,7 +68,7 @@ impl Group {
 
     /// Waits shortly until the minimum of members can be reached, or fails before anything is done (HA 2.2).
     pub(crate) fn ensure_minimum(&self) -> Result<(), Error> {
-        let mut desk = crate::call::Desk::new(self);
+        let mut desk = Desk::new(self);
         drop(self.ready(&mut desk, self.deadline())?);
         let start = self.platform.now();
         let wait_ms = MINIMUM_WAIT_MS.min(self.settings.outage_wait_ms);

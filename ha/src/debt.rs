@@ -2,7 +2,7 @@
 use spec::Ouid;
 use spec::seam::MemberId;
 
-use crate::call::Body;
+use crate::desk::Body;
 use crate::group::Group;
 use crate::member::Member;
 use crate::spread::{Goal, Settled};

@@ -8,7 +8,7 @@ use spec::platform::Moment;
 use spec::seam::MemberId;
 use spec::{Ouid, Template};
 
-use crate::call::{Body, Desk, End};
+use crate::desk::{Body, Desk, End};
 use crate::error::Error;
 use crate::group::{Group, View};
 use crate::member::Member;
@@ -154,7 +154,7 @@ impl Group {
         let mut searches: Vec<Search> = members.iter().cloned().map(Search::new).collect();
         let page = |desk: &mut Desk<'_>, place: usize, search: &Search| {
             let find = Find { template: Some(template.clone()), after: search.after.clone(), limit: PAGE };
-            desk.send(&search.member, &Body::of(view, ticket, Call::Find(find)), place, deadline);
+            desk.send(&search.member, &Body::of(view, ticket, Call::Find(find)), place, 0, deadline);
         };
         for (place, search) in searches.iter().enumerate() {
             page(desk, place, search);

@@ -11,7 +11,7 @@ use spec::record::{Manifest, ManifestMember, MemberRole};
 use spec::seam::{MemberId, Seam};
 use zeroize::Zeroizing;
 
-use crate::call::Body;
+use crate::desk::Body;
 use crate::member::{Member, Seat};
 use crate::minimum::Minimum;
 

@@ -8,6 +8,7 @@ mod call;
 mod change;
 mod create;
 mod debt;
+mod desk;
 mod error;
 mod find;
 mod group;

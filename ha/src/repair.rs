@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use spec::Ouid;
-use spec::messages::{Answer, Call, Compare, CompareAnswer, Export, Join, SealedRecord};
+use spec::messages::{Answer, Call, Compare, CompareAnswer, Export, Join};
 use spec::platform::Moment;
 use spec::seam::Standing;
 
-use crate::call::{Body, Desk};
+use crate::desk::{Body, Desk};
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::{Member, Phase};
@@ -244,17 +244,22 @@ impl Group {
         ticket: &[u8],
     ) -> Result<(), Error> {
         let source = &participants[way.source].member;
-        let export =
-            Export { ouids: ouids.iter().map(|ouid| ouid.0.to_vec()).collect(), ..Export::default() };
-        let records: Vec<SealedRecord> = match self.step(source, Call::Export(export), ticket)? {
-            Answer::Export(answer) => answer.records,
-            _ => {
-                return Err(Error::Peer(format!("member {} answered Export with something else", source.id)));
+        let odd = |what: &str| Error::Peer(format!("member {} {what}", source.id));
+        let mut wanted: BTreeSet<Vec<u8>> = ouids.iter().map(|ouid| ouid.0.to_vec()).collect();
+        // A member answers as many records as fit into one reply; the rest is asked for again.
+        while !wanted.is_empty() {
+            let export = Export { ouids: wanted.iter().cloned().collect(), ..Export::default() };
+            let Answer::Export(answer) = self.step(source, Call::Export(export), ticket)? else {
+                return Err(odd("answered Export with something else"));
+            };
+            if answer.records.is_empty() {
+                return Err(odd("does not give out records that it has listed"));
             }
-        };
-        for target in &way.targets {
-            let join = Join { records: records.clone(), ..Join::default() };
-            self.step(&participants[*target].member, Call::Join(join), ticket)?;
+            wanted.retain(|ouid| !answer.records.iter().any(|record| record.ouid == *ouid));
+            for target in &way.targets {
+                let join = Join { records: answer.records.clone(), ..Join::default() };
+                self.step(&participants[*target].member, Call::Join(join), ticket)?;
+            }
         }
         Ok(())
     }

@@ -6,9 +6,10 @@ use spec::messages::{Answer, Call, Join, Login, Outcome, SetPin};
 use spec::platform::Moment;
 use spec::seam::MemberId;
 
-use crate::call::{Answered, Body, Desk, End, Errand};
+use crate::call::{Answered, Errand};
+use crate::desk::{Body, Desk, End};
 use crate::error::Error;
-use crate::group::Group;
+use crate::group::{Group, View};
 use crate::member::Member;
 
 /// Before the same bytes go to the same member again, in milliseconds.
@@ -96,15 +97,19 @@ impl Group {
         let mut desk = Desk::new(self);
         let deadline = self.deadline();
         let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
+        let member = self.home(&view)?;
+        let body = Body::of(&view, ticket, call);
+        self.ask_member(&mut desk, &member, &body, deadline)
+    }
+
+    /// The home member; the only one in the slot of a single partition.
+    pub(crate) fn home(&self, view: &View) -> Result<Arc<Member>, Error> {
         let home = match (self.settings.serial, view.home()) {
             (Some(_), Some(home)) => home,
             _ => view.seats.first().map_or(MemberId(0), |seat| seat.member.id),
         };
-        let Some(member) = view.member(home).cloned() else {
-            return Err(Error::Home(format!("the home member {home} is not among the group's members")));
-        };
-        let body = Body::of(&view, ticket, call);
-        self.ask_member(&mut desk, &member, &body, deadline)
+        let missing = || Error::Home(format!("the home member {home} is not among the group's members"));
+        view.member(home).cloned().ok_or_else(missing)
     }
 
     /// Runs a call on one named member of the group, without another choice; for tools and repair.
@@ -137,7 +142,7 @@ impl Group {
         let sends_max = self.view().seats.len() + 1;
         let mut unknown = 0_usize;
         loop {
-            desk.send(member, body, 0, deadline);
+            desk.send(member, body, 0, unknown, deadline);
             let Some((_, _, end)) = desk.next(Moment::NEVER) else { continue };
             let pause_ms = match end {
                 End::Reply(_, reply) if reply.outcome == Outcome::EXPIRED.0 => AGAIN_MS,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use spec::messages::{Outcome, ReplyBody};
 use spec::platform::Moment;
 
-use crate::call::{Body, Desk, End};
+use crate::desk::{Body, Desk, End};
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::Member;
@@ -171,7 +171,13 @@ impl Spread<'_> {
             let due = job.is_open() && !job.on_way && job.again_at <= now;
             let allowed = self.goal.sends_max.is_none_or(|max| self.unanswered < max);
             if due && allowed && job.member.is_writable(&*self.group.seam) {
-                desk.send(&job.member, &self.bodies[job.step], place, self.goal.deadline);
+                desk.send(
+                    &job.member,
+                    &self.bodies[job.step],
+                    place,
+                    usize::from(job.unsure),
+                    self.goal.deadline,
+                );
                 job.on_way = true;
             }
         }

@@ -9,7 +9,7 @@ use spec::messages::{Answer, StatusAnswer};
 use spec::platform::Moment;
 use spec::seam::Standing;
 
-use crate::call::{Desk, End, PROBE_MS};
+use crate::desk::{Desk, End, PROBE_MS};
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::{Member, Phase};
@@ -72,7 +72,7 @@ impl Group {
         let begun = self.platform.now();
         let mut until = begun.after_ms(PROBE_MS);
         for (place, (member, _)) in links.iter().enumerate() {
-            desk.send(member, &self.probe, place, until.after_ms(1));
+            desk.send(member, &self.probe, place, 0, until.after_ms(1));
         }
         let mut answered = vec![false; links.len()];
         let mut seen = Vec::new();
