@@ -60,9 +60,12 @@ pub(crate) struct Unreachable {
 }
 
 impl Unreachable {
-    /// The sentence for people.
+    /// The sentence for people; the reason often begins with the address itself.
     pub(crate) fn complaint(&self) -> String {
-        format!("server {} cannot be reached: {}", address(&self.server), self.reason)
+        let address = address(&self.server);
+        let reason =
+            self.reason.strip_prefix(&address).unwrap_or(&self.reason).trim_start_matches([':', ' ']);
+        format!("server {address} cannot be reached: {reason}")
     }
 }
 

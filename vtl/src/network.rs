@@ -21,6 +21,8 @@ use crate::equality;
 
 /// This software, for the appliances' logs.
 const SOFTWARE: &str = concat!("vtl ", env!("CARGO_PKG_VERSION"));
+/// Longest wait for a sign of life: a person waits in front of the tool. `ReceiveTimeout` may make it shorter.
+const PATIENCE_MS_MAX: u64 = 10_000;
 /// How often a request that the appliance was too busy for is sent.
 const TRIES_MAX: usize = 5;
 /// Longest pause before it is sent again.
@@ -40,7 +42,7 @@ impl Ntls {
     pub(crate) fn new(configuration: &Configuration) -> Result<Ntls, Failure> {
         let credentials =
             if configuration.servers.is_empty() { None } else { Some(credentials(configuration)?) };
-        let timeout_ms = u64::from(configuration.receive_timeout_ms);
+        let timeout_ms = u64::from(configuration.receive_timeout_ms).min(PATIENCE_MS_MAX);
         Ok(Ntls { credentials, instance: Arc::new(InstanceKey::generate()), timeout_ms })
     }
 }
@@ -98,7 +100,7 @@ impl Network for Ntls {
             certificate_file: certificate.clone(),
             key_file: key.clone(),
             server_ca_file: configuration.server_ca.clone(),
-            receive_timeout_ms: self.timeout_ms,
+            receive_timeout_ms: configuration.receive_timeout_ms.into(),
             tcp_keep_alive: configuration.tcp_keep_alive,
             software: SOFTWARE.to_owned(),
             instance: self.instance.clone(),
