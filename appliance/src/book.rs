@@ -57,6 +57,15 @@ pub struct DomainRow {
     pub fingerprint: Vec<u8>,
 }
 
+/// The key pair of a pending request for a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestRow {
+    /// The public key, which the request carries.
+    pub public: Vec<u8>,
+    /// The private key, wrapped by the root key.
+    pub wrapped: Vec<u8>,
+}
+
 /// The database, one connection.
 pub struct Book {
     connection: Mutex<Connection>,
@@ -148,14 +157,16 @@ impl Book {
         Ok(())
     }
 
-    /// The public key and wrapped private key of a pending request.
+    /// The key pair of a pending request.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn request(&self, name: &str) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+    pub fn request(&self, name: &str) -> Result<Option<RequestRow>, Error> {
         let sql = "SELECT public, wrapped FROM domain_request WHERE name = ?1";
         let connection = self.connection.lock();
-        Ok(connection.query_row(sql, [name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+        Ok(connection
+            .query_row(sql, [name], |row| Ok(RequestRow { public: row.get(0)?, wrapped: row.get(1)? }))
+            .optional()?)
     }
 
     /// Every partition, by serial number.
@@ -289,7 +300,7 @@ mod tests {
         assert!(!new);
         assert_eq!(book.label().unwrap().unwrap(), "hsm1");
         assert_eq!(book.domains().unwrap(), [domain]);
-        assert_eq!(book.partitions().unwrap(), [partition.clone()]);
+        assert_eq!(book.partitions().unwrap(), std::slice::from_ref(&partition));
         assert_eq!(
             book.clients().unwrap(),
             [ClientRow { partitions: vec![partition.serial], ..client("c1", 1) }]

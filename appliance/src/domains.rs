@@ -15,7 +15,7 @@ use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkePrivateKey, HpkePublicK
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::book::{Book, DomainRow};
+use crate::book::{Book, DomainRow, RequestRow};
 use crate::error::Error;
 use crate::hex;
 use crate::root_key::RootKey;
@@ -179,7 +179,7 @@ impl Domains {
         let export: Export = read(export, EXPORT_KIND, |e: &Export| (e.kind.clone(), e.format))?;
         let name = export.domain.as_str();
         check_name(name)?;
-        let (public, wrapped) = self.book.request(name)?.ok_or_else(|| {
+        let RequestRow { public, wrapped } = self.book.request(name)?.ok_or_else(|| {
             Error::refused(format!(
                 "domain {name}: wanted a pending request of this appliance, found none; run `hsm domain export-request` \
                  and export again"

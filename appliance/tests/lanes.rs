@@ -249,7 +249,7 @@ fn a_tag_that_is_outstanding_is_refused_with_the_link() {
     let mut link = stage.link();
     link.send_request(1, SERIAL, 10_000, b"c200".to_vec());
     link.send_request(1, SERIAL, 10_000, b"c200".to_vec());
-    assert!(matches!(link.to_the_end().as_slice(), [Frame::Close(reason)] if reason.contains("tag")));
+    assert!(matches!(link.until_closed().as_slice(), [Frame::Close(reason)] if reason.contains("tag")));
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_stop_finishes_what_runs_and_answers_busy_to_what_comes() {
     link.send_request(2, SERIAL, 10_000, b"i0".to_vec());
     assert!(matches!(link.receive(), Some(Frame::Busy(2, _))));
     assert_eq!(reply_tag(link.receive()), 1);
-    assert!(link.to_the_end().is_empty());
+    assert!(link.until_closed().is_empty());
     let gone = (0..500).any(|_| {
         std::thread::sleep(Duration::from_millis(10));
         stage.connections.count() == 0

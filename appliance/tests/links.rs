@@ -120,7 +120,7 @@ fn a_hello_without_the_proof_of_this_connection_is_refused() {
         link.exporter();
         let reply = link.hello_with(instance.public().to_vec(), proof);
         assert!(reply.refusal.contains("proof") && reply.partitions.is_empty(), "{}", reply.refusal);
-        assert!(link.to_the_end().is_empty());
+        assert!(link.until_closed().is_empty());
     }
     let mut link = house.raw(&client);
     let proof = instance.prove(&link.exporter());
@@ -134,7 +134,7 @@ fn requests_before_the_hello_are_not_answered() {
     let client = house.client("client1");
     let mut link = house.raw(&client);
     link.send_request(1, house.serial, 10_000, status_body());
-    assert!(link.to_the_end().is_empty());
+    assert!(link.until_closed().is_empty());
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn broken_frames_close_their_link_and_harm_no_other() {
         link.send(bytes);
         // A length that is oversized shows with the byte behind it.
         link.send(&[3]);
-        let last = link.to_the_end();
+        let last = link.until_closed();
         assert!(matches!(last.as_slice(), [] | [Frame::Close(_)]), "case {case}: {last:?}");
         assert_eq!(good.ask(case as u64 + 1, house.serial).outcome, Outcome::OK.0);
     }
@@ -176,7 +176,7 @@ fn a_frame_that_never_ends_is_given_up_and_a_cut_one_too() {
     let whole = encode(&Frame::Ping(7));
     link.send(&whole[..9]);
     let start = Instant::now();
-    assert!(link.to_the_end().is_empty());
+    assert!(link.until_closed().is_empty());
     assert!(start.elapsed() >= Duration::from_secs(1), "it was waited for");
     let (mut link, _) = house.link(&client);
     link.send(&whole[..9]);
@@ -198,7 +198,7 @@ fn a_tag_in_use_hostile_bodies_and_a_second_hello_are_no_harm() {
     let hello =
         spec::messages::Hello { version: 1, instance: instance.public().to_vec(), ..Default::default() };
     link.send_frame(&Frame::Hello(hello));
-    assert!(matches!(link.to_the_end().as_slice(), [Frame::Close(_)]));
+    assert!(matches!(link.until_closed().as_slice(), [Frame::Close(_)]));
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_port_scan_and_a_silent_peer_are_put_out() {
     let mut no_hello = house.raw(&client);
     no_hello.exporter();
     let start = Instant::now();
-    assert!(no_hello.to_the_end().is_empty());
+    assert!(no_hello.until_closed().is_empty());
     house.settle(0);
     assert!(start.elapsed() < Duration::from_secs(5));
     drop(silent);
@@ -230,7 +230,7 @@ fn pings_are_answered_and_garbage_on_the_socket_ends_the_link_alone() {
     }
     link.tls.sock.write_all(&[0x17, 3, 3, 0, 40]).unwrap();
     link.tls.sock.write_all(&[9; 40]).unwrap();
-    assert!(link.to_the_end().is_empty());
+    assert!(link.until_closed().is_empty());
     let (mut link, _) = house.link(&client);
     assert_eq!(link.ask(1, house.serial).outcome, Outcome::OK.0);
 }
@@ -279,7 +279,7 @@ fn an_idle_link_is_closed_when_so_configured() {
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(link.ask(1, house.serial).outcome, Outcome::OK.0);
     let start = Instant::now();
-    assert!(link.to_the_end().is_empty());
+    assert!(link.until_closed().is_empty());
     assert!(start.elapsed() > Duration::from_millis(700));
 }
 
@@ -290,7 +290,7 @@ fn a_stop_closes_links_in_order_and_frees_everything() {
     let (mut link, _) = house.link(&client);
     assert_eq!(link.ask(1, house.serial).outcome, Outcome::OK.0);
     house.stop();
-    assert!(matches!(link.to_the_end().as_slice(), [Frame::Close(reason)] if reason.contains("stopping")));
+    assert!(matches!(link.until_closed().as_slice(), [Frame::Close(reason)] if reason.contains("stopping")));
     assert!(!house.appliance.config.admin_socket.exists());
     assert!(TcpStream::connect(house.appliance.listening.read()[0]).is_err());
 }

@@ -82,6 +82,10 @@ async fn operator(mut stream: UnixStream, appliance: Arc<Appliance>) -> Result<(
     if user != 0 && user != own {
         let text = format!("wanted root or user {own}, found user {user}; run hsm as one of them");
         let _ = write(&mut stream, &Answer::Error(text.clone())).await;
+        let _ = stream.shutdown().await;
+        // Closing with the request unread would take the refusal away from the peer.
+        let unread = tokio::io::copy(&mut stream.take(1 << 20), &mut tokio::io::sink());
+        let _ = tokio::time::timeout(Duration::from_secs(1), unread).await;
         return Err(text);
     }
     let (input, mut output) = stream.split();

@@ -24,9 +24,13 @@ pub(super) fn ask(socket: &Path, verb: &Verb) -> Result<Value, String> {
     stream.set_read_timeout(Some(PATIENCE)).map_err(broke)?;
     let mut line = Zeroizing::new(serde_json::to_vec(verb).expect("verbs are strings"));
     line.push(b'\n');
-    stream.write_all(&line).map_err(broke)?;
+    // A server that refuses this user may answer and close before it has read: its answer is worth more.
+    let written = stream.write_all(&line);
     let mut answer = Vec::new();
-    BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut answer).map_err(broke)?;
+    let read = BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut answer);
+    if answer.is_empty() {
+        written.and(read.map(drop)).map_err(broke)?;
+    }
     if answer.is_empty() {
         return Err("hsmd closed the connection without an answer; look at its log".to_owned());
     }

@@ -220,7 +220,7 @@ impl Raw {
     }
 
     /// Reads until the server has closed; what came before is answered.
-    pub fn to_the_end(&mut self) -> Vec<Frame> {
+    pub fn until_closed(&mut self) -> Vec<Frame> {
         std::iter::from_fn(|| self.receive()).collect()
     }
 }
