@@ -84,8 +84,9 @@ async fn operator(mut stream: UnixStream, appliance: Arc<Appliance>) -> Result<(
         let _ = write(&mut stream, &Answer::Error(text.clone())).await;
         let _ = stream.shutdown().await;
         // Closing with the request unread would take the refusal away from the peer.
-        let unread = tokio::io::copy(&mut stream.take(1 << 20), &mut tokio::io::sink());
-        let _ = tokio::time::timeout(Duration::from_secs(1), unread).await;
+        let (mut unread, mut nowhere) = (stream.take(1 << 20), tokio::io::sink());
+        let _ =
+            tokio::time::timeout(Duration::from_secs(1), tokio::io::copy(&mut unread, &mut nowhere)).await;
         return Err(text);
     }
     let (input, mut output) = stream.split();
