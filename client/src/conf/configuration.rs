@@ -163,10 +163,6 @@ pub enum Copies {
 pub enum Policy {
     /// The member with the fewest outstanding requests.
     LeastBusy,
-    /// One after the other.
-    RoundRobin,
-    /// The first of the list that lives.
-    PrimaryFirst,
 }
 
 /// Least serious message that is logged.
@@ -333,7 +329,7 @@ fn recovery(values: &Values<'_>) -> Recovery {
 }
 
 fn hatoki(values: &Values<'_>) -> Hatoki {
-    let policies = [Policy::LeastBusy, Policy::RoundRobin, Policy::PrimaryFirst];
+    let policies = [Policy::LeastBusy];
     let levels = [LogLevel::Off, LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
     Hatoki {
         minimum_copies: values::copies(values.text(&options::MINIMUM_COPIES))

@@ -125,13 +125,13 @@ fn reconnection_attempts_are_none_a_number_or_unlimited() {
 
 #[test]
 fn our_own_section_is_read_and_its_wrong_values_are_refused() {
-    let text = "Hatoki = { MinimumCopies = Majority; OutageWaitMs = 0; LinksPerMember = 4; Policy = primary-first;\n\
+    let text = "Hatoki = { MinimumCopies = Majority; OutageWaitMs = 0; LinksPerMember = 4; Policy = LEAST-busy;\n\
                 BufferMiB = 64; LocalVerify = 0; LocalRandom = 0; LogLevel = Debug; LogPath = log/h.log; }";
     let expected = Hatoki {
         minimum_copies: Copies::Majority,
         outage_wait_ms: 0,
         links_per_member: 4,
-        policy: Policy::PrimaryFirst,
+        policy: Policy::LeastBusy,
         buffer_mib: 64,
         local_verify: false,
         local_random: false,

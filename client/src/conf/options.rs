@@ -84,9 +84,9 @@ const INTEGER_MS: Kind = Kind::Integer { min: 100, max: 86_400_000 };
 
 rows! {
     DEFAULT_TIMEOUT_MS = "Luna" "DefaultTimeOut" INTEGER_MS, unit "ms", default "500000", example "500000", DefaultUsed,
-        "Longest time one call may take, with all failovers in it.";
+        "Longest time one call may take, with all failovers in it. This release bounds every call by the greater of this and KeypairGenTimeOut.";
     KEYPAIR_TIMEOUT_MS = "Luna" "KeypairGenTimeOut" INTEGER_MS, unit "ms", default "2700000", example "2700000",
-        DefaultUsed, "Longest time the generation of a key or a key pair may take.";
+        DefaultUsed, "Longest time the generation of a key or a key pair may take; see DefaultTimeOut.";
     NET_CLIENT = "LunaSA Client" "NetClient" Kind::Flag, unit "", default "1", example "1", DefaultUsed,
         "1 uses the servers and groups of this file; 0 gives no slots.";
     RECEIVE_TIMEOUT_MS = "LunaSA Client" "ReceiveTimeout" Kind::Integer { min: 100, max: 600_000 }, unit "ms",
@@ -124,10 +124,10 @@ rows! {
         "1 shows applications the HA slots alone, 0 the member partitions behind them too. The default holds when there is a group.";
     RECOVERY_ATTEMPTS = "HAConfiguration" "reconnAtt" Kind::Integer { min: -1, max: 500 }, unit "attempts",
         default "-1", example "-1", DefaultUsed,
-        "Attempts to reconnect to a lost member: -1 for ever, 0 never.";
+        "Attempts to reconnect to a lost member: -1 for ever, 0 never. Shown by `vtl haAdmin show`; this release always reconnects for ever.";
     RECOVERY_INTERVAL_S = "HAConfiguration" "AutoReconnectInterval" Kind::Integer { min: 1, max: 1200 }, unit "s",
         default "60", example "60", DefaultUsed,
-        "Ceiling of the time between two attempts; attempts begin at 50 ms and stay below 5 s unless this is less.";
+        "Ceiling of the time between two attempts. Shown by `vtl haAdmin show`; the module waits 50 ms to 5 s.";
     LOG_STATUS = "HAConfiguration" "haLogStatus" Kind::Choice(&["enabled", "disabled"]), unit "", default "enabled",
         example "enabled", DefaultUsed, "Shown by `vtl haAdmin show`; the module writes its own log to LogPath.";
     LOG_FOLDER = "HAConfiguration" "haLogPath" Kind::Path, unit "", default "", example "", OnUse,
@@ -135,23 +135,23 @@ rows! {
     LOG_BYTES_MAX = "HAConfiguration" "logLen" Kind::Integer { min: 1, max: 0x7FFF_FFFF }, unit "bytes",
         default "262144", example "262144", DefaultUsed, "Shown by `vtl haAdmin show`; the module writes its own log to LogPath.";
     STANDBY_MEMBERS = "HAConfiguration" "<label>StandbyMembers" Kind::Serials, unit "", default "", example "", Refused,
-        "For each group by its label: members that serve only when no other does. The group's manifest decides.";
+        "For each group by its label: members that serve only when no other does. Checked and not used by this release; the group's manifest decides.";
     PROBE_TIMEOUT_MS = "HAConfiguration" "ProbeTimeout" Kind::Integer { min: 100, max: 600_000 }, unit "ms",
         default "1000", example "1000", DefaultUsed,
-        "Time a probe may stay unanswered before a member is taken out and its requests move to another.";
+        "Time a probe may stay unanswered before a member is given up. Checked and not used by this release: it is 1000 ms.";
     MINIMUM_COPIES = "Hatoki" "MinimumCopies" Kind::Copies, unit "members", default "2", example "2", Refused,
         "Members that must hold a new object before its creation succeeds: available, majority, all, or a number. A group of one needs 1.";
     OUTAGE_WAIT_MS = "Hatoki" "OutageWaitMs" Kind::Integer { min: 0, max: 86_400_000 }, unit "ms", default "20000",
         example "20000", Refused,
         "Time a call waits for a member when all are gone, before it answers CKR_DEVICE_ERROR.";
     LINKS_PER_MEMBER = "Hatoki" "LinksPerMember" Kind::Integer { min: 1, max: 4 }, unit "connections", default "2",
-        example "2", Refused, "Greatest number of connections of one process to one member.";
-    POLICY = "Hatoki" "Policy" Kind::Choice(&["least-busy", "round-robin", "primary-first"]), unit "",
-        default "least-busy", example "least-busy", Refused, "How a member is chosen for a request.";
+        example "2", Refused, "Greatest number of connections of one process to one member. Checked and not used by this release: it opens one.";
+    POLICY = "Hatoki" "Policy" Kind::Choice(&["least-busy"]), unit "",
+        default "least-busy", example "least-busy", Refused, "How a member is chosen for a request; this release knows one way.";
     BUFFER_MIB = "Hatoki" "BufferMiB" Kind::Integer { min: 16, max: 65_536 }, unit "MiB", default "256", example "256",
         Refused, "Memory of one process for data of operations that must be gathered before they are sent.";
     LOCAL_VERIFY = "Hatoki" "LocalVerify" Kind::Flag, unit "", default "1", example "1", Refused,
-        "1 checks signatures with public keys in the process, 0 on a member.";
+        "1 checks signatures with public keys in the process, 0 on a member. Checked and not used by this release: a member checks them.";
     LOCAL_RANDOM = "Hatoki" "LocalRandom" Kind::Flag, unit "", default "1", example "1", Refused,
         "1 serves C_GenerateRandom in the process, 0 from a member.";
     LOG_LEVEL = "Hatoki" "LogLevel" Kind::Choice(&["off", "error", "warn", "info", "debug"]), unit "", default "warn",
