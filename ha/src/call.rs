@@ -391,6 +391,11 @@ impl Attempts<'_> {
         })?;
         self.group.look(desk, false);
         let view = self.group.view();
+        if view.seats.iter().any(|seat| seat.member.debts() > 0 && seat.member.is_writable(&*self.group.seam))
+        {
+            // The only members left may be those that owe the object.
+            self.group.pay_now();
+        }
         let free = !matches!(self.group.choose(&view, &self.errand, &self.avoid), Choice::Nobody);
         if free {
             return Ok(());

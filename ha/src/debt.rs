@@ -1,4 +1,6 @@
 //! Debt (HA 2.5): acknowledged writes that one member has not acknowledged to this process.
+use std::sync::atomic::Ordering;
+
 use spec::Ouid;
 use spec::seam::MemberId;
 
@@ -32,6 +34,14 @@ impl Group {
             return;
         }
         member.owe(Debt { number: self.number(), ouids: ouids.to_vec(), bodies: bodies.to_vec() });
+    }
+
+    /// Pays debts on behalf of a call that waits for them, unless the group is being tended at this moment.
+    pub(crate) fn pay_now(&self) {
+        if !self.tending.swap(true, Ordering::AcqRel) {
+            self.pay_debts();
+            self.tending.store(false, Ordering::Release);
+        }
     }
 
     /// Sends what reachable members owe, oldest first; stops at a member with the first one it does not take.
