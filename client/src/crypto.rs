@@ -112,7 +112,7 @@ pub(crate) fn init(
     parameters::check(&mechanism, function.1)?;
     let key = process.handles.look_up(session.slot.id, key).ok_or(Rv::KEY_HANDLE_INVALID)?;
     let asking = Asking { process, slot: &session.slot };
-    let mechanism = parameters::message(&mechanism);
+    let mechanism = MechanismMessage::from(&mechanism);
     let plan = plan(&asking, function.0, &key, &mechanism)?;
     cell.begin(KeyOperation {
         head: Head { function: function.0, key, mechanism, plan },
@@ -159,8 +159,7 @@ fn plan(
         Some(Err(rv)) => return Err(rv.into()),
         None => {}
     }
-    let general =
-        MechanismMessage { iv: Vec::new(), aad: Vec::new(), label: Vec::new(), ..mechanism.clone() };
+    let general = MechanismMessage { iv: Vec::new(), aad: Vec::new(), ..mechanism.clone() };
     let answer = crate::asking::with_blob(|with_blob| {
         let reference = Some(key.reference(with_blob));
         asking.any(Call::Plan(Plan {

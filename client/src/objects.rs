@@ -62,7 +62,7 @@ pub(crate) fn generate_key(
 ) -> Result<HandleObject> {
     let session = process.session(session)?;
     parameters::check(mechanism, GENERATE)?;
-    let mechanism = parameters::message(mechanism);
+    let mechanism = MechanismMessage::from(mechanism);
     one(make(process, &session, MakeKind::GENERATE, Some(mechanism), None, vec![template])?)
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn generate_key_pair(
 ) -> Result<(HandleObject, HandleObject)> {
     let session = process.session(session)?;
     parameters::check(mechanism, GENERATE_KEY_PAIR)?;
-    let mechanism = parameters::message(mechanism);
+    let mechanism = MechanismMessage::from(mechanism);
     let made =
         make(process, &session, MakeKind::GENERATE_PAIR, Some(mechanism), None, vec![public, private])?;
     match made[..] {

@@ -1,7 +1,7 @@
-//! Mechanisms on their way: the check against the rows of `spec` before anything is sent, the message, and the fields
+//! Mechanisms on their way: the check against the rows of `spec` before anything is sent, and the fields
 //! that a plan depends on (RULES 1.1).
 use spec::messages::MechanismMessage;
-use spec::{Mechanism, Parameters, Rv};
+use spec::{Mechanism, Rv};
 
 use crate::error::Result;
 
@@ -12,41 +12,6 @@ use crate::error::Result;
 pub(crate) fn check(mechanism: &Mechanism, function: u64) -> Result<()> {
     let row = mechanism.check()?;
     if row.permits(function) { Ok(()) } else { Err(Rv::MECHANISM_INVALID.into()) }
-}
-
-/// The mechanism as a message.
-pub(crate) fn message(mechanism: &Mechanism) -> MechanismMessage {
-    let mut message = MechanismMessage { number: mechanism.mechanism_type.0, ..MechanismMessage::default() };
-    match &mechanism.parameters {
-        Parameters::None => message.kind = 0,
-        Parameters::Iv(iv) => {
-            message.kind = 1;
-            message.iv = iv.clone();
-        }
-        Parameters::Gcm { iv, aad, tag_bits } => {
-            message.kind = 2;
-            message.iv = iv.clone();
-            message.aad = aad.clone();
-            message.tag_bits = *tag_bits;
-        }
-        Parameters::Pss { hash, mgf, salt_bytes } => {
-            message.kind = 3;
-            message.hash = hash.0;
-            message.mgf = mgf.0;
-            message.salt_bytes = *salt_bytes;
-        }
-        Parameters::Oaep { hash, mgf, label } => {
-            message.kind = 4;
-            message.hash = hash.0;
-            message.mgf = mgf.0;
-            message.label = label.clone();
-        }
-        Parameters::MacGeneral { mac_bytes } => {
-            message.kind = 5;
-            message.mac_bytes = *mac_bytes;
-        }
-    }
-    message
 }
 
 /// What of a mechanism a plan depends on: never IV, AAD or label.
@@ -78,7 +43,7 @@ impl Relevant {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use spec::MechanismType;
+    use spec::{MechanismType, Parameters};
     use spec::flags::mechanism::{DECRYPT, SIGN};
 
     #[test]
@@ -94,7 +59,7 @@ mod tests {
     fn a_plan_does_not_depend_on_iv_or_aad() {
         let gcm = |iv: u8, aad: u8, tag_bits| {
             let parameters = Parameters::Gcm { iv: vec![iv; 12], aad: vec![aad], tag_bits };
-            Relevant::of(&message(&Mechanism { mechanism_type: MechanismType::AES_GCM, parameters }))
+            Relevant::of(&MechanismMessage::from(&Mechanism { mechanism_type: MechanismType::AES_GCM, parameters }))
         };
         assert_eq!(gcm(1, 2, 128), gcm(3, 4, 128));
         assert_ne!(gcm(1, 2, 128), gcm(1, 2, 96));

@@ -26,8 +26,6 @@ use crate::slots::Slot;
 /// A session.
 pub(crate) struct Session {
     pub(crate) slot: Arc<Slot>,
-    /// Its own handle.
-    pub(crate) handle: u64,
     pub(crate) read_write: bool,
     /// How many session objects were made in it.
     pub(crate) objects: AtomicU64,
@@ -53,9 +51,8 @@ pub(crate) fn open(process: &Process, id: SlotId, flags: u64) -> Result<HandleSe
     if !read_write && role == Some(UserType::SO) {
         return Err(Rv::SESSION_READ_WRITE_SO_EXISTS.into());
     }
-    let session = |handle| Session {
+    let session = |_| Session {
         slot: slot.clone(),
-        handle,
         read_write,
         objects: AtomicU64::new(0),
         find: Cell::default(),

@@ -1,0 +1,114 @@
+//! Login, logout, PIN change (RULES 2.1, 2.5, 2.6).
+use spec::flags::session::SERIAL_SESSION;
+use spec::numbers::SessionState;
+use spec::{Attribute, AttributeType as A, Rv, UserType};
+
+use crate::lab::{CO_PIN, Lab, SLOT, SO_PIN, rv};
+
+/// The call number of Login.
+const LOGIN: u32 = 11;
+
+fn tries(lab: &Lab) -> u64 {
+    lab.members.iter().map(|member| lab.seam.count(*member, LOGIN)).sum()
+}
+
+#[test]
+fn session_rules_are_decided_before_a_try_is_spent() {
+    let lab = Lab::new();
+    let session = lab.session();
+    let read_only = lab.read_only_session();
+    assert_eq!(rv(lab.module.login(session, UserType::SO, Some(SO_PIN))), Rv::SESSION_READ_ONLY_EXISTS);
+    assert_eq!(rv(lab.module.login(session, UserType(7), Some(CO_PIN))), Rv::USER_TYPE_INVALID);
+    assert_eq!(rv(lab.module.login(session, UserType::USER, None)), Rv::ARGUMENTS_BAD);
+    assert_eq!(rv(lab.module.login(session, UserType::USER, Some(&[b'1'; 256]))), Rv::PIN_LEN_RANGE);
+    assert_eq!(
+        rv(lab.module.login(session, UserType::CONTEXT_SPECIFIC, Some(CO_PIN))),
+        Rv::OPERATION_NOT_INITIALIZED
+    );
+    assert_eq!(tries(&lab), 0);
+    lab.module.close_session(read_only).unwrap();
+    lab.module.login(session, UserType::SO, Some(SO_PIN)).unwrap();
+    assert_eq!(tries(&lab), 1);
+    assert_eq!(lab.module.session_info(session).unwrap().state, SessionState::RW_SO_FUNCTIONS);
+    assert_eq!(rv(lab.module.open_session(SLOT, SERIAL_SESSION)), Rv::SESSION_READ_WRITE_SO_EXISTS);
+    assert_eq!(rv(lab.module.login(session, UserType::SO, Some(SO_PIN))), Rv::USER_ALREADY_LOGGED_IN);
+    assert_eq!(rv(lab.module.login(session, UserType::USER, Some(CO_PIN))), Rv::USER_ANOTHER_ALREADY_LOGGED_IN);
+    assert_eq!(tries(&lab), 1);
+}
+
+#[test]
+fn a_wrong_pin_spends_one_try_in_the_group() {
+    let lab = Lab::new();
+    let session = lab.session();
+    assert_eq!(rv(lab.module.login(session, UserType::USER, Some(b"wrong pin"))), Rv::PIN_INCORRECT);
+    assert_eq!(tries(&lab), 1);
+    assert_eq!(lab.module.session_info(session).unwrap().state, SessionState::RW_PUBLIC_SESSION);
+    lab.module.login(session, UserType::USER, Some(CO_PIN)).unwrap();
+}
+
+#[test]
+fn logout_ends_private_handles_and_private_session_objects_and_leaves_public_ones() {
+    let lab = Lab::new();
+    let session = lab.user();
+    let (_, private) = lab.p256(session, true);
+    let public = lab.data(session, true, "public").unwrap();
+    let public_session = lab.data(session, false, "mine").unwrap();
+    let private_session = lab.aes(session, false);
+    lab.module.logout(session).unwrap();
+    assert_eq!(rv(lab.module.logout(session)), Rv::USER_NOT_LOGGED_IN);
+    for gone in [private, private_session] {
+        assert_eq!(rv(lab.module.get_attributes(session, gone, &[A::CLASS])), Rv::OBJECT_HANDLE_INVALID);
+    }
+    for there in [public, public_session] {
+        lab.module.get_attributes(session, there, &[A::CLASS]).unwrap();
+    }
+    lab.module.login(session, UserType::USER, Some(CO_PIN)).unwrap();
+    let class = Attribute::ulong(A::CLASS, spec::ObjectClass::PRIVATE_KEY.0);
+    let found = lab.find(session, vec![class]);
+    assert_eq!(found.len(), 1);
+    assert_ne!(found[0], private);
+}
+
+#[test]
+fn the_login_ends_with_the_last_session_and_not_before() {
+    let lab = Lab::new();
+    let first = lab.user();
+    let second = lab.read_only_session();
+    lab.module.close_session(first).unwrap();
+    assert_eq!(lab.module.session_info(second).unwrap().state, SessionState::RO_USER_FUNCTIONS);
+    lab.module.close_all_sessions(SLOT).unwrap();
+    let third = lab.session();
+    assert_eq!(lab.module.session_info(third).unwrap().state, SessionState::RW_PUBLIC_SESSION);
+}
+
+#[test]
+fn a_new_pin_holds_on_every_member_and_the_login_goes_on() {
+    let lab = Lab::new();
+    let session = lab.user();
+    let read_only = lab.read_only_session();
+    assert_eq!(rv(lab.module.set_pin(read_only, Some(CO_PIN), Some(b"new pin"))), Rv::SESSION_READ_ONLY);
+    lab.module.set_pin(session, Some(CO_PIN), Some(b"new pin")).unwrap();
+    let key = lab.aes(session, false);
+    lab.module.get_attributes(session, key, &[A::CLASS]).unwrap();
+    lab.module.logout(session).unwrap();
+    for down in lab.members.clone() {
+        lab.seam.set_down(down, true);
+        lab.module.login(session, UserType::USER, Some(b"new pin")).unwrap();
+        lab.module.logout(session).unwrap();
+        lab.seam.set_down(down, false);
+    }
+    assert_eq!(rv(lab.module.login(session, UserType::USER, Some(CO_PIN))), Rv::PIN_INCORRECT);
+}
+
+#[test]
+fn a_ticket_is_good_on_every_member() {
+    let lab = Lab::new();
+    let session = lab.user();
+    let key = lab.aes(session, true);
+    for survivor in lab.members.clone() {
+        lab.all_down(true);
+        lab.seam.set_down(survivor, false);
+        lab.module.get_attributes(session, key, &[A::KEY_TYPE]).unwrap();
+    }
+    assert_eq!(tries(&lab), 1);
+}

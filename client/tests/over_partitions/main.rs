@@ -1,0 +1,15 @@
+//! The client over partitions in this process: the whole path but the network.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+mod lab;
+
+mod counts;
+mod digest;
+mod encrypt;
+mod fork;
+mod life;
+mod login;
+mod objects;
+mod outage;
+mod restart;
+mod sign;
