@@ -120,6 +120,16 @@ impl House {
         panic!("wanted {connections} connections, found {}", self.appliance.connections.count());
     }
 
+    /// The same folder served anew, all memory lost; on another port.
+    pub fn restart(mut self) -> House {
+        self.stop();
+        let House { place, appliance, serial, runtime, .. } = self;
+        runtime.shutdown_timeout(Duration::from_secs(10));
+        drop(Arc::into_inner(appliance).expect("a stopped server has let go of everything"));
+        let appliance = Appliance::open(config(&place, "")).unwrap();
+        Self::serve(place, appliance, serial)
+    }
+
     pub fn stop(&mut self) {
         self.runtime.block_on(self.server.take().unwrap().stop());
     }
