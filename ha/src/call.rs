@@ -93,6 +93,13 @@ impl Group {
         self.platform.now().after_ms(self.settings.call_ms_max)
     }
 
+    /// When a write that begins now gives up waiting for acknowledgements: two silences and one outage later.
+    pub(crate) fn write_deadline(&self) -> Moment {
+        let ms =
+            self.settings.receive_timeout_ms.saturating_mul(2).saturating_add(self.settings.outage_wait_ms);
+        self.platform.now().after_ms(ms.min(self.settings.call_ms_max))
+    }
+
     /// Sends a body to one member after the other until one answers or a rule ends it.
     pub(crate) fn run(&self, desk: &mut Desk<'_>, body: &Body, errand: Errand) -> Result<Answered, Error> {
         Attempts {
@@ -306,7 +313,10 @@ impl Attempts<'_> {
                 self.last = Some(error);
                 Ok(None)
             }
-            Outcome::EXPIRED => Ok(None),
+            Outcome::EXPIRED => {
+                self.avoid.push(member.id);
+                Ok(None)
+            }
             Outcome::WRONG_GROUP => self.rebuild(desk, member, error),
             _ => Err(error),
         }
@@ -332,9 +342,21 @@ impl Attempts<'_> {
             desk.send(member, &self.body, place, self.executed, self.errand.deadline);
         }
         let mut verdict = error;
+        let mut open = None;
         while desk.is_waiting() {
             let Some((_, member, end)) = desk.next(self.errand.deadline) else { break };
-            let End::Reply(header, reply) = end else { continue };
+            let (header, reply) = match end {
+                End::Reply(header, reply) => (header, reply),
+                End::Busy(ms) => {
+                    open = Some(ms);
+                    continue;
+                }
+                End::Unknown => {
+                    self.executed += 1;
+                    continue;
+                }
+                End::NotSent => continue,
+            };
             match (Outcome(reply.outcome), Error::of_reply(member.id, &reply)) {
                 (_, None) => {
                     if let Some(object) = self.errand.object {
@@ -350,6 +372,11 @@ impl Attempts<'_> {
                 ) => {}
                 (_, Some(other)) => verdict = other,
             }
+        }
+        if let Some(ms) = open {
+            // A member that can be reached has not had its say.
+            desk.pause(self.group.jitter_ms(u64::from(ms)).max(1));
+            return Ok(None);
         }
         Err(verdict)
     }

@@ -105,7 +105,7 @@ impl Group {
         let wanted = self.copies_wanted(&view);
         let goal = Goal {
             enough: wanted,
-            deadline: self.deadline(),
+            deadline: self.write_deadline(),
             lost_ms: self.settings.outage_wait_ms,
             sends_max: Some(view.seats.len() + 1),
         };
@@ -220,7 +220,7 @@ impl Group {
         let bodies = [Body::of(&view, ticket, Call::Join(join))];
         let others = self.write_set(&view, writer).into_iter().filter(|member| member.id != writer);
         let others: Vec<(Arc<Member>, usize)> = others.map(|member| (member, 0)).collect();
-        let deadline = self.deadline();
+        let deadline = self.write_deadline();
         let goal = Goal { enough: wanted, deadline, lost_ms: self.settings.outage_wait_ms, sends_max: None };
         let settled = self.spread(&others, &bodies, &goal);
         if forbidden(&settled) {

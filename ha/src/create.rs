@@ -114,7 +114,7 @@ impl Group {
             let commit = Commit { ouids: token_ouids().collect(), tag: tag.to_vec() };
             bodies.push(Body::of(&view, ticket, Call::Commit(commit)));
         }
-        let deadline = self.deadline();
+        let deadline = self.write_deadline();
         let members: Vec<(Arc<Member>, usize)> =
             self.write_set(&view, maker).into_iter().map(|member| (member, 0)).collect();
         // With one copy wanted a lost acknowledgement may hide a finished create: it is pursued like a Commit.

@@ -1,5 +1,4 @@
 //! Debt (HA 2.5): acknowledged writes that one member has not acknowledged to this process.
-use std::sync::atomic::Ordering;
 
 use spec::Ouid;
 use spec::seam::MemberId;
@@ -38,9 +37,8 @@ impl Group {
 
     /// Pays debts on behalf of a call that waits for them, unless the group is being tended at this moment.
     pub(crate) fn pay_now(&self) {
-        if !self.tending.swap(true, Ordering::AcqRel) {
+        if let Some(_turn) = self.turn() {
             self.pay_debts();
-            self.tending.store(false, Ordering::Release);
         }
     }
 

@@ -57,6 +57,7 @@ struct Open {
     sent: Moment,
     quiet_since: Moment,
     patience: Moment,
+    deadline: Moment,
     is_probe: bool,
 }
 
@@ -122,6 +123,7 @@ impl<'a> Desk<'a> {
             sent: now,
             quiet_since: now,
             patience,
+            deadline,
             is_probe,
         });
     }
@@ -177,7 +179,7 @@ impl<'a> Desk<'a> {
         let now = self.group.platform.now();
         if let Some(open) = self.open.iter_mut().find(|open| open.tag == tag) {
             open.quiet_since = now;
-            open.patience = now.after_ms(self.group.settings.receive_timeout_ms);
+            open.patience = open.deadline.min(now.after_ms(self.group.settings.receive_timeout_ms));
         }
     }
 
@@ -214,11 +216,10 @@ impl<'a> Desk<'a> {
             }
             let (tag, member) = (open.tag, open.member.clone());
             if open.is_probe {
-                let heard =
-                    matches!(seam.standing(member.id), Standing::Up { heard, .. } if heard > open.sent);
+                let sent = open.sent;
                 seam.cancel(member.id, tag);
                 self.ended(tag, End::Unknown);
-                if !heard {
+                if matches!(seam.standing(member.id), Standing::Up { heard, .. } if heard <= sent) {
                     tracing::warn!(member = %member.id, "a probe was not answered for {PROBE_MS} ms: the link is given up");
                     seam.abandon(member.id, "a probe was not answered for one second");
                 }

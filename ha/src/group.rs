@@ -157,7 +157,9 @@ impl Group {
     pub(crate) fn learn(&self, manifest: &Manifest) {
         let old = self.view.load_full();
         let age = |manifest: &Manifest| (manifest.generation, manifest.epoch);
-        if old.manifest.as_ref().is_some_and(|known| age(known) >= age(manifest)) {
+        // A single partition may join a group meanwhile; a group keeps its id (see `belongs`).
+        let older = |known: &Manifest| known.group == manifest.group && age(known) >= age(manifest);
+        if old.manifest.as_ref().is_some_and(older) {
             return;
         }
         let seat = |entry: &ManifestMember| {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use spec::messages::{Answer, StatusAnswer};
+use spec::messages::{Answer, Outcome, StatusAnswer};
 use spec::platform::Moment;
 use spec::seam::Standing;
 
@@ -21,6 +21,15 @@ const HURRY_MS: u64 = 250;
 /// Once one member has answered a caller's look, the others are given so long, in milliseconds.
 const COMPANY_MS: u64 = 100;
 
+/// See [`Group::turn`].
+pub(crate) struct Turn<'a>(&'a Group);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.tending.store(false, Ordering::Release);
+    }
+}
+
 /// One member's answer in a round.
 struct Seen {
     member: Arc<Member>,
@@ -32,11 +41,10 @@ impl Group {
     /// One round of background work; returns when to come back. A thread that calls it may come back earlier when a
     /// member's standing changes. Only one thread works at a time; another returns at once.
     pub fn tend(&self) -> Moment {
-        if !self.tending.swap(true, Ordering::AcqRel) {
+        if let Some(_turn) = self.turn() {
             self.look(&mut Desk::new(self), true);
             self.pay_debts();
             self.repair_round();
-            self.tending.store(false, Ordering::Release);
         }
         let waiting = self.view().seats.iter().any(|seat| {
             matches!(
@@ -46,6 +54,11 @@ impl Group {
         });
         let ms = if waiting { HURRY_MS } else { ROUND_MS };
         self.platform.now().after_ms(ms / 2 + self.jitter_ms(ms))
+    }
+
+    /// The right to do background work, which one thread has at a time; given back when it is dropped.
+    pub(crate) fn turn(&self) -> Option<Turn<'_>> {
+        (!self.tending.swap(true, Ordering::AcqRel)).then_some(Turn(self))
     }
 
     /// Asks every member whose link is up for its standing, now, and judges the answers: what tools call before
@@ -87,7 +100,7 @@ impl Group {
             }
         }
         desk.clear();
-        if thorough {
+        if self.platform.now() >= begun.after_ms(PROBE_MS) {
             for ((member, _), _) in links.iter().zip(&answered).filter(|(_, answered)| !**answered) {
                 self.give_up_if_silent(member, begun);
             }
@@ -109,6 +122,9 @@ impl Group {
         since: Moment,
         reply: spec::messages::ReplyBody,
     ) -> Option<Seen> {
+        if reply.outcome == Outcome::EXPIRED.0 {
+            return None;
+        }
         if let Some(error) = Error::of_reply(member.id, &reply) {
             self.refuse(member, since, error.to_string());
             return None;
@@ -141,6 +157,9 @@ impl Group {
         let Some(manifest) = &status.manifest else {
             return Err(format!("partition {serial} carries no manifest: it is not initialised"));
         };
+        if self.settings.serial.is_none() {
+            return Ok(());
+        }
         if let Some(wanted) = self.settings.serial.filter(|wanted| manifest.serial != *wanted) {
             let found = if manifest.serial == 0 {
                 "no group".to_owned()

@@ -273,3 +273,45 @@ fn a_raised_generation_is_learned_and_the_request_made_again() {
     used(&group, ouid).unwrap();
     assert_eq!(group.manifest().unwrap().generation, 2);
 }
+
+#[test]
+fn a_call_that_is_worked_on_without_end_ends_at_its_deadline() {
+    let (world, ouid) = with_object(2);
+    let group = world.group_with(|settings| settings.call_ms_max = 30_000);
+    (1..=2).for_each(|member| world.script(member, USE, Fate::Slow(500_000)));
+    assert_eq!(used(&group, ouid), Err(Error::Deadline));
+    assert_eq!(world.ms(), 30_000);
+}
+
+#[test]
+fn a_member_that_is_busy_has_its_say_before_an_object_is_called_gone() {
+    let (world, ouid) = with_object(3);
+    let group = world.group();
+    used(&group, ouid).unwrap();
+    (1..=2).for_each(|member| world.model(member, |model| model.things.clear()));
+    (0..3).for_each(|_| world.script(3, USE, Fate::Busy(30)));
+    world.pass_ms(70_000);
+    (0..4).for_each(|_| assert_eq!(used(&group, ouid), Ok(3)));
+}
+
+#[test]
+fn what_came_too_late_is_asked_of_another_member() {
+    let (world, ouid) = with_object(2);
+    let group = world.group();
+    world.script(1, USE, Fate::Answer(Outcome::EXPIRED));
+    assert_eq!(used(&group, ouid), Ok(2));
+    // A probe that came too late says nothing about the member.
+    (1..=2).for_each(|member| world.script(member, 10, Fate::Answer(Outcome::EXPIRED)));
+    world.tend(&group, 1);
+    assert!(group.status().members.iter().all(|member| member.state == crate::MemberState::Up));
+}
+
+#[test]
+fn the_slot_of_a_partition_that_joins_a_group_goes_on() {
+    let (world, ouid) = with_object(1);
+    let group = world.group_with(|settings| settings.serial = None);
+    used(&group, ouid).unwrap();
+    world.model(1, |model| model.manifest.group = vec![7; 16]);
+    used(&group, ouid).unwrap();
+    assert_eq!(group.manifest().unwrap().group, [7; 16]);
+}
