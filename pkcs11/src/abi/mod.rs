@@ -21,4 +21,6 @@ mod lists;
 mod mechanism;
 mod pointer;
 mod template;
+#[cfg(test)]
+mod tests;
 mod trampoline;
