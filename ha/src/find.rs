@@ -68,7 +68,9 @@ impl Group {
         loop {
             let now = self.platform.now();
             let searchable = self.searchable(&view);
-            let one = self.searcher(&view, &searchable).filter(|_| !self.is_divergent());
+            // Without replication contents differ by intention (HA 2.9).
+            let differ = self.is_divergent() || !self.settings.synchronize;
+            let one = self.searcher(&view, &searchable).filter(|_| !differ);
             let found = match one {
                 Some(member) => self.search(&mut desk, &view, &[member], template, ticket, deadline)?,
                 None => self.search(&mut desk, &view, &searchable, template, ticket, deadline)?,

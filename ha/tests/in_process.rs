@@ -545,3 +545,46 @@ fn data_objects_and_copies_go_the_same_way() {
     let copy = ObjectRef { ouid: copy.outputs[0].ouid.clone(), ..ObjectRef::default() };
     assert_eq!(bench.read(&copy).unwrap(), b"copy");
 }
+
+#[test]
+fn eight_threads_notice_nothing_while_members_are_killed_and_return() {
+    let bench = Bench::new();
+    let key = bench.create("kept").unwrap();
+    bench.group.set_repair_ticket(Some(&bench.ticket));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let (reads, creates) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (bench, key, stop, reads, creates) = (&bench, &key, &stop, &reads, &creates);
+            scope.spawn(move || {
+                while !stop.load(Ordering::SeqCst) {
+                    assert_eq!(bench.read(key).unwrap(), b"kept");
+                    reads.fetch_add(1, Ordering::SeqCst);
+                    if thread == 0 {
+                        let made = bench.create("more").unwrap();
+                        bench.read(&made).unwrap();
+                        creates.fetch_add(1, Ordering::SeqCst);
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                }
+            });
+        }
+        for round in 0..6 {
+            let member = round % 3 + 1;
+            bench.down(member);
+            std::thread::sleep(Duration::from_millis(20));
+            bench.group.tend();
+            bench.restart(member);
+            bench.group.tend();
+            bench.group.tend();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    bench.group.tend();
+    bench.group.tend();
+    let made = creates.load(Ordering::SeqCst) + 1;
+    assert!(reads.load(Ordering::SeqCst) > 100 && made > 5);
+    assert_eq!(bench.objects(), [made, made, made]);
+    bench.assert_equal();
+}

@@ -253,6 +253,10 @@ fn without_replication_an_object_lives_on_the_member_that_made_it() {
     let group = world.group_with(|settings| settings.synchronize = false);
     let ouid = create(&group).unwrap();
     assert_eq!(world.holders(ouid).iter().filter(|live| **live).count(), 1);
+    let elsewhere = Ouid([8; 16]);
+    world.model(3, |model| model.put(elsewhere, State::Committed));
+    assert_eq!(group.find(&Template::default(), TICKET).unwrap().len(), 2);
+    group.any(one_use(elsewhere), TICKET).unwrap();
     change(&group, ouid).unwrap();
     group.destroy(reference(ouid), TICKET).unwrap();
     assert_eq!(world.holders(ouid), [false; 3]);
