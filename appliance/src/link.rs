@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ntls::frame::{Frame, FrameReader, encode, reply_head};
@@ -38,6 +38,10 @@ const PROGRESS: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(200);
 /// How long a draining link still answers Busy before it closes.
 const DRAIN: Duration = Duration::from_millis(300);
+/// With so many bytes of replies unwritten, what comes is answered Busy.
+const UNWRITTEN_BYTES_MAX: usize = 4 << 20;
+/// The buffer of replies keeps at most so much room between writes.
+const ROOM_BYTES: usize = 64 << 10;
 /// How long a client is asked to wait that has filled its window or the lanes, in milliseconds.
 const BUSY_MS: u32 = 20;
 
@@ -72,8 +76,6 @@ pub struct Shared {
     pub workers: Workers,
     /// The bounds.
     pub limits: Limits,
-    /// Links that are up.
-    pub links: AtomicUsize,
     /// Turns true when the server stops.
     pub stop: watch::Receiver<bool>,
 }
@@ -114,13 +116,17 @@ pub async fn serve(
     shared: Arc<Shared>,
     deadline: Instant,
 ) -> Result<(), String> {
-    let Greeted { client, instance, software, reader, rest } =
-        greeting::greet(&mut stream, &shared, deadline).await?;
+    let mut stop = shared.stop.clone();
+    let greeted = tokio::select! {
+        () = stopped(&mut stop) => return Ok(()),
+        greeted = greeting::greet(&mut stream, &shared, deadline) => greeted?,
+    };
+    let Greeted { client, instance, software, reader, rest } = greeted;
     tracing::info!(client = client.name, software, "a link is up");
     let (sender, finished) = mpsc::unbounded_channel();
     let asker = Asker { client: client.fingerprint, instance };
     let link = Link {
-        shared: shared.clone(),
+        shared,
         client,
         asker,
         outstanding: HashMap::new(),
@@ -130,9 +136,7 @@ pub async fn serve(
         draining: None,
         peer_closed: false,
     };
-    shared.links.fetch_add(1, Ordering::Relaxed);
     let end = link.run(&mut stream, reader, rest, finished).await;
-    shared.links.fetch_sub(1, Ordering::Relaxed);
     // Best effort: the peer may be gone.
     let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
     end
@@ -305,7 +309,8 @@ impl Link {
             return Err(format!("wanted a new tag, found {tag}, which is outstanding"));
         }
         let window = usize::try_from(self.shared.limits.window).unwrap_or(usize::MAX);
-        if self.draining.is_some() || self.outstanding.len() >= window {
+        let full = self.outstanding.len() >= window || self.out.len() >= UNWRITTEN_BYTES_MAX;
+        if full || self.draining.is_some() {
             self.busy(tag);
             return Ok(());
         }
@@ -388,6 +393,7 @@ impl Link {
         };
         let written = timeout(Duration::from_secs(WRITE_SECONDS), write).await;
         self.out.zeroize();
+        self.out.shrink_to(ROOM_BYTES);
         match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(format!("the connection broke: {error}")),

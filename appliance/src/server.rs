@@ -1,7 +1,6 @@
 //! The running server: listeners, links and the operator's socket, from start to graceful stop.
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
@@ -35,7 +34,6 @@ impl Server {
             lookup: appliance.partitions.clone(),
             workers: Workers::new(appliance.config.crypto_threads),
             limits: appliance.limits(),
-            links: AtomicUsize::new(0),
             stop: stopping.clone(),
         });
         let mut listeners = Vec::new();

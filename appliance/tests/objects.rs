@@ -135,3 +135,40 @@ fn wrong_pins_are_counted_across_a_restart_and_delayed() {
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     assert_eq!(application.login(CO_PIN, 5).outcome, Outcome::OK.0, "and destroys nothing");
 }
+
+#[test]
+fn eight_links_sign_without_an_error_while_keys_are_created_and_clients_registered() {
+    let house = House::new("");
+    let client = house.client("client1");
+    let (trust, instance) = (house.trust(), InstanceKey::generate());
+    let mut maker = connect(&house, &client, &trust, &instance);
+    maker.login(CO_PIN, 1);
+    let create = |maker: &mut Application, tag: u8| {
+        let made = maker.make_pair(&[tag; 16]);
+        let store = Store { batch: made.batch, tag: vec![tag; 16], provisional: false };
+        assert_eq!(maker.ask(Call::Store(store)).outcome, Outcome::OK.0);
+        made.outputs[1].ouid.clone()
+    };
+    let key = create(&mut maker, 1);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            let mut signer = connect(&house, &client, &trust, &instance);
+            signer.ticket = maker.ticket.clone();
+            let key = &key;
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    let reply = signer.sign(key);
+                    assert_eq!(reply.outcome, Outcome::OK.0, "{}", reply.text);
+                }
+            });
+        }
+        for tag in 2..30 {
+            create(&mut maker, tag);
+            house.client(&format!("client{tag}"));
+        }
+    });
+    let Some(Answer::Status(status)) = maker.ask(Call::Status(Status::default())).answer else {
+        panic!("a status is answered by a status")
+    };
+    assert_eq!(status.objects, 2 * 29);
+}

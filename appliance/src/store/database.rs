@@ -1,5 +1,5 @@
 //! How every database of the appliance is opened: durable, private, of a known kind and format.
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -50,13 +50,17 @@ pub fn open(path: &Path, kind: i32, format: i64, schema: &str) -> Result<(Connec
     Ok((connection, false))
 }
 
-/// SQLite gives its journal files the mode of the database: make that one first.
+/// SQLite gives its journal files the mode of the database: make that one first, and its name durable, for SQLite
+/// does so only with files that it made itself.
 fn make_private(path: &Path) -> Result<(), Error> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(Error::environment(format!("cannot make {}: {error}", path.display()))),
-    }
+    let make = || -> std::io::Result<()> {
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Ok(_) => File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all(),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    };
+    make().map_err(|error| Error::environment(format!("cannot make {}: {error}", path.display())))
 }
 
 #[cfg(test)]
