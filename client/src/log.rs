@@ -170,6 +170,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_line_has_level_area_text_and_fields_and_lower_levels_are_left_out() {
+        let folder = tempfile::tempdir().expect("a folder for the log");
+        let path = folder.path().join("hatoki.log");
+        let text = format!("Hatoki = {{ LogLevel = warn; LogPath = {}; }}", path.display());
+        let conf = crate::conf::Configuration::from_bytes(
+            text.as_bytes(),
+            std::path::Path::new("/x/Chrystoki.conf"),
+        );
+        let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
+        begin(&platform, &conf.expect("a right configuration").hatoki);
+        tracing::info!("not shown");
+        tracing::warn!(member = 7, "gone\nfor now");
+        end();
+        tracing::error!("after the end");
+        let written = std::fs::read_to_string(&path).expect("the log was written");
+        assert_eq!(written.lines().count(), 1, "{written}");
+        assert!(written.ends_with("Z WARN client: gone for now member=7\n"), "{written}");
+    }
+
+    #[test]
     fn dates_are_those_of_the_gregorian_calendar() {
         let rows = [
             (0, "1970-01-01T00:00:00.000Z"),

@@ -125,7 +125,7 @@ pub(crate) fn info(process: &Process, handle: HandleSession) -> Result<SessionIn
 /// C_SessionCancel (PKCS #11 v3.1, 5.6.6): ends the operations that the flags name; others are left.
 pub(crate) fn cancel(process: &Process, handle: HandleSession, flags: u64) -> Result<()> {
     let session = process.session(handle)?;
-    let rows: [(u64, fn(&Session, u64) -> Result<()>); 6] = [
+    let rows: [(u64, Cancel); 6] = [
         (operation_flags::SIGN, cancel_sign),
         (operation_flags::VERIFY, cancel_verify),
         (operation_flags::ENCRYPT, cancel_encrypt),
@@ -140,6 +140,9 @@ pub(crate) fn cancel(process: &Process, handle: HandleSession, flags: u64) -> Re
     }
     Ok(())
 }
+
+/// Ends one kind of operation of a session, in the process of a fork epoch.
+type Cancel = fn(&Session, u64) -> Result<()>;
 
 fn cancel_sign(session: &Session, epoch: u64) -> Result<()> {
     session.sign.take(epoch).map(|mut cell| cell.cancel())

@@ -13,7 +13,10 @@ fn digests_run_in_the_process_whole_and_in_parts() {
     for hash in Hash::ALL {
         let mechanism = || Some(Mechanism::plain(M(hash.mechanism())));
         lab.module.digest_init(session, mechanism()).unwrap();
-        assert_eq!(lab.module.digest(session, b"abc", Room::Ask).unwrap(), Produced::Length(hash.len_bytes()));
+        assert_eq!(
+            lab.module.digest(session, b"abc", Room::Ask).unwrap(),
+            Produced::Length(hash.len_bytes())
+        );
         let short = Room::Bytes(hash.len_bytes() - 1);
         assert_eq!(lab.module.digest(session, b"abc", short).unwrap(), Produced::TooSmall(hash.len_bytes()));
         let whole = bytes(lab.module.digest(session, b"abc", ROOM));
@@ -32,7 +35,8 @@ fn digests_run_in_the_process_whole_and_in_parts() {
 fn a_readable_key_is_digested_and_a_sensitive_one_is_not() {
     let lab = Lab::new();
     let session = lab.user();
-    let open = lab.module.create_object(session, secret_template(KeyType::GENERIC_SECRET, b"key bytes")).unwrap();
+    let open =
+        lab.module.create_object(session, secret_template(KeyType::GENERIC_SECRET, b"key bytes")).unwrap();
     let sensitive = lab.aes(session, true);
     let start = || lab.module.digest_init(session, Some(Mechanism::plain(M::SHA256))).unwrap();
     start();
@@ -50,10 +54,7 @@ fn init_without_a_mechanism_cancels() {
     let lab = Lab::new();
     let session = lab.session();
     lab.module.digest_init(session, Some(Mechanism::plain(M::SHA256))).unwrap();
-    assert_eq!(
-        rv(lab.module.digest_init(session, Some(Mechanism::plain(M::SHA256)))),
-        Rv::OPERATION_ACTIVE
-    );
+    assert_eq!(rv(lab.module.digest_init(session, Some(Mechanism::plain(M::SHA256)))), Rv::OPERATION_ACTIVE);
     lab.module.digest_init(session, None).unwrap();
     assert_eq!(rv(lab.module.digest(session, b"", ROOM)), Rv::OPERATION_NOT_INITIALIZED);
     assert_eq!(

@@ -14,12 +14,24 @@ fn gcm() -> Mechanism {
     Mechanism { mechanism_type: M::AES_GCM, parameters }
 }
 
-fn encrypt(lab: &Lab, session: HandleSession, mechanism: &Mechanism, key: HandleObject, data: &[u8]) -> Vec<u8> {
+fn encrypt(
+    lab: &Lab,
+    session: HandleSession,
+    mechanism: &Mechanism,
+    key: HandleObject,
+    data: &[u8],
+) -> Vec<u8> {
     lab.module.encrypt_init(session, Some(mechanism.clone()), key).unwrap();
     bytes(lab.module.encrypt(session, data, ROOM))
 }
 
-fn decrypt(lab: &Lab, session: HandleSession, mechanism: &Mechanism, key: HandleObject, data: &[u8]) -> Vec<u8> {
+fn decrypt(
+    lab: &Lab,
+    session: HandleSession,
+    mechanism: &Mechanism,
+    key: HandleObject,
+    data: &[u8],
+) -> Vec<u8> {
     lab.module.decrypt_init(session, Some(mechanism.clone()), key).unwrap();
     bytes(lab.module.decrypt(session, data, ROOM))
 }
@@ -38,7 +50,9 @@ fn encrypt_parts(
             lab.module.encrypt_update(session, part, ROOM)
         }));
     }
-    output.extend(told(lab.module.encrypt_final(session, Room::Ask), || lab.module.encrypt_final(session, ROOM)));
+    output.extend(told(lab.module.encrypt_final(session, Room::Ask), || {
+        lab.module.encrypt_final(session, ROOM)
+    }));
     output
 }
 
@@ -56,7 +70,9 @@ fn decrypt_parts(
             lab.module.decrypt_update(session, part, ROOM)
         }));
     }
-    output.extend(told(lab.module.decrypt_final(session, Room::Ask), || lab.module.decrypt_final(session, ROOM)));
+    output.extend(told(lab.module.decrypt_final(session, Room::Ask), || {
+        lab.module.decrypt_final(session, ROOM)
+    }));
     output
 }
 
@@ -75,7 +91,9 @@ fn aes_in_parts_of_any_size_is_aes_in_one_call() {
     let key = lab.aes(session, true);
     for mechanism in [Mechanism::plain(M::AES_ECB), cbc(M::AES_CBC), cbc(M::AES_CBC_PAD), gcm()] {
         let padded = !matches!(mechanism.mechanism_type, M::AES_ECB | M::AES_CBC);
-        for bytes in [0, 16, 32, 48, 160].into_iter().chain(if padded { vec![1, 15, 17, 100] } else { vec![] }) {
+        for bytes in
+            [0, 16, 32, 48, 160].into_iter().chain(if padded { vec![1, 15, 17, 100] } else { vec![] })
+        {
             let data: Vec<u8> = (0..bytes).map(|number| number as u8).collect();
             let whole = encrypt(&lab, session, &mechanism, key, &data);
             assert_eq!(decrypt(&lab, session, &mechanism, key, &whole), data);
@@ -158,7 +176,10 @@ fn update_with_a_short_buffer_takes_nothing() {
     let whole = encrypt(&lab, session, &cbc(M::AES_CBC), key, &[4; 32]);
     lab.module.encrypt_init(session, Some(cbc(M::AES_CBC)), key).unwrap();
     let before = lab.seam.count_all();
-    assert_eq!(lab.module.encrypt_update(session, &[4; 32], Room::Bytes(31)).unwrap(), Produced::TooSmall(32));
+    assert_eq!(
+        lab.module.encrypt_update(session, &[4; 32], Room::Bytes(31)).unwrap(),
+        Produced::TooSmall(32)
+    );
     assert_eq!(lab.seam.count_all(), before);
     assert_eq!(bytes(lab.module.encrypt_update(session, &[4; 32], Room::Bytes(32))), whole);
     assert!(bytes(lab.module.encrypt_final(session, Room::Bytes(0))).is_empty());

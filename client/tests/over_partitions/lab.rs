@@ -11,14 +11,15 @@ use partition::{Caller, DomainSecret, Partition, Settings, SystemRandom};
 use prost::Message;
 use spec::flags::session::{RW_SESSION, SERIAL_SESSION};
 use spec::messages::{
-    Adopt, Answer, Call, ChangeManifest, Export, Login, Outcome, ReplyBody, RequestBody, RequestHeader, Status,
+    Adopt, Answer, Call, ChangeManifest, Export, Login, Outcome, ReplyBody, RequestBody, RequestHeader,
+    Status,
 };
 use spec::platform::Platform;
 use spec::record::{Manifest, ManifestMember, MemberRole};
 use spec::seam::MemberId;
 use spec::{
-    Attribute, AttributeType as A, HandleObject, HandleSession, KeyType, Mechanism, MechanismType as M, ObjectClass,
-    SlotId, Template, UserType,
+    Attribute, AttributeType as A, HandleObject, HandleSession, KeyType, Mechanism, MechanismType as M,
+    ObjectClass, SlotId, Template, UserType,
 };
 use zeroize::Zeroizing;
 
@@ -36,6 +37,7 @@ pub(crate) struct Lab {
     stores: Vec<Arc<dyn Store>>,
     domain: [u8; 32],
     ha_only: bool,
+    options: &'static str,
 }
 
 impl Lab {
@@ -46,24 +48,39 @@ impl Lab {
 
     /// So many members, as a group or with member slots besides.
     pub(crate) fn with(members: u64, ha_only: bool, threads: bool) -> Self {
+        Self::with_options(members, ha_only, threads, "")
+    }
+
+    /// As [`Lab::with`], with more lines for the section `Hatoki`.
+    pub(crate) fn with_options(members: u64, ha_only: bool, threads: bool, options: &'static str) -> Self {
         let platform: Arc<dyn Platform> = Arc::new(System);
         let members: Vec<MemberId> = (1..=members).map(|number| MemberId(1_000 + number)).collect();
-        let stores: Vec<Arc<dyn Store>> = members.iter().map(|_| Arc::new(MemoryStore::new()) as Arc<dyn Store>).collect();
+        let stores: Vec<Arc<dyn Store>> =
+            members.iter().map(|_| Arc::new(MemoryStore::new()) as Arc<dyn Store>).collect();
         let domain = [9; 32];
         let secret = || DomainSecret::new(Zeroizing::new(domain));
         let create = |(member, store): (&MemberId, &Arc<dyn Store>)| {
             let settings = Settings::for_tests();
             let label = format!("member{}", member.0);
             let now = platform.wall_ms();
-            let partition =
-                Partition::create(store.clone(), secret(), member.0, &label, SO_PIN, CO_PIN, settings, now, &SystemRandom);
+            let partition = Partition::create(
+                store.clone(),
+                secret(),
+                member.0,
+                &label,
+                SO_PIN,
+                CO_PIN,
+                settings,
+                now,
+                &SystemRandom,
+            );
             Arc::new(partition.unwrap())
         };
         let partitions: Vec<Arc<Partition>> = members.iter().zip(&stores).map(create).collect();
         found(&partitions, platform.wall_ms());
         let pairs = members.iter().copied().zip(partitions).collect();
         let seam = InProcess::new(platform, CALLER, pairs);
-        let lab = Self { seam, module: Module::new(), members, stores, domain, ha_only };
+        let lab = Self { seam, module: Module::new(), members, stores, domain, ha_only, options };
         lab.initialize(threads);
         lab
     }
@@ -85,9 +102,10 @@ impl Lab {
             "VirtualToken = {{ VirtualToken00Label = lab; VirtualToken00SN = {GROUP_SERIAL}; \
              VirtualToken00Members = {}; }}\n\
              HAConfiguration = {{ HAOnly = {}; }}\n\
-             Hatoki = {{ OutageWaitMs = 200; LogLevel = off; }}\n",
+             Hatoki = {{ OutageWaitMs = 200; LogLevel = off; {} }}\n",
             serials.join(","),
-            u8::from(self.ha_only)
+            u8::from(self.ha_only),
+            self.options
         );
         Configuration::from_bytes(text.as_bytes(), Path::new("/lab/Chrystoki.conf")).unwrap()
     }
@@ -156,7 +174,9 @@ impl Lab {
             Attribute::bool(A::SIGN, true),
             Attribute::bool(A::DECRYPT, true),
         ]);
-        self.module.generate_key_pair(session, Mechanism::plain(M::RSA_PKCS_KEY_PAIR_GEN), public, private).unwrap()
+        self.module
+            .generate_key_pair(session, Mechanism::plain(M::RSA_PKCS_KEY_PAIR_GEN), public, private)
+            .unwrap()
     }
 
     pub(crate) fn p256(&self, session: HandleSession, token: bool) -> (HandleObject, HandleObject) {
@@ -171,7 +191,12 @@ impl Lab {
     }
 
     /// A data object; its handle.
-    pub(crate) fn data(&self, session: HandleSession, token: bool, label: &str) -> client::Result<HandleObject> {
+    pub(crate) fn data(
+        &self,
+        session: HandleSession,
+        token: bool,
+        label: &str,
+    ) -> client::Result<HandleObject> {
         self.module.create_object(
             session,
             Template::from(vec![
@@ -225,7 +250,8 @@ pub(crate) fn rv<T: std::fmt::Debug>(result: client::Result<T>) -> spec::Rv {
 /// Makes one group of the partitions as `vtl haAdmin newGroup` and `addMember` do (RULES 3.3).
 fn found(partitions: &[Arc<Partition>], now_ms: u64) {
     let ask = |partition: &Partition, ticket: &[u8], call: Call| {
-        let body = RequestBody { group: Vec::new(), generation: 0, ticket: ticket.to_vec(), call: Some(call) };
+        let body =
+            RequestBody { group: Vec::new(), generation: 0, ticket: ticket.to_vec(), call: Some(call) };
         let header = RequestHeader { partition: partition.serial(), ..RequestHeader::default() };
         let (_, reply) = partition.handle(&CALLER, &header, &body.encode_to_vec(), now_ms);
         let reply = ReplyBody::decode(reply.as_slice()).unwrap();
@@ -261,7 +287,9 @@ fn found(partitions: &[Arc<Partition>], now_ms: u64) {
         panic!("wanted a manifest")
     };
     let export = Export { credentials: true, ..Export::default() };
-    let Answer::Export(exported) = ask(home, &officer, Call::Export(export)) else { panic!("wanted credentials") };
+    let Answer::Export(exported) = ask(home, &officer, Call::Export(export)) else {
+        panic!("wanted credentials")
+    };
     for joiner in &partitions[1..] {
         let adopt = Adopt {
             group: old.group.clone(),

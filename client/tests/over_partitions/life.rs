@@ -152,3 +152,16 @@ fn random_bytes_differ_and_seeding_is_not_supported() {
     assert!(lab.module.random(session, 0).unwrap().is_empty());
     assert_eq!(rv(lab.module.seed_random(session, b"x")), Rv::RANDOM_SEED_NOT_SUPPORTED);
 }
+
+#[test]
+fn random_bytes_come_from_a_member_when_the_configuration_says_so() {
+    let lab = Lab::with_options(2, true, false, "LocalRandom = 0;");
+    let session = lab.session();
+    let before = lab.seam.count_all();
+    let bytes = lab.module.random(session, (1 << 20) + 5).unwrap();
+    assert_eq!(bytes.len(), (1 << 20) + 5);
+    assert!(bytes[..64].iter().any(|byte| *byte != 0));
+    assert!(lab.seam.count_all() >= before + 2, "1 MiB a request");
+    lab.all_down(true);
+    assert_eq!(rv(lab.module.random(session, 1)), Rv::DEVICE_ERROR);
+}

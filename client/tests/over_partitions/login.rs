@@ -32,7 +32,10 @@ fn session_rules_are_decided_before_a_try_is_spent() {
     assert_eq!(lab.module.session_info(session).unwrap().state, SessionState::RW_SO_FUNCTIONS);
     assert_eq!(rv(lab.module.open_session(SLOT, SERIAL_SESSION)), Rv::SESSION_READ_WRITE_SO_EXISTS);
     assert_eq!(rv(lab.module.login(session, UserType::SO, Some(SO_PIN))), Rv::USER_ALREADY_LOGGED_IN);
-    assert_eq!(rv(lab.module.login(session, UserType::USER, Some(CO_PIN))), Rv::USER_ANOTHER_ALREADY_LOGGED_IN);
+    assert_eq!(
+        rv(lab.module.login(session, UserType::USER, Some(CO_PIN))),
+        Rv::USER_ANOTHER_ALREADY_LOGGED_IN
+    );
     assert_eq!(tries(&lab), 1);
 }
 
@@ -111,4 +114,26 @@ fn a_ticket_is_good_on_every_member() {
         lab.module.get_attributes(session, key, &[A::KEY_TYPE]).unwrap();
     }
     assert_eq!(tries(&lab), 1);
+}
+
+#[test]
+fn of_several_logins_at_once_one_wins_and_the_others_are_already_logged_in() {
+    let lab = Lab::new();
+    let sessions: Vec<_> = (0..4).map(|_| lab.session()).collect();
+    let answers: Vec<Rv> = std::thread::scope(|scope| {
+        let threads: Vec<_> = sessions
+            .iter()
+            .map(|session| scope.spawn(|| lab.module.login(*session, UserType::USER, Some(CO_PIN))))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap().map_or_else(|error| error.rv(), |()| Rv::OK))
+            .collect()
+    });
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
+    assert_eq!(
+        answers.iter().filter(|answer| **answer == Rv::USER_ALREADY_LOGGED_IN).count(),
+        3,
+        "{answers:?}"
+    );
 }

@@ -1,5 +1,8 @@
 //! Objects: life, attributes, searches, handles (RULES 2.2 to 2.4).
-use spec::{Attribute, AttributeType as A, HandleObject, KeyType, Mechanism, MechanismType as M, ObjectClass, Rv, Template};
+use spec::{
+    Attribute, AttributeType as A, HandleObject, KeyType, Mechanism, MechanismType as M, ObjectClass, Rv,
+    Template,
+};
 
 use crate::lab::{Lab, rv, secret_template};
 
@@ -132,7 +135,10 @@ fn handles_of_other_slots_and_none_at_all_are_invalid() {
     let object = lab.data(session, true, "x").unwrap();
     let elsewhere = lab.module.open_session(spec::SlotId(1), 6).unwrap();
     assert_eq!(rv(lab.module.get_attributes(elsewhere, object, &[A::CLASS])), Rv::OBJECT_HANDLE_INVALID);
-    assert_eq!(rv(lab.module.get_attributes(session, HandleObject(0), &[A::CLASS])), Rv::OBJECT_HANDLE_INVALID);
+    assert_eq!(
+        rv(lab.module.get_attributes(session, HandleObject(0), &[A::CLASS])),
+        Rv::OBJECT_HANDLE_INVALID
+    );
     assert_eq!(
         rv(lab.module.sign_init(session, Some(Mechanism::plain(M::ECDSA)), HandleObject(77))),
         Rv::KEY_HANDLE_INVALID

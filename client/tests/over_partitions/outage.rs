@@ -31,7 +31,8 @@ fn after_a_total_outage_the_same_call_may_be_repeated() {
     let lab = Lab::new();
     let session = lab.user();
     let key = lab.aes(session, true);
-    let mechanism = || Some(Mechanism { mechanism_type: M::AES_CBC, parameters: Parameters::Iv(vec![1; 16]) });
+    let mechanism =
+        || Some(Mechanism { mechanism_type: M::AES_CBC, parameters: Parameters::Iv(vec![1; 16]) });
     lab.module.encrypt_init(session, mechanism(), key).unwrap();
     let whole = bytes(lab.module.encrypt(session, &[7; 64], ROOM));
     lab.module.encrypt_init(session, mechanism(), key).unwrap();

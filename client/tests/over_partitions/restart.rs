@@ -17,9 +17,12 @@ fn a_session_key_made_before_is_used_after() {
     lab.module.verify_init(session, mechanism(), public).unwrap();
     lab.module.verify(session, b"message", &signature).unwrap();
     lab.restart_all();
-    lab.module.set_attributes(session, private, vec![Attribute::new(A::LABEL, b"x".to_vec())].into()).unwrap();
+    lab.module
+        .set_attributes(session, private, vec![Attribute::new(A::LABEL, b"x".to_vec())].into())
+        .unwrap();
     lab.restart_all();
-    let copy = lab.module.copy_object(session, private, vec![Attribute::bool(A::TOKEN, true)].into()).unwrap();
+    let copy =
+        lab.module.copy_object(session, private, vec![Attribute::bool(A::TOKEN, true)].into()).unwrap();
     lab.module.sign_init(session, mechanism(), copy).unwrap();
     bytes(lab.module.sign(session, b"message", ROOM));
 }
@@ -66,7 +69,8 @@ fn cbc_in_parts_goes_on() {
     let lab = Lab::new();
     let session = lab.user();
     let key = lab.aes(session, false);
-    let mechanism = || Some(Mechanism { mechanism_type: M::AES_CBC_PAD, parameters: Parameters::Iv(vec![1; 16]) });
+    let mechanism =
+        || Some(Mechanism { mechanism_type: M::AES_CBC_PAD, parameters: Parameters::Iv(vec![1; 16]) });
     let data = [7; 100];
     lab.module.encrypt_init(session, mechanism(), key).unwrap();
     let whole = bytes(lab.module.encrypt(session, &data, ROOM));

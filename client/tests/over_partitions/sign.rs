@@ -2,7 +2,10 @@
 use client::{Produced, Room};
 use digests::Hash;
 use spec::numbers::MgfType;
-use spec::{HandleObject, HandleSession, KeyType, Mechanism, MechanismType as M, Parameters, Rv};
+use spec::{
+    Attribute, AttributeType as A, HandleObject, HandleSession, KeyType, Mechanism, MechanismType as M,
+    Parameters, Rv,
+};
 
 use crate::lab::{Lab, ROOM, bytes, rv, secret_template};
 
@@ -113,8 +116,8 @@ fn hmac_gives_the_known_answer_whole_and_in_parts() {
     let key = lab.module.create_object(session, secret_template(KeyType::GENERIC_SECRET, b"Jefe")).unwrap();
     let data = b"what do ya want for nothing?";
     let known = [
-        0x5b, 0xdc, 0xc1, 0x46, 0xbf, 0x60, 0x75, 0x4e, 0x6a, 0x04, 0x24, 0x26, 0x08, 0x95, 0x75, 0xc7, 0x5a, 0x00,
-        0x3f, 0x08, 0x9d, 0x27, 0x39, 0x83, 0x9d, 0xec, 0x58, 0xb9, 0x64, 0xec, 0x38, 0x43,
+        0x5b, 0xdc, 0xc1, 0x46, 0xbf, 0x60, 0x75, 0x4e, 0x6a, 0x04, 0x24, 0x26, 0x08, 0x95, 0x75, 0xc7, 0x5a,
+        0x00, 0x3f, 0x08, 0x9d, 0x27, 0x39, 0x83, 0x9d, 0xec, 0x58, 0xb9, 0x64, 0xec, 0x38, 0x43,
     ];
     assert_eq!(both_ways(&lab, session, &Mechanism::plain(M::SHA256_HMAC), (key, key), data), known);
     let general = Mechanism {
@@ -181,4 +184,75 @@ fn signing_and_verifying_run_side_by_side_in_one_session() {
     lab.module.sign_update(session, b"age").unwrap();
     lab.module.verify_final(session, &signature).unwrap();
     assert_eq!(bytes(lab.module.sign_final(session, ROOM)).len(), 64);
+}
+
+#[test]
+fn a_key_limited_to_hash_and_sign_is_hashed_by_the_members_and_never_signs_raw() {
+    let lab = Lab::new();
+    let session = lab.user();
+    let oid = vec![0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+    let public = vec![Attribute::new(A::EC_PARAMS, oid), Attribute::bool(A::VERIFY, true)];
+    let private = vec![
+        Attribute::bool(A::SIGN, true),
+        Attribute::new(A::ALLOWED_MECHANISMS, M::ECDSA_SHA256.0.to_le_bytes().to_vec()),
+    ];
+    let generation = Mechanism::plain(M::EC_KEY_PAIR_GEN);
+    let keys = lab.module.generate_key_pair(session, generation, public.into(), private.into()).unwrap();
+    let mechanism = Mechanism::plain(M::ECDSA_SHA256);
+    both_ways(&lab, session, &mechanism, keys, b"the message");
+    both_ways(&lab, session, &mechanism, keys, b"");
+    lab.module.sign_init(session, Some(mechanism.clone()), keys.1).unwrap();
+    for _ in 0..4 {
+        lab.module.sign_update(session, &[1; 50_000]).unwrap();
+        lab.restart_all();
+    }
+    let signature = bytes(lab.module.sign_final(session, ROOM));
+    lab.module.verify_init(session, Some(mechanism), keys.0).unwrap();
+    lab.module.verify(session, &[1; 200_000], &signature).unwrap();
+    assert_eq!(
+        rv(lab.module.sign_init(session, Some(Mechanism::plain(M::ECDSA)), keys.1)),
+        Rv::MECHANISM_INVALID
+    );
+}
+
+#[test]
+fn a_key_that_wants_a_login_for_each_use_is_refused_without_one() {
+    let lab = Lab::new();
+    let session = lab.user();
+    let oid = vec![0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+    let public = vec![Attribute::new(A::EC_PARAMS, oid)];
+    let private = vec![Attribute::bool(A::SIGN, true), Attribute::bool(A::ALWAYS_AUTHENTICATE, true)];
+    let generation = Mechanism::plain(M::EC_KEY_PAIR_GEN);
+    let (_, key) = lab.module.generate_key_pair(session, generation, public.into(), private.into()).unwrap();
+    lab.module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key).unwrap();
+    assert_eq!(rv(lab.module.sign(session, b"m", ROOM)), Rv::USER_NOT_LOGGED_IN);
+}
+
+#[test]
+fn threads_sign_side_by_side_in_sessions_of_their_own_while_members_come_and_go() {
+    let lab = Lab::new();
+    let user = lab.user();
+    let (public, private) = lab.p256(user, true);
+    let mechanism = || Some(Mechanism::plain(M::ECDSA_SHA256));
+    std::thread::scope(|scope| {
+        for thread in 0..4_u8 {
+            let lab = &lab;
+            scope.spawn(move || {
+                let session = lab.session();
+                for round in 0..40_u8 {
+                    lab.module.sign_init(session, mechanism(), private).unwrap();
+                    let signature = bytes(lab.module.sign(session, &[thread, round], ROOM));
+                    lab.module.verify_init(session, mechanism(), public).unwrap();
+                    lab.module.verify(session, &[thread, round], &signature).unwrap();
+                }
+                lab.module.close_session(session).unwrap();
+            });
+        }
+        for member in lab.members.iter().cycle().take(12) {
+            lab.seam.set_down(*member, true);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            lab.seam.set_down(*member, false);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    });
 }

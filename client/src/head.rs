@@ -1,0 +1,217 @@
+//! One send of a use: who is asked, with what, and what becomes of the plan on the way (RULES 1.1).
+//!
+//! ```text
+//! plan (remembered or asked) -> send -> answer
+//!                                |----> NEED_BLOB     -> sent again with the session object's blob (RULES 2.2)
+//!                                |----> PLAN_CHANGED  -> planned again, sent again once if it is run the same way
+//!                                '----> the world changed since Init -> the code of RULES 1.1
+//! ```
+use std::sync::Arc;
+
+use digests::Hash;
+use spec::messages::{Answer, Call, How, KeyFunction, MechanismMessage, Plan, PlanAnswer, Use, UseAnswer};
+use spec::{MechanismType, Rv};
+use zeroize::Zeroizing;
+
+use crate::asking::{Asking, strange, with_blob};
+use crate::buffer::OPERATION_BYTES_MAX;
+use crate::error::{Error, Result};
+use crate::handles::Handled;
+use crate::objects;
+use crate::parameters::Relevant;
+use crate::plans::Key;
+
+/// What Init decided.
+pub(crate) struct Head {
+    pub(crate) function: KeyFunction,
+    pub(crate) key: Handled,
+    pub(crate) mechanism: MechanismMessage,
+    pub(crate) plan: Arc<PlanAnswer>,
+}
+
+/// One send.
+#[derive(Clone, Copy)]
+pub(crate) struct Part<'a> {
+    pub(crate) how: How,
+    pub(crate) data: &'a [u8],
+    pub(crate) iv: Option<&'a [u8]>,
+    pub(crate) last: bool,
+    pub(crate) state: &'a [u8],
+    pub(crate) number: u64,
+    pub(crate) signature: &'a [u8],
+}
+
+impl<'a> Part<'a> {
+    /// All there is, in one send.
+    pub(crate) fn new(how: How, data: &'a [u8]) -> Self {
+        Self { how, data, iv: None, last: true, state: &[], number: 0, signature: &[] }
+    }
+}
+
+/// The plan for a key: remembered, or asked of a member.
+pub(crate) fn plan(
+    asking: &Asking<'_>,
+    function: KeyFunction,
+    key: &Handled,
+    mechanism: &MechanismMessage,
+) -> Result<Arc<PlanAnswer>> {
+    let world = asking.process.world();
+    let now = asking.process.platform.now();
+    let relevant = Relevant::of(mechanism);
+    let role = crate::login::role(asking.slot).map(|role| role.0);
+    let cache_key =
+        |version| Key { slot: key.slot, ouid: key.ouid, version, function: function.0, relevant, role };
+    match world.plans().look_up(&cache_key(key.state().version), now) {
+        Some(Ok(plan)) => return Ok(plan),
+        Some(Err(rv)) => return Err(rv.into()),
+        None => {}
+    }
+    let general = MechanismMessage { iv: Vec::new(), aad: Vec::new(), ..mechanism.clone() };
+    let answer = with_blob(|with_blob| {
+        let reference = Some(key.reference(with_blob));
+        asking.any(Call::Plan(Plan {
+            function: function.0,
+            mechanism: Some(general.clone()),
+            key: reference,
+        }))
+    });
+    objects::gone(asking.process, key, &answer);
+    match answer {
+        Ok(Answer::Plan(plan)) => {
+            let plan = Arc::new(plan);
+            key.learn(plan.version);
+            world.plans().keep(cache_key(plan.version.or(key.state().version)), plan.clone());
+            Ok(plan)
+        }
+        Ok(_) => Err(strange("Plan")),
+        Err(Error::Gone | Error::Rv(Rv::OBJECT_HANDLE_INVALID)) => Err(Rv::KEY_HANDLE_INVALID.into()),
+        Err(Error::Rv(rv)) => {
+            world.plans().refuse(cache_key(key.state().version), rv, now);
+            Err(rv.into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Head {
+    /// Sends one part and waits for the answer: with the blob when the member wants it, and once more under a new plan
+    /// when the key has changed but is still run the same way.
+    pub(crate) fn send(&mut self, asking: &Asking<'_>, part: Part<'_>) -> Result<UseAnswer> {
+        let (mut with_blob, mut planned_again) = (false, false);
+        loop {
+            match asking.any(Call::Use(self.message(&part, with_blob))) {
+                Ok(Answer::Use(answer)) => return Ok(answer),
+                Ok(_) => return Err(strange("Use")),
+                Err(Error::NeedBlob) if !with_blob => with_blob = true,
+                Err(Error::PlanChanged) if !planned_again => {
+                    planned_again = true;
+                    self.plan_again(asking)?;
+                }
+                Err(error) => return Err(self.world_changed(asking, error)),
+            }
+        }
+    }
+
+    fn message(&self, part: &Part<'_>, with_blob: bool) -> Use {
+        let mut mechanism = self.mechanism.clone();
+        if let Some(iv) = part.iv {
+            mechanism.iv = iv.to_vec();
+        }
+        Use {
+            function: self.function.0,
+            mechanism: Some(mechanism),
+            key: Some(self.key.reference(with_blob)),
+            plan: self.plan.version,
+            how: part.how.0,
+            data: part.data.to_vec(),
+            signature: part.signature.to_vec(),
+            last: part.last,
+            state: part.state.to_vec(),
+            part: part.number,
+            pin: Vec::new(),
+        }
+    }
+
+    /// The key has changed since its plan was made: plans again (RULES 1.1). Errs with `PlanChanged` when it is now run
+    /// another way.
+    fn plan_again(&mut self, asking: &Asking<'_>) -> Result<()> {
+        asking.process.world().plans().forget(self.key.slot, self.key.ouid);
+        let new = plan(asking, self.function, &self.key, &self.mechanism)
+            .map_err(|error| self.world_changed(asking, error))?;
+        let shape = |plan: &PlanAnswer| {
+            (
+                plan.how,
+                plan.prehash,
+                plan.output_rule,
+                plan.output_bytes,
+                plan.block_bytes,
+                plan.always_authenticate,
+            )
+        };
+        let same = shape(&self.plan) == shape(&new);
+        self.plan = new;
+        if same { Ok(()) } else { Err(Error::PlanChanged) }
+    }
+
+    /// What the final call answers when the world changed between Init and now (RULES 1.1).
+    fn world_changed(&self, asking: &Asking<'_>, error: Error) -> Error {
+        match error {
+            Error::Gone => {
+                objects::gone(asking.process, &self.key, &Err::<(), _>(Error::Gone));
+                Rv::KEY_HANDLE_INVALID.into()
+            }
+            Error::Rv(Rv::OBJECT_HANDLE_INVALID) => Rv::KEY_HANDLE_INVALID.into(),
+            Error::Rv(Rv::KEY_FUNCTION_NOT_PERMITTED | Rv::MECHANISM_INVALID | Rv::KEY_TYPE_INCONSISTENT) => {
+                if self.function == KeyFunction::SIGN { Rv::FUNCTION_REJECTED } else { Rv::FUNCTION_FAILED }
+                    .into()
+            }
+            error => error,
+        }
+    }
+
+    pub(crate) fn how(&self) -> How {
+        How(self.plan.how)
+    }
+
+    /// The most that is gathered for one send, in bytes.
+    pub(crate) fn whole_bytes_max(&self) -> usize {
+        match usize::try_from(self.plan.input_bytes_max) {
+            Ok(0) | Err(_) => OPERATION_BYTES_MAX,
+            Ok(bytes) => bytes.min(OPERATION_BYTES_MAX),
+        }
+    }
+
+    /// Whether parts may continue from a public chaining value: those mechanisms whose value this code knows.
+    pub(crate) fn is_chained(&self) -> bool {
+        let known = [MechanismType::AES_ECB, MechanismType::AES_CBC, MechanismType::AES_CBC_PAD];
+        self.how() == How::CHAIN && known.contains(&MechanismType(self.mechanism.number))
+    }
+
+    /// The chaining value behind a part.
+    pub(crate) fn next_iv(&self, iv: &[u8], input: &[u8], output: &[u8]) -> Vec<u8> {
+        let ciphertext = if self.function == KeyFunction::ENCRYPT { output } else { input };
+        match ciphertext.len().checked_sub(iv.len()) {
+            Some(start) if !ciphertext.is_empty() => ciphertext[start..].to_vec(),
+            _ => iv.to_vec(),
+        }
+    }
+
+    pub(crate) fn hash(&self) -> Result<Hash> {
+        Hash::from_mechanism(self.plan.prehash).ok_or_else(|| {
+            Error::Protocol(format!(
+                "wanted a digest of this release in a plan, found {:#x}",
+                self.plan.prehash
+            ))
+        })
+    }
+
+    pub(crate) fn is_streamed(&self) -> bool {
+        self.how() == How::STREAM && matches!(self.function, KeyFunction::SIGN | KeyFunction::VERIFY)
+    }
+
+    /// Sends one part for its output.
+    pub(crate) fn give(&mut self, asking: &Asking<'_>, part: Part<'_>) -> Result<Zeroizing<Vec<u8>>> {
+        let mut answer = self.send(asking, part)?;
+        Ok(Zeroizing::new(std::mem::take(&mut answer.output)))
+    }
+}
