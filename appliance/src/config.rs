@@ -335,6 +335,30 @@ mod tests {
         }
     }
 
+    /// `hsmd.toml.example` names every setting with its default.
+    #[test]
+    fn the_example_names_every_setting_with_its_default() {
+        let example = include_str!("../hsmd.toml.example");
+        let is_setting = |line: &str| line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '));
+        let full: Vec<&str> = example
+            .lines()
+            .map(|line| line.strip_prefix('#').unwrap_or(line))
+            .filter(|line| is_setting(line))
+            .collect();
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let as_shown = Config { workers: 2, crypto_threads: 2, ..parse(example).unwrap() };
+        assert_eq!(parse(&full.join("\n")).unwrap(), as_shown);
+        assert_eq!(parse(example).unwrap().workers, cores);
+        let mut known = parse("data_dir = \"d\"\nno_such = 1").unwrap_err().to_string();
+        known = known.split_once("expected one of ").unwrap().1.to_owned();
+        for name in known.split(", ").map(|name| name.trim_matches('`')) {
+            assert!(
+                full.iter().any(|line| line.starts_with(&format!("{name} = "))),
+                "{name} is not in the example"
+            );
+        }
+    }
+
     #[test]
     fn a_missing_file_is_named() {
         let error = Config::load(Path::new("/nonexistent/hsmd.toml")).unwrap_err().to_string();
