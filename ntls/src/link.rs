@@ -248,7 +248,7 @@ impl Link {
         let deliveries = {
             let mut state = self.state.lock();
             let deliveries = state.up.take().map(|mut up| up.end(reason.clone())).unwrap_or_default();
-            if state.reason != reason {
+            if state.reason != reason && !shared.is_closing() {
                 tracing::warn!(server = %self.server, reason, "link down");
             }
             state.reason = reason;

@@ -27,6 +27,17 @@ pub fn target() -> Result<PathBuf, Problem> {
     folder.map(PathBuf::from).ok_or_else(|| Problem("cargo metadata names no target_directory".into()))
 }
 
+/// Whether cargo runs us (it sets the package's name then), and not a test or a person.
+pub(crate) fn is_run_by_cargo() -> bool {
+    std::env::var_os("CARGO_PKG_NAME").is_some_and(|name| name == env!("CARGO_PKG_NAME"))
+}
+
+/// The folder of this program.
+fn beside() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    own.parent().unwrap_or(Path::new("")).to_owned()
+}
+
 /// The programs of one build.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -34,31 +45,44 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Those of the debug or the release build, built now if `build` says so.
+    /// Those of the debug or the release build. Started as `cargo xtask`, they are built now if `build` says so;
+    /// started by itself (as the process tests do), this program uses those that lie beside it.
     ///
     /// # Errors
     /// When the build fails or a program is missing.
     pub fn get(release: bool, build: bool) -> Result<Self, Problem> {
-        if build {
-            let mut command = cargo();
-            command.args(["build", "--quiet", "-p", "appliance", "-p", "vtl", "-p", "hatoki"]);
-            if release {
-                command.arg("--release");
+        let name = if release { "release" } else { "debug" };
+        let folder = match is_run_by_cargo() {
+            true => {
+                if build {
+                    Self::build(release)?;
+                }
+                target()?.join(name)
             }
-            if !process::show(&mut command)? {
-                return Err(Problem("the build failed".into()));
-            }
-        }
-        let programs = Self { folder: target()?.join(if release { "release" } else { "debug" }) };
+            false => beside().with_file_name(name),
+        };
+        let programs = Self { folder };
         for path in [programs.hsmd(), programs.hsm(), programs.vtl(), programs.module()] {
             if !path.is_file() {
                 return Err(Problem(format!(
-                    "wanted {}, found no such file; run cargo build",
+                    "wanted {}, found no such file; run cargo build --workspace",
                     path.display()
                 )));
             }
         }
         Ok(programs)
+    }
+
+    fn build(release: bool) -> Result<(), Problem> {
+        let mut command = cargo();
+        command.args(["build", "-p", "appliance", "-p", "vtl", "-p", "hatoki"]);
+        if release {
+            command.arg("--release");
+        }
+        match process::show(&mut command)? {
+            true => Ok(()),
+            false => Err(Problem("the build failed".into())),
+        }
     }
 
     /// Those in a folder, unchecked.

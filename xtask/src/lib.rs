@@ -7,14 +7,14 @@
 //!  lab                  real appliances, a ready client
 //!   |
 //! process, cargo        other programs
-//! signing, module       the demo's own application: the only unsafe code here, in `module`
+//! signing, c_caller     the demo's own application: the only unsafe code here is in `c_caller`
 //! ```
+mod c_caller;
 pub mod cargo;
 pub mod check;
 pub mod demo;
 pub mod docs;
 pub mod lab;
-mod module;
 pub mod packages;
 pub mod problem;
 pub mod process;

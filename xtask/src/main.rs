@@ -25,6 +25,9 @@ enum Task {
         /// Folder of the lab; one of its own under the system's temporary folder by default.
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
+        /// Uses the debug build, for work on the demo itself.
+        #[arg(long, hide = true)]
+        debug: bool,
     },
     /// Everything that must hold before a commit: format, lints, unit, contract and process tests, real clients.
     Test,
@@ -113,7 +116,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<(), Problem> {
     match task {
-        Task::Demo { keep, dir } => demo::run(keep, dir),
+        Task::Demo { keep, dir, debug } => demo::run(keep, dir, !debug),
         Task::Test => check::run(),
         Task::Lab { verb } => run_lab(verb),
         Task::Docs { check } => docs::run(check),

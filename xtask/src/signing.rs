@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use cryptoki_sys as c;
 use serde::{Deserialize, Serialize};
 
-use crate::module::Module;
+use crate::c_caller::Module;
 use crate::problem::Problem;
 
 /// The label of the RSA key that it signs with.
@@ -88,7 +88,7 @@ pub fn run(threads: usize) -> Result<(), Problem> {
     };
     let module = Arc::new(Module::load(&PathBuf::from(variable("P11_MODULE")?))?);
     let slot = module.slot(&variable("P11_TOKEN_LABEL")?)?;
-    let said = |failure: crate::module::Failure| Problem(failure.to_string());
+    let said = |failure: crate::c_caller::Failure| Problem(failure.to_string());
     // The login holds for all sessions of the application, so this one stays open.
     let first = module.session(slot).map_err(said)?;
     module.login(first, &variable("P11_PIN")?).map_err(said)?;

@@ -1,4 +1,5 @@
 //! The real clients of the demo: pkcs11-tool and openssl, with keys that live in the slot.
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use crate::problem::Problem;
 use crate::process::{self, Background};
 use crate::signing::{EC_LABEL, RSA_LABEL};
 
+const SERVER_LOG: &str = "s_server.log";
 const AES_LABEL: &str = "demo-aes";
 /// The data that is signed and encrypted.
 const TEXT: &[u8] = b"Hatoki: the keys live on three appliances, the application sees one slot.\n";
@@ -181,8 +183,7 @@ impl Clients {
     pub(crate) fn server(&self) -> Result<(Background, u16), Problem> {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.map_err(|error| Problem(format!("no free port: {error}")))?.port();
-        let log = self.path("s_server.log");
-        let file = std::fs::File::create(&log).map_err(|error| Problem::at(&log, &error))?;
+        let file = self.log(SERVER_LOG)?;
         let mut command = self.openssl();
         command.args([
             "s_server",
@@ -207,10 +208,18 @@ impl Clients {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Err(Problem(format!(
-            "openssl s_server does not listen:\n{}",
-            std::fs::read_to_string(&log).unwrap_or_default()
-        )))
+        Err(Problem(format!("openssl s_server does not listen:\n{}", self.said(SERVER_LOG))))
+    }
+
+    /// A file for what a program says on its standard error.
+    pub(crate) fn log(&self, name: &str) -> Result<File, Problem> {
+        let path = self.path(name);
+        File::create(&path).map_err(|error| Problem::at(&path, &error))
+    }
+
+    /// What it said.
+    pub(crate) fn said(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
     /// One full handshake with that server, which proves its key.

@@ -1,5 +1,6 @@
 //! The load of the demo: signing threads, a pkcs11-tool loop and TLS handshakes, and what they count.
 use std::fmt;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::SIGNING_LOG;
 use super::clients::Clients;
 use crate::lab::Lab;
 use crate::problem::Problem;
@@ -116,7 +118,8 @@ impl Load {
         clients.prepare_loop()?;
         let (server, port) = clients.server()?;
         let report = Arc::default();
-        let (signing, reader) = signing(lab, &report)?;
+        let log = clients.log(SIGNING_LOG)?;
+        let (signing, reader) = signing(lab, &report, log)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (tool, handshakes) = (Arc::new(Repeated::default()), Arc::new(Repeated::default()));
         let mut loops = Vec::new();
@@ -184,11 +187,20 @@ fn repeat(counted: &Repeated, until: &AtomicBool, work: &dyn Fn() -> Result<(), 
 }
 
 /// The signing threads: this program again, with the environment of an application.
-fn signing(lab: &Lab, report: &Arc<Mutex<Report>>) -> Result<(Background, JoinHandle<()>), Problem> {
+/// The module's log goes to a file: on the terminal it would tear the status line.
+fn signing(
+    lab: &Lab,
+    report: &Arc<Mutex<Report>>,
+    log: File,
+) -> Result<(Background, JoinHandle<()>), Problem> {
     let own =
         std::env::current_exe().map_err(|error| Problem(format!("our own program is not known: {error}")))?;
     let mut command = lab.command(own);
-    command.args(["sign-loop", "--threads", THREADS]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .args(["sign-loop", "--threads", THREADS])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(log);
     let mut signing = Background::start(&mut command)?;
     let Some(lines) = signing.child().stdout.take() else {
         return Err(Problem("the signing process has no standard output".into()));

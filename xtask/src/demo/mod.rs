@@ -19,6 +19,8 @@ use crate::{packages, process};
 
 /// How many appliances.
 const MEMBERS: usize = 3;
+/// Where the module of the signing threads logs.
+const SIGNING_LOG: &str = "signing.log";
 /// The one that is killed.
 const VICTIM: usize = 2;
 /// Load before the kill.
@@ -55,12 +57,16 @@ impl Interrupt {
 ///
 /// # Errors
 /// When a step fails, an application saw an error, or the group is not whole in the end.
-pub fn run(keep: bool, dir: Option<PathBuf>) -> Result<(), Problem> {
+pub fn run(keep: bool, dir: Option<PathBuf>, release: bool) -> Result<(), Problem> {
     packages::need(packages::FOR_DEMO)?;
     let interrupt = Interrupt::install()?;
     let dir = dir.unwrap_or_else(|| std::env::temp_dir().join(format!("hatoki-demo-{}", std::process::id())));
-    heading("release build and a lab of three appliances");
-    let lab = Lab::up(&Wanted { members: MEMBERS, dir, release: true, build: true }, &|step| say(step))?;
+    heading(if release {
+        "release build and a lab of three appliances"
+    } else {
+        "debug build and a lab of three appliances"
+    });
+    let lab = Lab::up(&Wanted { members: MEMBERS, dir, release, build: true }, &|step| say(step))?;
     let start = Instant::now();
     // From here on every way out takes the lab down, unless it shall stay.
     let guard = Guard(lab);
@@ -94,8 +100,9 @@ fn keys_and_load(lab: &Lab, interrupt: &Interrupt, work: &Path, start: Instant) 
     );
     let load = Load::start(lab, &clients)?;
     let outcome = kill_and_return(lab, interrupt, &load);
-    let tally = load.stop()?;
-    outcome?;
+    let tally = load.stop().and_then(|tally| outcome.map(|()| tally)).inspect_err(|_| {
+        eprint!("the module's log:\n{}", clients.said(SIGNING_LOG));
+    })?;
     heading("afterwards");
     lab.wait_equal(RETURN)?;
     shown(lab.vtl().args(["haAdmin", "show"]))?;

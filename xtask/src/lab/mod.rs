@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cargo::Programs;
+use crate::cargo::{self, Programs};
 use crate::problem::Problem;
 use crate::process;
 pub use member::{Member, MemberState};
@@ -74,7 +74,7 @@ impl Lab {
         if dir.join("lab.json").exists() {
             return Self::up_again(&dir, wanted, say);
         }
-        if wanted.build {
+        if wanted.build && cargo::is_run_by_cargo() {
             say("building hsmd, hsm, vtl and the module");
         }
         let programs = Programs::get(wanted.release, wanted.build)?;
