@@ -38,7 +38,7 @@ pub(crate) fn whole(process: &Process, session: HandleSession, data: &[u8], room
     let session = process.session(session)?;
     let mut cell = session.digest.take(process.epoch())?;
     if cell.operation()?.updated {
-        return Err(Rv::OPERATION_ACTIVE.into());
+        return cell.settle(Err(Rv::OPERATION_ACTIVE.into()), true);
     }
     conclude(&mut cell, data, room)
 }
@@ -48,7 +48,7 @@ pub(crate) fn update(process: &Process, session: HandleSession, part: &[u8]) -> 
     let session = process.session(session)?;
     let mut cell = session.digest.take(process.epoch())?;
     take(cell.operation()?, part);
-    Ok(())
+    cell.settle(Ok(()), false)
 }
 
 fn take(digesting: &mut Digesting, part: &[u8]) {

@@ -91,9 +91,8 @@ pub(crate) fn log_in(
 /// The answer to a context login (RULES 2.7): without an operation there is nothing to log in to; with one, this
 /// release has no key that demands it.
 fn context(process: &Process, session: &Session) -> Error {
-    let active = |cell: &crate::operation::Cell<_>| {
-        cell.take(process.epoch()).is_ok_and(|mut cell| cell.operation().is_ok())
-    };
+    let active =
+        |cell: &crate::operation::Cell<_>| cell.take(process.epoch()).is_ok_and(|cell| cell.is_active());
     if active(&session.sign) || active(&session.decrypt) {
         Rv::FUNCTION_NOT_SUPPORTED.into()
     } else {

@@ -302,6 +302,7 @@ pub(crate) fn find(process: &Process, session: HandleSession, max: usize) -> Res
     let rest = search.found.get(search.told..).unwrap_or_default();
     let told: Vec<HandleObject> = rest.iter().take(max).copied().collect();
     search.told += told.len();
+    cell.settle(Ok(()), false)?;
     Ok(told)
 }
 
@@ -310,6 +311,5 @@ pub(crate) fn find_final(process: &Process, session: HandleSession) -> Result<()
     let session = process.session(session)?;
     let mut cell = session.find.take(process.epoch())?;
     cell.operation()?;
-    cell.cancel();
-    Ok(())
+    cell.settle(Ok(()), true)
 }

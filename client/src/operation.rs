@@ -50,7 +50,7 @@ impl<T> Cell<T> {
         self.holder
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, free)
             .map_err(|_| Error::Rv(Rv::OPERATION_ACTIVE))?;
-        Ok(Taken { cell: self, held: self.held.take() })
+        Ok(Taken { cell: self, held: self.held.take(), in_use: false })
     }
 }
 
@@ -58,10 +58,12 @@ impl<T> Cell<T> {
 pub(crate) struct Taken<'a, T> {
     cell: &'a Cell<T>,
     held: Option<Box<Held<T>>>,
+    /// The operation has been handed out and its call has not settled.
+    in_use: bool,
 }
 
 impl<T> Taken<'_, T> {
-    /// Puts a new operation in.
+    /// Whether Init may put a new operation in.
     ///
     /// # Errors
     /// CKR_OPERATION_ACTIVE when one is there that no outage has stalled.
@@ -77,12 +79,18 @@ impl<T> Taken<'_, T> {
         self.held = Some(Box::new(Held { operation, stalled: false }));
     }
 
-    /// The operation.
+    /// Whether there is an operation.
+    pub(crate) fn is_active(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// The operation, for a call that ends with [`Taken::settle`]; one that does not (a panic) ends the operation.
     ///
     /// # Errors
     /// CKR_OPERATION_NOT_INITIALIZED when there is none.
     pub(crate) fn operation(&mut self) -> Result<&mut T> {
         let held = self.held.as_mut().ok_or(Rv::OPERATION_NOT_INITIALIZED)?;
+        self.in_use = true;
         Ok(&mut held.operation)
     }
 
@@ -93,6 +101,7 @@ impl<T> Taken<'_, T> {
 
     /// Ends the operation if this outcome of a call ends it. `last` says whether success of the call does.
     pub(crate) fn settle<O: Outcome>(&mut self, outcome: Result<O>, last: bool) -> Result<O> {
+        self.in_use = false;
         if ends(&outcome, last) {
             self.held = None;
         } else if let Some(held) = &mut self.held {
@@ -104,8 +113,8 @@ impl<T> Taken<'_, T> {
 
 impl<T> Drop for Taken<'_, T> {
     fn drop(&mut self) {
-        // A panic may have left the operation half changed: it ends.
-        if !std::thread::panicking() {
+        // A panic may have left an operation in use half changed: it ends.
+        if !self.in_use {
             self.cell.held.store(self.held.take());
         }
         self.cell.holder.store(0, Ordering::Release);
@@ -154,7 +163,7 @@ mod tests {
         let cell = Cell::default();
         cell.take(1).unwrap().begin(7);
         let _ = cell.take(1).unwrap().settle(outcome, last);
-        cell.take(1).unwrap().operation().is_err()
+        !cell.take(1).unwrap().is_active()
     }
 
     #[test]
@@ -180,7 +189,7 @@ mod tests {
         let first = cell.take(1).unwrap();
         assert_eq!(cell.take(1).err().unwrap().rv(), Rv::OPERATION_ACTIVE);
         drop(first);
-        assert_eq!(*cell.take(1).unwrap().operation().unwrap(), 7);
+        assert!(cell.take(1).unwrap().is_active());
     }
 
     #[test]
@@ -192,6 +201,14 @@ mod tests {
         assert_eq!(child.operation().err().unwrap().rv(), Rv::OPERATION_NOT_INITIALIZED);
         drop(child);
         std::mem::forget(taken_by_a_thread_of_the_parent);
+    }
+
+    #[test]
+    fn a_call_that_never_settles_ends_the_operation() {
+        let cell = Cell::default();
+        cell.take(1).unwrap().begin(7);
+        assert_eq!(*cell.take(1).unwrap().operation().unwrap(), 7);
+        assert!(!cell.take(1).unwrap().is_active());
     }
 
     #[test]

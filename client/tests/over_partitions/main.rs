@@ -11,5 +11,6 @@ mod life;
 mod login;
 mod objects;
 mod outage;
+mod pin;
 mod restart;
 mod sign;
