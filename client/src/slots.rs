@@ -161,10 +161,13 @@ pub(crate) fn token_info(process: &Process, id: SlotId) -> Result<TokenInfo> {
         token_flags::TOKEN_INITIALIZED | token_flags::USER_PIN_INITIALIZED
     };
     let flags = token_flags::RNG | token_flags::LOGIN_REQUIRED | standing;
-    let told = status.manifest.map(|manifest| manifest.label).filter(|label| !label.is_empty());
+    let told = match slot.behind {
+        Behind::Group(_) => status.manifest.as_ref().map(|manifest| manifest.label.clone()),
+        Behind::Partition(..) => reports().next().map(|report| report.label.clone()),
+    };
     let sessions = slot.sessions.load(Ordering::Acquire);
     Ok(TokenInfo {
-        label: cut(told.unwrap_or_else(|| slot.label()), 32),
+        label: cut(told.filter(|label| !label.is_empty()).unwrap_or_else(|| slot.label()), 32),
         manufacturer: MANUFACTURER.to_owned(),
         model: match slot.behind {
             Behind::Group(_) => "Hatoki HA".to_owned(),

@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use ha::Group;
-use spec::SlotId;
 use spec::platform::{Lock, Park, Platform};
+use spec::{SlotId, UserType};
 
 use crate::drive::{self, Drive};
 use crate::handles::Index;
@@ -69,6 +69,12 @@ impl World {
             return group;
         }
         let group = drive::group(process, drive, slot);
+        // A login from before a fork repairs in the child too.
+        if let Some(login) = &*slot.login.load()
+            && login.role == UserType::USER
+        {
+            group.set_repair_ticket(Some(&login.ticket));
+        }
         let mut grown = known.to_vec();
         grown.push((slot.id, group.clone()));
         self.groups.store(Arc::new(grown));

@@ -81,6 +81,10 @@ fn member_slots_follow_the_groups_when_ha_only_is_off() {
     let session = lab.module.open_session(SlotId(2), SERIAL_SESSION | RW_SESSION).unwrap();
     lab.module.login(session, UserType::USER, Some(CO_PIN)).unwrap();
     assert_eq!(lab.module.session_info(session).unwrap().slot, SlotId(2));
+    assert_eq!(lab.module.token_info(SlotId(2)).unwrap().label, "member1002");
+    let session = lab.session();
+    lab.module.login(session, UserType::USER, Some(CO_PIN)).unwrap();
+    assert_eq!(lab.module.token_info(SLOT).unwrap().label, "lab");
 }
 
 #[test]
