@@ -13,7 +13,7 @@ use clients::Clients;
 use load::Load;
 use screen::Screen;
 
-use crate::lab::{Guard, Lab, Wanted, say};
+use crate::lab::{Guard, Lab, Wanted, make_folder, say};
 use crate::problem::Problem;
 use crate::{packages, process};
 
@@ -85,7 +85,7 @@ fn show(lab: &Lab, interrupt: &Interrupt, start: Instant) -> Result<(), Problem>
     shown(lab.vtl().args(["haAdmin", "show"]))?;
     interrupt.check()?;
     let work = lab.dir().join("demo");
-    std::fs::create_dir_all(&work).map_err(|error| Problem::at(&work, &error))?;
+    make_folder(&work)?;
     let outcome = keys_and_load(lab, interrupt, &work, start);
     let _ = std::fs::remove_dir_all(&work);
     outcome
@@ -101,7 +101,9 @@ fn keys_and_load(lab: &Lab, interrupt: &Interrupt, work: &Path, start: Instant) 
     let load = Load::start(lab, &clients)?;
     let outcome = kill_and_return(lab, interrupt, &load);
     let tally = load.stop().and_then(|tally| outcome.map(|()| tally)).inspect_err(|_| {
-        eprint!("the module's log:\n{}", clients.said(SIGNING_LOG));
+        if interrupt.check().is_ok() {
+            eprint!("the module's log:\n{}", clients.said(SIGNING_LOG));
+        }
     })?;
     heading("afterwards");
     lab.wait_equal(RETURN)?;

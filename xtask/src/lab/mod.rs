@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::cargo::{self, Programs};
 use crate::problem::Problem;
 use crate::process;
+pub(crate) use setup::make_folder;
+
 pub use member::{Member, MemberState};
 
 /// The lab that is wanted.
@@ -69,7 +71,7 @@ impl Lab {
     /// # Errors
     /// When a step fails; what was started is stopped again, and the logs stay.
     pub fn up(wanted: &Wanted, say: &dyn Fn(&str)) -> Result<Self, Problem> {
-        fs::create_dir_all(&wanted.dir).map_err(|error| Problem::at(&wanted.dir, &error))?;
+        make_folder(&wanted.dir)?;
         let dir = fs::canonicalize(&wanted.dir).map_err(|error| Problem::at(&wanted.dir, &error))?;
         if dir.join("lab.json").exists() {
             return Self::up_again(&dir, wanted, say);

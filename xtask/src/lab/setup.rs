@@ -179,7 +179,8 @@ fn place(dir: &Path, number: usize, say: &dyn Fn(&str)) -> Result<Member, Proble
     Ok(member)
 }
 
-fn make_folder(path: &Path) -> Result<(), Problem> {
+/// Makes a folder that only its owner may enter.
+pub(crate) fn make_folder(path: &Path) -> Result<(), Problem> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| Problem::at(path, &error))
 }
@@ -193,7 +194,7 @@ fn serial(shown: &Value) -> Result<u64, Problem> {
 /// Twelve random digits and letters.
 fn pin() -> Result<String, Problem> {
     use std::io::Read as _;
-    const LETTERS: &[u8] = b"abcdefghjkmnpqrstuvwxyz23456789-";
+    const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut chance = [0; 12];
     let source = Path::new("/dev/urandom");
     fs::File::open(source)
