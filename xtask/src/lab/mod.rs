@@ -8,6 +8,7 @@
 //! DIR/lab.json        what the lab itself remembers
 //! ```
 mod member;
+mod reservation;
 mod setup;
 
 use std::fs;
@@ -339,6 +340,7 @@ impl Lab {
                 fs::remove_file(&file).map_err(|error| Problem::at(&file, &error))?;
             }
         }
+        reservation::release(&self.dir);
         // The folder itself goes when nothing else is in it.
         let _ = fs::remove_dir(&self.dir);
         Ok(())

@@ -7,13 +7,15 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{Lab, Member, Memory};
+use super::{Lab, Member, Memory, reservation};
 use crate::cargo::Programs;
 use crate::problem::Problem;
 use crate::process;
 
 /// NTLS's port.
 const PORT: u16 = 1792;
+/// How many ports behind it are tried; they stay below those that outgoing connections take.
+const PORTS: u16 = 1000;
 /// The label of the group.
 const LABEL: &str = "hatoki-lab";
 /// The name of the client.
@@ -158,25 +160,24 @@ fn place(dir: &Path, number: usize, say: &dyn Fn(&str)) -> Result<Member, Proble
     let last = u8::try_from(number)
         .map_err(|_| Problem(format!("wanted at most 255 appliances, found {number}")))?;
     let address = Ipv4Addr::new(127, 0, 0, last);
-    let port = match TcpListener::bind((address, PORT)) {
-        Ok(_) => PORT,
-        Err(error) => {
-            let free = TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr());
-            let free =
-                free.map_err(|error| Problem(format!("no port on {address} can be had: {error}")))?.port();
-            say(&format!("hsm{number}: {address}:{PORT} cannot be had ({error}); taking port {free}"));
-            free
-        }
-    };
-    let member = Member { number, dir: dir.join(format!("hsm{number}")), address, port, serial: 0 };
-    let socket = member.socket();
+    let socket = dir.join(format!("hsm{number}/data/admin.sock"));
     if socket.as_os_str().len() > SOCKET_BYTES_MAX {
         return Err(Problem(format!(
             "wanted a folder short enough for the Unix socket {} ({SOCKET_BYTES_MAX} bytes); choose another --dir",
             socket.display()
         )));
     }
-    Ok(member)
+    for port in PORT..PORT + PORTS {
+        if TcpListener::bind((address, port)).is_ok() && reservation::reserve(address, port, dir)? {
+            if port != PORT {
+                say(&format!("hsm{number}: {address}:{PORT} is taken; using port {port}"));
+            }
+            return Ok(Member { number, dir: dir.join(format!("hsm{number}")), address, port, serial: 0 });
+        }
+    }
+    Err(Problem(format!(
+        "wanted a free port from {PORT} on {address}, found {PORTS} taken; take old labs down"
+    )))
 }
 
 /// Makes a folder that only its owner may enter.
@@ -222,7 +223,9 @@ mod tests {
         let say = |text: &str| said.borrow_mut().push(text.to_owned());
         // The address is of nobody else's lab: labs have 9 members at most.
         let _taken = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 99), PORT)).unwrap();
-        let member = place(Path::new("/tmp/x"), 99, &say).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let member = place(dir.path(), 99, &say).unwrap();
+        reservation::release(dir.path());
         assert_ne!(member.port, PORT);
         assert!(said.borrow()[0].contains("127.0.0.99:1792"), "{said:?}");
     }
