@@ -12,6 +12,7 @@ mod reservation;
 mod setup;
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -58,9 +59,9 @@ pub struct Lab {
     memory: Memory,
 }
 
-/// Prints a step of the set-up.
+/// Prints a step of the set-up. A reader that has gone must not leave half a lab.
 pub fn say(step: &str) {
-    println!("{step}");
+    let _ = writeln!(std::io::stdout(), "{step}");
 }
 
 /// How long an appliance may take to come up or to end.
