@@ -129,7 +129,7 @@ fn run_lab(verb: LabVerb) -> Result<(), Problem> {
         LabVerb::Up { members, folder, release, no_build } => {
             let wanted = Wanted { members: usize::from(members), dir: folder.dir, release, build: !no_build };
             let lab = Lab::up(&wanted, &lab::say)?;
-            println!("\nready:  . {}/env.sh", lab.dir().display());
+            lab::say(&format!("\nready:  . {}/env.sh", lab.dir().display()));
             Ok(())
         }
         LabVerb::Status { folder } => Lab::open(&folder.dir)?.show_status(),
