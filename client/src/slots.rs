@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use ha::MemberState;
+use spec::flags::mechanism::HW;
 use spec::flags::{slot as slot_flags, token as token_flags};
 use spec::mechanisms;
 use spec::messages::{Answer, Call, MechanismFacts, Status};
@@ -198,7 +199,10 @@ pub(crate) fn mechanisms(process: &Process, id: SlotId) -> Result<Arc<Vec<Mechan
     let facts: Vec<MechanismFacts> = match answer {
         Ok(Answer::Status(mut status)) => std::mem::take(&mut status.mechanisms)
             .into_iter()
-            .filter(|facts| row_exists(facts.number))
+            .filter_map(|told| {
+                let row = mechanisms::row_of(MechanismType(told.number))?;
+                Some(MechanismFacts { flags: told.flags | done_by_the_device(row), ..told })
+            })
             .collect(),
         Ok(_) => return Err(strange("Status")),
         Err(Error::Outage(text)) => {
@@ -222,8 +226,10 @@ pub(crate) fn mechanism_info(
     Ok(found.ok_or(Rv::MECHANISM_INVALID)?.clone())
 }
 
-fn row_exists(number: u64) -> bool {
-    mechanisms::row_of(MechanismType(number)).is_some()
+/// `CKF_HW` for what the members do: to the application they are the device, and clients look for the flag (OpenSC's
+/// `pkcs11-tool --test` signs only with such mechanisms). Digests run in the process (RULES 1.8).
+fn done_by_the_device(row: &mechanisms::Row) -> u64 {
+    if row.key_types.is_empty() { 0 } else { HW }
 }
 
 fn own_facts(row: &mechanisms::Row) -> MechanismFacts {
@@ -231,7 +237,7 @@ fn own_facts(row: &mechanisms::Row) -> MechanismFacts {
         number: row.mechanism.0,
         key_size_min: row.key_size_min,
         key_size_max: row.key_size_max,
-        flags: row.flags,
+        flags: row.flags | done_by_the_device(row),
     }
 }
 

@@ -96,7 +96,7 @@ impl Lab {
             .unwrap();
     }
 
-    fn configuration(&self) -> Configuration {
+    pub(crate) fn configuration(&self) -> Configuration {
         let serials: Vec<String> = self.members.iter().map(|member| member.0.to_string()).collect();
         let text = format!(
             "VirtualToken = {{ VirtualToken00Label = lab; VirtualToken00SN = {GROUP_SERIAL}; \
@@ -180,13 +180,7 @@ impl Lab {
     }
 
     pub(crate) fn p256(&self, session: HandleSession, token: bool) -> (HandleObject, HandleObject) {
-        let oid = vec![0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-        let public = Template::from(vec![
-            Attribute::bool(A::TOKEN, token),
-            Attribute::new(A::EC_PARAMS, oid),
-            Attribute::bool(A::VERIFY, true),
-        ]);
-        let private = Template::from(vec![Attribute::bool(A::TOKEN, token), Attribute::bool(A::SIGN, true)]);
+        let (public, private) = p256_templates(token);
         self.module.generate_key_pair(session, Mechanism::plain(M::EC_KEY_PAIR_GEN), public, private).unwrap()
     }
 
@@ -215,6 +209,18 @@ impl Lab {
         self.module.find_final(session).unwrap();
         found
     }
+}
+
+/// The templates of a P-256 pair: public, private.
+pub(crate) fn p256_templates(token: bool) -> (Template, Template) {
+    let oid = vec![0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+    let public = vec![
+        Attribute::bool(A::TOKEN, token),
+        Attribute::new(A::EC_PARAMS, oid),
+        Attribute::bool(A::VERIFY, true),
+    ];
+    let private = vec![Attribute::bool(A::TOKEN, token), Attribute::bool(A::SIGN, true)];
+    (public.into(), private.into())
 }
 
 /// A secret key of known bytes, made in a session.

@@ -97,7 +97,9 @@ fn mechanisms_are_asked_once_and_then_stay() {
     assert_eq!(lab.module.mechanisms(SLOT).unwrap(), first);
     assert_eq!(lab.seam.count_all(), asked);
     let facts = lab.module.mechanism_info(SLOT, M::RSA_PKCS).unwrap();
-    assert_ne!(facts.flags & mechanism::SIGN, 0);
+    assert_eq!(facts.flags & (mechanism::SIGN | mechanism::HW), mechanism::SIGN | mechanism::HW);
+    let digest = lab.module.mechanism_info(SLOT, M::SHA256).unwrap();
+    assert_eq!(digest.flags, mechanism::DIGEST, "digests run in the process");
     assert_eq!(rv(lab.module.mechanism_info(SLOT, M::DES3_CBC)), Rv::MECHANISM_INVALID);
 }
 

@@ -14,3 +14,4 @@ mod outage;
 mod pin;
 mod restart;
 mod sign;
+mod threads;
