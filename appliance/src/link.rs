@@ -9,6 +9,7 @@
 //! once.
 use std::collections::HashMap;
 use std::future::pending;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -142,6 +143,15 @@ pub async fn serve(
     end
 }
 
+/// Nobody waits any longer for what a lost link asked for.
+impl Drop for Link {
+    fn drop(&mut self) {
+        for work in self.outstanding.values() {
+            work.cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Returns when the server stops.
 pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // A server that is gone without a word has stopped too.
@@ -191,6 +201,8 @@ impl Link {
                             return Err(reason);
                         }
                     }
+                    // Frames have lengths: an end without TLS's goodbye (a killed process) can cut off nothing unseen.
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => return self.ended(&reader),
                     Err(error) => return Err(format!("the connection broke: {error}")),
                 },
                 () = self.alarm(&reader, heard) => self.alarmed(&reader, heard)?,
@@ -247,9 +259,6 @@ impl Link {
     }
 
     fn ended(&self, reader: &FrameReader) -> Result<(), String> {
-        for work in self.outstanding.values() {
-            work.cancelled.store(true, Ordering::Relaxed);
-        }
         if reader.is_between_frames() {
             Ok(())
         } else {

@@ -218,6 +218,20 @@ fn cancelled_work_is_not_started_and_its_answer_not_sent() {
 }
 
 #[test]
+fn what_a_lost_link_asked_for_is_not_started() {
+    let stage = stage(16, 1);
+    let (mut lost, mut link) = (stage.link(), stage.link());
+    lost.send_request(1, SERIAL, 10_000, b"c500".to_vec());
+    lost.send_request(2, SERIAL, 10_000, b"c0".to_vec());
+    lost.send_frame(&Frame::Ping(1));
+    assert_eq!(lost.receive(), Some(Frame::Pong(1)));
+    drop(lost);
+    link.send_request(3, SERIAL, 10_000, b"c0".to_vec());
+    assert_eq!(reply_tag(link.receive()), 3);
+    assert_eq!(stage.handler.ran.load(Ordering::SeqCst), 2, "1 was running, 2 never ran, 3 ran");
+}
+
+#[test]
 fn what_has_expired_in_the_queue_is_not_executed() {
     let stage = stage(16, 1);
     let mut link = stage.link();
