@@ -43,8 +43,8 @@ impl Relevant {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use spec::{MechanismType, Parameters};
     use spec::flags::mechanism::{DECRYPT, SIGN};
+    use spec::{MechanismType, Parameters};
 
     #[test]
     fn a_mechanism_is_refused_before_anything_is_sent() {
@@ -59,7 +59,10 @@ mod tests {
     fn a_plan_does_not_depend_on_iv_or_aad() {
         let gcm = |iv: u8, aad: u8, tag_bits| {
             let parameters = Parameters::Gcm { iv: vec![iv; 12], aad: vec![aad], tag_bits };
-            Relevant::of(&MechanismMessage::from(&Mechanism { mechanism_type: MechanismType::AES_GCM, parameters }))
+            Relevant::of(&MechanismMessage::from(&Mechanism {
+                mechanism_type: MechanismType::AES_GCM,
+                parameters,
+            }))
         };
         assert_eq!(gcm(1, 2, 128), gcm(3, 4, 128));
         assert_ne!(gcm(1, 2, 128), gcm(1, 2, 96));
