@@ -123,8 +123,11 @@ mod tests {
 
     fn using(function: KeyFunction, mechanism: MechanismType, bytes: usize) -> Cost {
         let mechanism = MechanismMessage { number: mechanism.0, ..MechanismMessage::default() };
-        let (data, mechanism) = (vec![0; bytes], Some(mechanism));
-        of(Call::Use(Use { function: function.0, mechanism, data, ..Use::default() }))
+        let fill = |mut wanted: Use| {
+            (wanted.function, wanted.mechanism, wanted.data) = (function.0, Some(mechanism), vec![0; bytes]);
+            wanted
+        };
+        of(Call::Use(fill(Use::default())))
     }
 
     #[test]

@@ -118,7 +118,8 @@ impl Partition {
         let contents = self.contents.read();
         let group = contents.group();
         let named = request.group == group.id && request.generation == group.generation;
-        if !named && !(request.group.is_empty() && may_name_no_group(call)) {
+        let left_open = request.group.is_empty() && may_name_no_group(call);
+        if !named && !left_open {
             let text =
                 "wanted a request for this partition's group and generation, found another; read its status";
             return Err(Refusal::new(Outcome::WRONG_GROUP, text));

@@ -53,10 +53,8 @@ impl InProcess {
     /// Takes a member off the network or brings it back; subscribers hear of it.
     pub fn set_down(&self, member: MemberId, down: bool) {
         let since = self.platform.now();
-        if let Some(member) = self.state.lock().members.get_mut(&member) {
-            if member.up == down {
-                (member.up, member.since) = (!down, since);
-            }
+        if let Some(member) = self.state.lock().members.get_mut(&member).filter(|member| member.up == down) {
+            (member.up, member.since) = (!down, since);
         }
         self.wake_subscribers();
     }

@@ -119,10 +119,8 @@ impl Index {
     /// Puts a record in the place of what was held of its ouid; the digest follows.
     pub(crate) fn put(&mut self, ouid: Ouid, mut held: Held) {
         let before = self.take(&ouid);
-        if let Some(before) = before {
-            if before.record.core == held.record.core {
-                held.key = before.key.clone();
-            }
+        if let Some(before) = before.filter(|before| before.record.core == held.record.core) {
+            held.key = before.key.clone();
         }
         self.tree.add(ouid.bucket(), &held.digest);
         if held.record.quarantined {
@@ -176,7 +174,7 @@ mod tests {
         };
         let mut record = Record { core: Some(core), changeable: vec![stamped], ..Record::default() };
         record.set_state(state);
-        Held::new(record, 1, Digest([label.len() as u8; 32]))
+        Held::new(record, 1, Digest([label[0]; 32]))
     }
 
     fn search(index: &Index, label: &[u8]) -> usize {

@@ -1,6 +1,8 @@
 //! Make: generates, creates or copies and stores nothing (HA 2.1; PKCS #11 v3.1, 5.7.1, 5.7.2, 5.18.1, 5.18.2). The
 //! token objects come back as one sealed batch, the session objects as one sealed blob each.
 use spec::classes::{Change, Way, is_key, row_of as class_row};
+use spec::flags::mechanism::{GENERATE, GENERATE_KEY_PAIR};
+use spec::mechanisms::row_of;
 use spec::messages::{MadeObject, Make, MakeAnswer, MakeKind};
 use spec::record::{Ouid, Record, Stamp};
 use spec::{Attribute, AttributeType as A, Mechanism, MechanismType, ObjectClass, Rv, Template};
@@ -116,10 +118,12 @@ fn create(access: &Access<'_>, template: &Template) -> Result<Attributes, Refusa
     Ok(intent.complete(Vec::new(), None)?)
 }
 
-/// The mechanism of a generation, and the key type it makes by its row and the template.
-fn generator(make: &Make, template: &Template) -> Result<(Mechanism, spec::KeyType), Refusal> {
+/// The mechanism of a generation, which must be one for `flag`, and the key type it makes by its row and the template.
+fn generator(make: &Make, flag: u64, template: &Template) -> Result<(Mechanism, spec::KeyType), Refusal> {
     let mechanism = mechanism_of(bounds::present("a mechanism", make.mechanism.as_ref())?)?;
-    let row = mechanism.check()?;
+    let row =
+        row_of(mechanism.mechanism_type).filter(|row| row.permits(flag)).ok_or(Rv::MECHANISM_INVALID)?;
+    row.check_parameters(&mechanism.parameters)?;
     let named = template.ulong(A::KEY_TYPE).map(spec::KeyType);
     let key_type = named.or(row.key_types.first().copied()).ok_or(Rv::MECHANISM_INVALID)?;
     if row.accepts_key(key_type) { Ok((mechanism, key_type)) } else { Err(Rv::TEMPLATE_INCONSISTENT.into()) }
@@ -127,8 +131,7 @@ fn generator(make: &Make, template: &Template) -> Result<(Mechanism, spec::KeyTy
 
 fn generate(access: &Access<'_>, make: &Make) -> Result<Attributes, Refusal> {
     let template = &make.templates[0];
-    let (mechanism, key_type) = generator(make, template)?;
-    refuse_unless(&mechanism, spec::flags::mechanism::GENERATE)?;
+    let (mechanism, key_type) = generator(make, GENERATE, template)?;
     let intent = Intent::read(Way::Generate, Some(ObjectClass::SECRET_KEY), Some(key_type), template)?;
     permitted(access, &intent, template)?;
     match mechanisms::generate(&mechanism, &|kind| template.get(kind))? {
@@ -139,8 +142,7 @@ fn generate(access: &Access<'_>, make: &Make) -> Result<Attributes, Refusal> {
 
 fn generate_pair(access: &Access<'_>, make: &Make) -> Result<Vec<Attributes>, Refusal> {
     let (public, private) = (&make.templates[0], &make.templates[1]);
-    let (mechanism, key_type) = generator(make, public)?;
-    refuse_unless(&mechanism, spec::flags::mechanism::GENERATE_KEY_PAIR)?;
+    let (mechanism, key_type) = generator(make, GENERATE_KEY_PAIR, public)?;
     let intents = [
         (Intent::read(Way::Generate, Some(ObjectClass::PUBLIC_KEY), Some(key_type), public)?, public),
         (Intent::read(Way::Generate, Some(ObjectClass::PRIVATE_KEY), Some(key_type), private)?, private),
@@ -153,10 +155,6 @@ fn generate_pair(access: &Access<'_>, make: &Make) -> Result<Vec<Attributes>, Re
         }
         Generated::Secret(_) => Err(Rv::MECHANISM_INVALID.into()),
     }
-}
-
-fn refuse_unless(mechanism: &Mechanism, flag: u64) -> Result<(), Rv> {
-    if mechanism.check()?.permits(flag) { Ok(()) } else { Err(Rv::MECHANISM_INVALID) }
 }
 
 /// The attributes of a copy: those of the source, with the changes that a copy may make (5.7.2).

@@ -96,7 +96,10 @@ mod tests {
             Xaes::new(&[1; 32]).seal(NONCE, b"context", &mut body);
             let other = aes_gcm::Aes256Gcm::new_from_slice(&key).unwrap();
             let payload = Payload { msg: &body, aad: b"context" };
-            assert_eq!(other.decrypt(aes_gcm::Nonce::from_slice(&NONCE[12..]), payload).unwrap(), plain);
+            assert_eq!(
+                other.decrypt((&<[u8; 12]>::try_from(&NONCE[12..]).unwrap()).into(), payload).unwrap(),
+                plain
+            );
         }
     }
 

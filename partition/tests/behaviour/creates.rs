@@ -1,0 +1,186 @@
+//! Make, then store: every order of Store, Commit, Discard and Destroy (HA 1.2, 2.1, 2.2).
+use partition::Caller;
+use spec::messages::*;
+use spec::{AttributeType as A, Rv, UserType};
+
+use crate::bench::*;
+
+/// A made pair: its batch, tag and ouids.
+struct Made {
+    batch: Vec<u8>,
+    tag: Vec<u8>,
+    ouids: Vec<Vec<u8>>,
+}
+
+fn made(bench: &Bench) -> Made {
+    let make = ec_pair(vec![token()], vec![token()]);
+    let tag = make.tag.clone();
+    let answer = bench.make(make);
+    Made {
+        batch: answer.batch.clone(),
+        tag,
+        ouids: answer.outputs.iter().map(|made| made.ouid.clone()).collect(),
+    }
+}
+
+impl Made {
+    fn store(&self, provisional: bool) -> Call {
+        Call::Store(Store { batch: self.batch.clone(), tag: self.tag.clone(), provisional })
+    }
+    fn commit(&self) -> Call {
+        Call::Commit(Commit { ouids: self.ouids.clone(), tag: self.tag.clone() })
+    }
+    fn discard(&self) -> Call {
+        Call::Discard(Discard { ouids: self.ouids.clone(), tag: self.tag.clone() })
+    }
+    fn object(&self) -> ObjectRef {
+        ObjectRef { ouid: self.ouids[1].clone(), ..ObjectRef::default() }
+    }
+    fn destroy(&self) -> Call {
+        Call::Destroy(Destroy { object: Some(self.object()) })
+    }
+    fn read(&self) -> Call {
+        Call::GetAttributes(GetAttributes { object: Some(self.object()), numbers: vec![A::LABEL.0] })
+    }
+}
+
+#[test]
+fn ha_2_1_make_stores_nothing() {
+    let bench = Bench::logged_in();
+    let made = made(&bench);
+    assert_eq!(bench.status().objects, 0);
+    assert_eq!(bench.outcome(made.read()), Outcome::UNKNOWN);
+}
+
+#[test]
+fn ha_2_2_a_provisional_batch_is_invisible_and_unusable_until_commit() {
+    let bench = Bench::logged_in();
+    let (made, root) = (made(&bench), bench.status().root);
+    bench.ok(made.store(true));
+    assert_eq!((bench.status().objects, bench.find(vec![]).len()), (0, 0));
+    assert_eq!(bench.outcome(made.read()), Outcome::UNKNOWN);
+    assert_eq!(bench.status().root, root, "HA 1.6: digests cover committed and deleted objects only");
+    bench.ok(made.commit());
+    assert_eq!((bench.status().objects, bench.find(vec![]).len()), (2, 2));
+    assert_eq!(bench.outcome(made.read()), Outcome::OK);
+    assert_ne!(bench.status().root, root);
+}
+
+#[test]
+fn store_and_commit_repeated_change_nothing() {
+    let bench = Bench::logged_in();
+    let made = made(&bench);
+    bench.ok(made.store(true));
+    bench.ok(made.commit());
+    let (root, seq) = (bench.status().root, bench.store.seq().unwrap());
+    for call in [made.store(true), made.commit(), made.store(false), made.store(true)] {
+        bench.ok(call);
+    }
+    assert_eq!((bench.status().root, bench.store.seq().unwrap()), (root, seq));
+}
+
+#[test]
+fn ha_2_2_commit_of_what_is_not_held_is_unknown() {
+    let bench = Bench::logged_in();
+    let made = made(&bench);
+    assert_eq!(bench.outcome(made.commit()), Outcome::UNKNOWN);
+    bench.ok(made.store(true));
+    let mut more = made.ouids.clone();
+    more.push(vec![0xEE; 16]);
+    assert_eq!(bench.outcome(Call::Commit(Commit { ouids: more, tag: tag() })), Outcome::UNKNOWN);
+    assert_eq!(bench.status().objects, 0, "all of it or none");
+}
+
+#[test]
+fn ha_2_2_a_discarded_batch_stays_dead_whatever_comes_late() {
+    let bench = Bench::logged_in();
+    let made = made(&bench);
+    assert_eq!(bench.outcome(made.discard()), Outcome::UNKNOWN, "HA 2.8: a tombstone needs the record");
+    bench.ok(made.store(true));
+    bench.ok(made.discard());
+    bench.ok(made.discard());
+    for late in [made.store(true), made.store(false), made.commit()] {
+        assert_eq!(bench.outcome(late), Outcome::DESTROYED);
+    }
+    assert_eq!(bench.outcome(made.read()), Outcome::DESTROYED);
+    assert_eq!(bench.status().objects, 0);
+}
+
+#[test]
+fn ha_2_2_what_is_committed_is_never_discarded() {
+    let bench = Bench::logged_in();
+    let made = made(&bench);
+    bench.ok(made.store(false));
+    assert_eq!(bench.rv(made.discard()), Rv::ACTION_PROHIBITED);
+    assert_eq!(bench.outcome(made.read()), Outcome::OK);
+}
+
+#[test]
+fn ha_1_2_destroy_is_terminal_and_idempotent_also_for_provisional_records() {
+    let bench = Bench::logged_in();
+    let made = made(&bench);
+    assert_eq!(bench.outcome(made.destroy()), Outcome::UNKNOWN);
+    bench.ok(made.store(true));
+    bench.ok(made.destroy());
+    bench.ok(made.destroy());
+    assert_eq!(bench.outcome(made.commit()), Outcome::DESTROYED);
+    assert_eq!(bench.outcome(made.store(false)), Outcome::DESTROYED);
+    assert_eq!(bench.outcome(made.read()), Outcome::DESTROYED);
+}
+
+#[test]
+fn rules_3_3_only_the_maker_s_client_and_tag_store_a_batch() {
+    let mut bench = Bench::logged_in();
+    let made = made(&bench);
+    let wrong_tag = Call::Store(Store { batch: made.batch.clone(), tag: tag(), provisional: false });
+    assert_eq!(bench.outcome(wrong_tag), Outcome::NOT_OPENED);
+    bench.caller = Caller { client: [7; 32], ..CALLER };
+    bench.ticket = bench.login(UserType::USER, CO_PIN);
+    assert_eq!(bench.outcome(made.store(false)), Outcome::NOT_OPENED);
+    assert_eq!(bench.status().objects, 0);
+}
+
+#[test]
+fn ha_2_8_without_the_role_nothing_is_made_stored_committed_or_destroyed() {
+    let mut bench = Bench::logged_in();
+    let made = made(&bench);
+    let ticket = std::mem::take(&mut bench.ticket);
+    let not_logged_in = |bench: &Bench| {
+        assert_eq!(bench.rv(Call::Make(ec_pair(vec![token()], vec![token()]))), Rv::USER_NOT_LOGGED_IN);
+        assert_eq!(bench.rv(Call::Make(data(vec![token()]))), Rv::USER_NOT_LOGGED_IN);
+        assert_eq!(bench.rv(made.store(true)), Rv::USER_NOT_LOGGED_IN);
+    };
+    not_logged_in(&bench);
+    bench.ticket.clone_from(&ticket);
+    bench.ok(made.store(true));
+    bench.ticket.clear();
+    assert_eq!(bench.rv(made.commit()), Rv::USER_NOT_LOGGED_IN);
+    assert_eq!(bench.rv(made.discard()), Rv::USER_NOT_LOGGED_IN);
+    assert_eq!(bench.rv(made.destroy()), Rv::OBJECT_HANDLE_INVALID);
+    bench.ticket = ticket;
+    bench.ok(made.commit());
+}
+
+#[test]
+fn the_security_officer_makes_public_token_objects_and_no_private_ones() {
+    let mut bench = Bench::new();
+    bench.ticket = bench.login(UserType::SO, SO_PIN);
+    bench.create(data(vec![token(), label("public")]));
+    assert_eq!(bench.rv(Call::Make(data(vec![token(), yes(A::PRIVATE)]))), Rv::USER_NOT_LOGGED_IN);
+    assert_eq!(bench.rv(Call::Make(data(vec![yes(A::PRIVATE)]))), Rv::USER_NOT_LOGGED_IN);
+}
+
+#[test]
+fn ha_2_2_provisional_batches_are_forgotten_after_a_day_and_committed_ones_never() {
+    let bench = Bench::logged_in();
+    let (kept, lost) = (made(&bench), made(&bench));
+    bench.ok(kept.store(false));
+    bench.ok(lost.store(true));
+    let day_ms = 24 * 60 * 60 * 1_000;
+    assert_eq!(bench.partition.forget_provisional(NOW_MS + day_ms).unwrap(), 0);
+    assert_eq!(bench.partition.forget_provisional(NOW_MS + day_ms + 1).unwrap(), 2);
+    assert_eq!(bench.outcome(lost.commit()), Outcome::UNKNOWN, "forgotten, not tombstoned");
+    assert_eq!(bench.status().objects, 2);
+    bench.ok(lost.store(true));
+    bench.ok(lost.commit());
+}

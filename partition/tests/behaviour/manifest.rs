@@ -1,0 +1,140 @@
+//! The manifest: birth, compare-and-set, adoption (HA 2.6, RULES 3.2, 3.3).
+use partition::Settings;
+use spec::messages::*;
+use spec::record::{Manifest, ManifestMember};
+use spec::{AttributeType as A, UserType};
+
+use crate::bench::*;
+
+fn change(expected_epoch: u64, manifest: Manifest) -> ChangeManifest {
+    ChangeManifest { expected_epoch, manifest: Some(manifest), tag: tag() }
+}
+
+fn named(bench: &Bench) -> Manifest {
+    Manifest { label: "group".into(), serial: 11_001, ..bench.partition.manifest() }
+}
+
+#[test]
+fn a_partition_is_a_group_of_one_from_birth() {
+    let bench = Bench::new();
+    let manifest = bench.status().manifest.clone().unwrap();
+    assert_eq!((manifest.serial, manifest.epoch, manifest.generation, manifest.home), (0, 1, 1, 1001));
+    assert_eq!(manifest.members, [ManifestMember { serial: 1001, role: 0, weight: 100 }]);
+    assert_ne!(manifest.group, Bench::new().partition.manifest().group);
+}
+
+#[test]
+fn ha_2_6_the_manifest_changes_by_compare_and_set_and_a_resend_is_ok() {
+    let bench = Bench::logged_in();
+    let first = change(1, named(&bench));
+    bench.ok(Call::ChangeManifest(first.clone()));
+    assert_eq!(bench.partition.manifest().epoch, 2);
+    bench.ok(Call::ChangeManifest(first));
+    assert_eq!(bench.partition.manifest().epoch, 2, "the resend was executed once");
+    assert_eq!(bench.outcome(Call::ChangeManifest(change(1, named(&bench)))), Outcome::EPOCH_CHANGED);
+    assert_eq!(bench.status().manifest.as_ref().unwrap().label, "group");
+}
+
+#[test]
+fn manifests_that_cannot_be_are_refused() {
+    let bench = Bench::logged_in();
+    let member = |serial, role, weight| ManifestMember { serial, role, weight };
+    let with = |members| Manifest { members, ..named(&bench) };
+    let wrong = [
+        Manifest { group: vec![1; 16], ..named(&bench) },
+        Manifest { generation: 2, ..named(&bench) },
+        Manifest { label: "x".repeat(33), ..named(&bench) },
+        Manifest { home: 1002, ..named(&bench) },
+        with(vec![]),
+        with(vec![member(1001, 0, 100), member(1001, 0, 100)]),
+        with(vec![member(1001, 0, 100), member(0, 0, 100)]),
+        with(vec![member(1001, 7, 100)]),
+        with(vec![member(1001, 0, 0)]),
+        with((1001..1066).map(|serial| member(serial, 0, 100)).collect()),
+    ];
+    for (at, manifest) in wrong.into_iter().enumerate() {
+        assert_eq!(bench.outcome(Call::ChangeManifest(change(1, manifest))), Outcome::MALFORMED, "{at}");
+    }
+}
+
+#[test]
+fn an_adopted_partition_shares_group_credentials_and_tickets() {
+    let home = Bench::logged_in();
+    home.ok(Call::SetPin(SetPin {
+        user: UserType::USER.0,
+        old: CO_PIN.to_vec(),
+        new: b"group pin".to_vec(),
+        tag: tag(),
+    }));
+    let other = home.joined(1002);
+    assert_eq!(other.partition.manifest(), home.partition.manifest());
+    other.login(UserType::USER, b"group pin");
+    assert_eq!(other.outcome(Call::Find(Find::default())), Outcome::OK, "the ticket of home opens here");
+    assert_eq!(other.status().root, home.status().root);
+}
+
+#[test]
+fn adoption_is_for_empty_partitions_that_the_manifest_names_and_can_be_resent() {
+    let home = Bench::logged_in();
+    let adopt = |home: &Bench| {
+        let Answer::Export(export) =
+            home.ok(Call::Export(Export { ouids: vec![], credentials: true, manifest: true }))
+        else {
+            unreachable!("an export is answered by an export")
+        };
+        let Manifest { group, generation, .. } = home.partition.manifest();
+        Adopt { group, generation, manifest: export.manifest, credentials: export.credentials }
+    };
+    let mut other = Bench::with(1002, Settings::for_tests());
+    other.ticket = other.login(UserType::USER, CO_PIN);
+    assert_eq!(other.outcome(Call::Adopt(adopt(&home))), Outcome::MALFORMED, "not named");
+    let mut manifest = home.partition.manifest();
+    manifest.members.push(ManifestMember { serial: 1002, role: 0, weight: 100 });
+    home.ok(Call::ChangeManifest(change(1, manifest)));
+    let adoption = adopt(&home);
+    for wrong in [
+        Adopt { generation: 2, ..adoption.clone() },
+        Adopt { group: vec![1; 16], ..adoption.clone() },
+        Adopt { manifest: adoption.credentials.clone(), ..adoption.clone() },
+        Adopt { credentials: adoption.manifest.clone(), ..adoption.clone() },
+    ] {
+        assert_eq!(other.outcome(Call::Adopt(wrong)), Outcome::NOT_OPENED);
+    }
+    let object = other.create(data(vec![token()])).remove(0);
+    assert_eq!(other.outcome(Call::Adopt(adoption.clone())), Outcome::FAILED, "not empty");
+    other.ok(Call::Destroy(Destroy { object: Some(object.clone()) }));
+    let body = RequestBody {
+        ticket: other.ticket.clone(),
+        call: Some(Call::Adopt(adoption)),
+        ..RequestBody::default()
+    };
+    let body = prost::Message::encode_to_vec(&body);
+    assert_eq!(Outcome(other.raw(&body).outcome), Outcome::OK);
+    assert_eq!(Outcome(other.raw(&body).outcome), Outcome::OK, "resent: its ticket died with the old group");
+    assert_eq!(other.outcome(Call::Find(Find::default())), Outcome::TICKET_DEAD);
+    other.ticket.clone_from(&home.ticket);
+    let read = GetAttributes { object: Some(object), numbers: vec![A::LABEL.0] };
+    assert_eq!(
+        other.outcome(Call::GetAttributes(read)),
+        Outcome::UNKNOWN,
+        "tombstones of the old group are gone"
+    );
+}
+
+#[test]
+fn ha_2_6_a_joined_manifest_of_a_greater_epoch_wins_and_others_do_not_change_it() {
+    let home = Bench::logged_in();
+    let other = home.joined(1002);
+    let Answer::ChangeManifest(changed) = home.ok(Call::ChangeManifest(change(
+        2,
+        Manifest { label: "renamed".into(), ..home.partition.manifest() },
+    ))) else {
+        unreachable!("a change is answered by a change")
+    };
+    let join = |manifest: &[u8]| Call::Join(Join { manifest: manifest.to_vec(), ..Join::default() });
+    other.ok(join(&changed.sealed));
+    assert_eq!((other.partition.manifest().label, other.partition.manifest().epoch), ("renamed".into(), 3));
+    let call = Call::ChangeManifest(change(3, other.partition.manifest()));
+    assert_eq!(other.outcome(call), Outcome::NOT_HOME);
+    assert_eq!(other.outcome(join(b"forged")), Outcome::NOT_OPENED);
+}
