@@ -125,6 +125,13 @@ impl Stage {
         raw.hello(&InstanceKey::generate());
         raw
     }
+
+    /// Waits until so many requests have been started.
+    fn until_ran(&self, count: u64) {
+        while self.handler.ran.load(Ordering::SeqCst) < count {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 fn reply_tag(frame: Option<Frame>) -> u64 {
@@ -206,9 +213,9 @@ fn more_than_the_window_is_answered_busy_and_not_executed() {
 fn cancelled_work_is_not_started_and_its_answer_not_sent() {
     let stage = stage(16, 1);
     let mut link = stage.link();
-    link.send_request(1, SERIAL, 10_000, b"c300".to_vec());
+    link.send_request(1, SERIAL, 10_000, b"c800".to_vec());
     link.send_request(2, SERIAL, 10_000, b"c0".to_vec());
-    std::thread::sleep(Duration::from_millis(100));
+    stage.until_ran(1);
     link.send_frame(&Frame::Cancel(1));
     link.send_frame(&Frame::Cancel(2));
     link.send_frame(&Frame::Cancel(77));
@@ -221,11 +228,13 @@ fn cancelled_work_is_not_started_and_its_answer_not_sent() {
 fn what_a_lost_link_asked_for_is_not_started() {
     let stage = stage(16, 1);
     let (mut lost, mut link) = (stage.link(), stage.link());
-    lost.send_request(1, SERIAL, 10_000, b"c500".to_vec());
+    lost.send_request(1, SERIAL, 10_000, b"c1000".to_vec());
     lost.send_request(2, SERIAL, 10_000, b"c0".to_vec());
     lost.send_frame(&Frame::Ping(1));
     assert_eq!(lost.receive(), Some(Frame::Pong(1)));
+    stage.until_ran(1);
     drop(lost);
+    // The end of a link is seen by its own task: before the lane is free again.
     link.send_request(3, SERIAL, 10_000, b"c0".to_vec());
     assert_eq!(reply_tag(link.receive()), 3);
     assert_eq!(stage.handler.ran.load(Ordering::SeqCst), 2, "1 was running, 2 never ran, 3 ran");
@@ -236,6 +245,7 @@ fn what_has_expired_in_the_queue_is_not_executed() {
     let stage = stage(16, 1);
     let mut link = stage.link();
     link.send_request(1, SERIAL, 10_000, b"c300".to_vec());
+    stage.until_ran(1);
     link.send_request(2, SERIAL, 50, b"c0".to_vec());
     assert_eq!(reply_tag(link.receive()), 1);
     assert_eq!(reply_outcome(link.receive()), Outcome::EXPIRED);
@@ -268,7 +278,7 @@ fn a_stop_finishes_what_runs_and_answers_busy_to_what_comes() {
     let stage = stage(16, 1);
     let mut link = stage.link();
     link.send_request(1, SERIAL, 10_000, b"c700".to_vec());
-    std::thread::sleep(Duration::from_millis(100));
+    stage.until_ran(1);
     stage.stop.send_replace(true);
     assert!(matches!(link.receive(), Some(Frame::Close(reason)) if reason.contains("stopping")));
     link.send_request(2, SERIAL, 10_000, b"i0".to_vec());
