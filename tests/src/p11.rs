@@ -7,6 +7,9 @@ use std::ptr::null_mut;
 
 use cryptoki_sys::*;
 
+pub use crate::keys::{P256_PARAMS, p256_pair, pair_templates, rsa_pair, secret_key};
+pub use crate::values::{Mech, Tmpl};
+
 /// A return value other than `CKR_OK`, with the function that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failed {
@@ -22,95 +25,13 @@ pub type Outcome<T> = Result<T, Failed>;
 /// A loaded module; never unloaded.
 pub struct P11 {
     list: *mut CK_FUNCTION_LIST,
+    library: &'static libloading::Library,
 }
 
 // SAFETY: the list is constant for the life of the process, and PKCS #11 functions may be called from any thread.
 unsafe impl Send for P11 {}
 // SAFETY: as above.
 unsafe impl Sync for P11 {}
-
-/// A template under construction.
-#[derive(Clone, Default)]
-pub struct Tmpl(Vec<(CK_ATTRIBUTE_TYPE, Vec<u8>)>);
-
-impl Tmpl {
-    /// An empty template.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds bytes.
-    #[must_use]
-    pub fn bytes(mut self, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> Self {
-        self.0.push((kind, value.to_vec()));
-        self
-    }
-
-    /// Adds a `CK_ULONG`.
-    #[must_use]
-    pub fn ulong(self, kind: CK_ATTRIBUTE_TYPE, value: CK_ULONG) -> Self {
-        self.bytes(kind, &value.to_ne_bytes())
-    }
-
-    /// Adds a `CK_BBOOL`.
-    #[must_use]
-    pub fn bool(self, kind: CK_ATTRIBUTE_TYPE, value: bool) -> Self {
-        self.bytes(kind, &[u8::from(value)])
-    }
-
-    fn raw(&mut self) -> Vec<CK_ATTRIBUTE> {
-        self.0
-            .iter_mut()
-            .map(|(kind, value)| CK_ATTRIBUTE {
-                type_: *kind,
-                pValue: value.as_mut_ptr().cast::<c_void>(),
-                ulValueLen: value.len() as CK_ULONG,
-            })
-            .collect()
-    }
-}
-
-/// A mechanism with its parameter bytes.
-#[derive(Clone)]
-pub struct Mech {
-    /// `CKM_*`.
-    pub kind: CK_MECHANISM_TYPE,
-    /// The parameter as it lies in memory.
-    pub parameter: Vec<u8>,
-}
-
-impl Mech {
-    /// Without a parameter.
-    pub fn plain(kind: CK_MECHANISM_TYPE) -> Self {
-        Self { kind, parameter: Vec::new() }
-    }
-
-    /// With an IV.
-    pub fn iv(kind: CK_MECHANISM_TYPE, iv: &[u8]) -> Self {
-        Self { kind, parameter: iv.to_vec() }
-    }
-
-    /// With PSS parameters.
-    pub fn pss(
-        kind: CK_MECHANISM_TYPE,
-        hash: CK_MECHANISM_TYPE,
-        mgf: CK_ULONG,
-        salt_bytes: CK_ULONG,
-    ) -> Self {
-        let parameter = [hash, mgf, salt_bytes].iter().flat_map(|word| word.to_ne_bytes()).collect();
-        Self { kind, parameter }
-    }
-
-    fn raw(&mut self) -> CK_MECHANISM {
-        let pointer =
-            if self.parameter.is_empty() { null_mut() } else { self.parameter.as_mut_ptr().cast::<c_void>() };
-        CK_MECHANISM {
-            mechanism: self.kind,
-            pParameter: pointer,
-            ulParameterLen: self.parameter.len() as CK_ULONG,
-        }
-    }
-}
 
 /// Calls one function of the list.
 macro_rules! call {
@@ -145,7 +66,7 @@ impl P11 {
     pub fn load(path: &Path) -> Self {
         // SAFETY: loading runs the library's initialisers; PKCS #11 modules are made to be loaded.
         let library = unsafe { libloading::Library::new(path) }.expect("the module loads");
-        let library = Box::leak(Box::new(library));
+        let library: &'static libloading::Library = Box::leak(Box::new(library));
         // SAFETY: the symbol has the type that the standard gives it.
         let get = unsafe {
             library.get::<unsafe extern "C" fn(*mut *mut CK_FUNCTION_LIST) -> CK_RV>(b"C_GetFunctionList\0")
@@ -155,7 +76,42 @@ impl P11 {
         // SAFETY: the pointer is valid for writing.
         let rv = unsafe { get(&mut list) };
         assert_eq!(rv, CKR_OK);
-        Self { list }
+        Self { list, library }
+    }
+
+    /// The function list itself, for the calls with arguments that no method here expresses.
+    pub fn list(&self) -> &CK_FUNCTION_LIST {
+        // SAFETY: the list is valid and constant for the life of the process.
+        unsafe { &*self.list }
+    }
+
+    /// The names and versions of `C_GetInterfaceList`, or none where the module is older than 3.0.
+    pub fn interfaces(&self) -> Outcome<Option<Vec<(String, CK_VERSION)>>> {
+        type List = unsafe extern "C" fn(*mut CK_INTERFACE, *mut CK_ULONG) -> CK_RV;
+        // SAFETY: the symbol has the type that the standard gives it.
+        let Ok(get) = (unsafe { self.library.get::<List>(b"C_GetInterfaceList\0") }) else { return Ok(None) };
+        let failed = |rv| Failed { function: "C_GetInterfaceList", rv };
+        let mut count = 0;
+        // SAFETY: a null list asks for the count.
+        match unsafe { get(null_mut(), &mut count) } {
+            CKR_OK => {}
+            rv => return Err(failed(rv)),
+        }
+        let empty = CK_INTERFACE { pInterfaceName: null_mut(), pFunctionList: null_mut(), flags: 0 };
+        let mut list = vec![empty; count as usize];
+        // SAFETY: the list has room for `count` interfaces.
+        match unsafe { get(list.as_mut_ptr(), &mut count) } {
+            CKR_OK => {}
+            rv => return Err(failed(rv)),
+        }
+        let read = |interface: &CK_INTERFACE| {
+            // SAFETY: the name is a constant string of the module that ends with a zero byte.
+            let name = unsafe { std::ffi::CStr::from_ptr(interface.pInterfaceName.cast()) };
+            // SAFETY: every function list begins with its version.
+            let version = unsafe { *interface.pFunctionList.cast::<CK_VERSION>() };
+            (name.to_string_lossy().into_owned(), version)
+        };
+        Ok(Some(list.iter().map(read).collect()))
     }
 
     pub fn initialize(&self) -> Outcome<()> {
@@ -172,6 +128,26 @@ impl P11 {
 
     pub fn finalize(&self) -> Outcome<()> {
         call!(self, C_Finalize(null_mut()))
+    }
+
+    pub fn info(&self) -> Outcome<CK_INFO> {
+        // SAFETY: a structure of numbers and bytes; all zeros is a value of it.
+        let mut info: CK_INFO = unsafe { std::mem::zeroed() };
+        call!(self, C_GetInfo(&mut info))?;
+        Ok(info)
+    }
+
+    pub fn slot_info(&self, slot: CK_SLOT_ID) -> Outcome<CK_SLOT_INFO> {
+        // SAFETY: a structure of numbers and bytes; all zeros is a value of it.
+        let mut info: CK_SLOT_INFO = unsafe { std::mem::zeroed() };
+        call!(self, C_GetSlotInfo(slot, &mut info))?;
+        Ok(info)
+    }
+
+    pub fn mechanism_info(&self, slot: CK_SLOT_ID, kind: CK_MECHANISM_TYPE) -> Outcome<CK_MECHANISM_INFO> {
+        let mut info = CK_MECHANISM_INFO { ulMinKeySize: 0, ulMaxKeySize: 0, flags: 0 };
+        call!(self, C_GetMechanismInfo(slot, kind, &mut info))?;
+        Ok(info)
     }
 
     pub fn slots(&self) -> Outcome<Vec<CK_SLOT_ID>> {
@@ -321,6 +297,12 @@ impl P11 {
         call!(self, C_DestroyObject(session, object))
     }
 
+    pub fn object_size(&self, session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE) -> Outcome<CK_ULONG> {
+        let mut bytes = 0;
+        call!(self, C_GetObjectSize(session, object, &mut bytes))?;
+        Ok(bytes)
+    }
+
     /// One attribute, asked for its length first.
     pub fn attribute(
         &self,
@@ -345,6 +327,24 @@ impl P11 {
     ) -> Outcome<()> {
         let mut template = tmpl.raw();
         call!(self, C_SetAttributeValue(session, object, template.as_mut_ptr(), template.len() as CK_ULONG))
+    }
+
+    pub fn find_init(&self, session: CK_SESSION_HANDLE, mut tmpl: Tmpl) -> Outcome<()> {
+        let mut template = tmpl.raw();
+        call!(self, C_FindObjectsInit(session, template.as_mut_ptr(), template.len() as CK_ULONG))
+    }
+
+    /// The next matches, at most `most` of them.
+    pub fn find_page(&self, session: CK_SESSION_HANDLE, most: usize) -> Outcome<Vec<CK_OBJECT_HANDLE>> {
+        let (mut page, mut count) = (vec![0; most], 0);
+        call!(self, C_FindObjects(session, page.as_mut_ptr(), page.len() as CK_ULONG, &mut count))?;
+        assert!(count as usize <= most, "more objects than there is room for");
+        page.truncate(count as usize);
+        Ok(page)
+    }
+
+    pub fn find_final(&self, session: CK_SESSION_HANDLE) -> Outcome<()> {
+        call!(self, C_FindObjectsFinal(session))
     }
 
     /// All matches.
@@ -436,6 +436,14 @@ impl P11 {
         )
     }
 
+    pub fn verify_update(&self, session: CK_SESSION_HANDLE, part: &[u8]) -> Outcome<()> {
+        call!(self, C_VerifyUpdate(session, part.as_ptr().cast_mut(), part.len() as CK_ULONG))
+    }
+
+    pub fn verify_final(&self, session: CK_SESSION_HANDLE, signature: &[u8]) -> Outcome<()> {
+        call!(self, C_VerifyFinal(session, signature.as_ptr().cast_mut(), signature.len() as CK_ULONG))
+    }
+
     /// Init and verify.
     pub fn verify_once(
         &self,
@@ -485,6 +493,31 @@ impl P11 {
         produce!(self, C_Decrypt(session, data.as_ptr().cast_mut(), data.len() as CK_ULONG; data.len() + ROOM))
     }
 
+    pub fn decrypt_update(&self, session: CK_SESSION_HANDLE, part: &[u8]) -> Outcome<Vec<u8>> {
+        produce!(self, C_DecryptUpdate(session, part.as_ptr().cast_mut(), part.len() as CK_ULONG; part.len() + ROOM))
+    }
+
+    pub fn decrypt_final(&self, session: CK_SESSION_HANDLE) -> Outcome<Vec<u8>> {
+        produce!(self, C_DecryptFinal(session; ROOM))
+    }
+
+    pub fn digest_init(&self, session: CK_SESSION_HANDLE, mut mech: Mech) -> Outcome<()> {
+        let mut mechanism = mech.raw();
+        call!(self, C_DigestInit(session, &mut mechanism))
+    }
+
+    pub fn digest_update(&self, session: CK_SESSION_HANDLE, part: &[u8]) -> Outcome<()> {
+        call!(self, C_DigestUpdate(session, part.as_ptr().cast_mut(), part.len() as CK_ULONG))
+    }
+
+    pub fn digest_key(&self, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE) -> Outcome<()> {
+        call!(self, C_DigestKey(session, key))
+    }
+
+    pub fn digest_final(&self, session: CK_SESSION_HANDLE) -> Outcome<Vec<u8>> {
+        produce!(self, C_DigestFinal(session; ROOM))
+    }
+
     pub fn digest(&self, session: CK_SESSION_HANDLE, mut mech: Mech, data: &[u8]) -> Outcome<Vec<u8>> {
         let mut mechanism = mech.raw();
         call!(self, C_DigestInit(session, &mut mechanism))?;
@@ -496,82 +529,4 @@ impl P11 {
         call!(self, C_GenerateRandom(session, output.as_mut_ptr(), output.len() as CK_ULONG))?;
         Ok(output)
     }
-}
-
-/// DER of the curve's object identifier (`CKA_EC_PARAMS`) of P-256.
-pub const P256_PARAMS: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-
-/// Templates of a token or session key pair for signing.
-pub fn pair_templates(token: bool, label: &str, id: u8) -> (Tmpl, Tmpl) {
-    let common =
-        |tmpl: Tmpl| tmpl.bool(CKA_TOKEN, token).bytes(CKA_LABEL, label.as_bytes()).bytes(CKA_ID, &[id]);
-    let public = common(Tmpl::new()).bool(CKA_VERIFY, true);
-    let private = common(Tmpl::new()).bool(CKA_SIGN, true).bool(CKA_PRIVATE, true).bool(CKA_SENSITIVE, true);
-    (public, private)
-}
-
-/// Generates a P-256 pair.
-///
-/// # Errors
-/// Those of `C_GenerateKeyPair`.
-pub fn p256_pair(
-    p11: &P11,
-    session: CK_SESSION_HANDLE,
-    token: bool,
-    label: &str,
-    id: u8,
-) -> Outcome<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
-    let (public, private) = pair_templates(token, label, id);
-    p11.generate_pair(
-        session,
-        Mech::plain(CKM_EC_KEY_PAIR_GEN),
-        public.bytes(CKA_EC_PARAMS, P256_PARAMS),
-        private,
-    )
-}
-
-/// Generates an RSA-2048 pair.
-///
-/// # Errors
-/// Those of `C_GenerateKeyPair`.
-pub fn rsa_pair(
-    p11: &P11,
-    session: CK_SESSION_HANDLE,
-    token: bool,
-    label: &str,
-    id: u8,
-) -> Outcome<(CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)> {
-    let (public, private) = pair_templates(token, label, id);
-    let public =
-        public.ulong(CKA_MODULUS_BITS, 2048).bytes(CKA_PUBLIC_EXPONENT, &[1, 0, 1]).bool(CKA_ENCRYPT, true);
-    p11.generate_pair(
-        session,
-        Mech::plain(CKM_RSA_PKCS_KEY_PAIR_GEN),
-        public,
-        private.bool(CKA_DECRYPT, true),
-    )
-}
-
-/// Generates a secret key of this many bytes that does everything.
-///
-/// # Errors
-/// Those of `C_GenerateKey`.
-pub fn secret_key(
-    p11: &P11,
-    session: CK_SESSION_HANDLE,
-    mechanism: CK_MECHANISM_TYPE,
-    bytes: CK_ULONG,
-    token: bool,
-    label: &str,
-) -> Outcome<CK_OBJECT_HANDLE> {
-    let tmpl = Tmpl::new()
-        .bool(CKA_TOKEN, token)
-        .ulong(CKA_VALUE_LEN, bytes)
-        .bytes(CKA_LABEL, label.as_bytes())
-        .bool(CKA_SENSITIVE, true)
-        .bool(CKA_ENCRYPT, mechanism == CKM_AES_KEY_GEN)
-        .bool(CKA_DECRYPT, mechanism == CKM_AES_KEY_GEN)
-        .bool(CKA_SIGN, true)
-        .bool(CKA_VERIFY, true);
-    p11.generate_key(session, Mech::plain(mechanism), tmpl)
 }
