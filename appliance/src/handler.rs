@@ -2,7 +2,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use partition::{Caller, Cost, Partition};
 use prost::Message;
 use spec::messages::{Outcome, ReplyBody, ReplyHeader, RequestHeader};
 use zeroize::Zeroizing;
@@ -40,27 +39,12 @@ pub trait Handler: Send + Sync {
 
     /// Which thread should run it.
     fn lane(&self, body: &[u8]) -> Lane;
-}
 
-impl Handler for Partition {
-    fn handle(
-        &self,
-        asker: &Asker,
-        header: &RequestHeader,
-        body: &[u8],
-        now_ms: u64,
-    ) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
-        let caller = Caller { client: asker.client, instance: asker.instance };
-        Partition::handle(self, &caller, header, body, now_ms)
-    }
+    /// Requests run since the start, by the call's name; calls that never came are left out.
+    fn requests(&self) -> Vec<(&'static str, u64)>;
 
-    fn lane(&self, body: &[u8]) -> Lane {
-        match Partition::cost(body) {
-            Cost::Short => Lane::Inline,
-            Cost::Long => Lane::Crypto,
-            Cost::Disk => Lane::Disk,
-        }
-    }
+    /// Housekeeping, now and then: forgets what nobody finished (HA 2.2).
+    fn tidy(&self, now_ms: u64);
 }
 
 /// A request with the moment it came in.

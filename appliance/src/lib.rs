@@ -23,6 +23,7 @@ pub mod listener;
 pub mod partitions;
 pub mod registry;
 pub mod root_key;
+pub mod served;
 pub mod server;
 pub mod server_identity;
 pub mod start;

@@ -14,6 +14,7 @@ use crate::domains::Domains;
 use crate::error::Error;
 use crate::handler::{Handler, now_ms};
 use crate::link::Lookup;
+use crate::served::Served;
 use crate::store::SqliteStore;
 
 const LABEL_BYTES_MAX: usize = 32;
@@ -96,7 +97,7 @@ impl Partitions {
         });
         match made {
             Ok(partition) => {
-                let slot = Slot { row: row.clone(), handler: Ok(Arc::new(partition)) };
+                let slot = Slot { row: row.clone(), handler: Ok(Arc::new(Served::new(partition))) };
                 self.slots.write().insert(serial, slot);
                 Ok(row)
             }
@@ -156,6 +157,24 @@ impl Partitions {
         })
     }
 
+    /// Requests run by all partitions since the start, by the call's name.
+    pub fn requests(&self) -> BTreeMap<String, u64> {
+        let mut all = BTreeMap::new();
+        for (name, count) in self.handlers().iter().flat_map(|handler| handler.requests()) {
+            *all.entry(name.to_owned()).or_insert(0) += count;
+        }
+        all
+    }
+
+    /// Housekeeping of every partition.
+    pub fn tidy(&self, now_ms: u64) {
+        self.handlers().iter().for_each(|handler| handler.tidy(now_ms));
+    }
+
+    fn handlers(&self) -> Vec<Arc<dyn Handler>> {
+        self.slots.read().values().filter_map(|slot| slot.handler.clone().ok()).collect()
+    }
+
     fn new_serial(&self) -> Result<u64, Error> {
         loop {
             let mut bytes = [0; 8];
@@ -197,7 +216,7 @@ fn open_one(
     let domain = DomainSecret::new(domains.secret(&row.domain)?);
     let partition = Partition::open(store, domain, row.serial, settings.clone())
         .map_err(|error| Error::damaged(error.to_string()))?;
-    Ok(Arc::new(partition))
+    Ok(Arc::new(Served::new(partition)))
 }
 
 fn database(folder: &Path, serial: u64) -> PathBuf {

@@ -1,6 +1,7 @@
 //! What `hsmd` does from its first moment to its last.
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,6 +11,7 @@ use crate::appliance::Appliance;
 use crate::config::{Config, LogFormat};
 use crate::error::Error;
 use crate::greeting::SOFTWARE;
+use crate::handler::now_ms;
 use crate::server::Server;
 
 /// Runs the server until SIGTERM or SIGINT.
@@ -41,14 +43,27 @@ async fn serve(config: Config) -> Result<(), Error> {
     let appliance = Arc::new(Appliance::open(config)?);
     let server = Server::start(appliance.clone()).await?;
     tracing::info!(software = SOFTWARE, data_dir = %appliance.config.data_dir.display(), "ready");
+    let housekeeping = tokio::spawn(keep_house(appliance.clone()));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping: running requests are finished, links are closed");
+    housekeeping.abort();
     server.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Once an hour, off the threads that serve.
+async fn keep_house(appliance: Arc<Appliance>) {
+    let mut hour = tokio::time::interval(Duration::from_secs(3600));
+    loop {
+        hour.tick().await;
+        let partitions = appliance.partitions.clone();
+        // A panic in it is logged by its own report and must not end the hours to come.
+        let _ = tokio::task::spawn_blocking(move || partitions.tidy(now_ms())).await;
+    }
 }
 
 /// No core dumps and no reading by other processes of the user; files private; as many descriptors as allowed.

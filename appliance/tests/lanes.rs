@@ -60,6 +60,12 @@ impl Handler for Scripted {
             _ => Lane::Crypto,
         }
     }
+
+    fn requests(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
+    fn tidy(&self, _: u64) {}
 }
 
 struct One(Arc<Scripted>);

@@ -22,14 +22,7 @@ pub fn requests() -> Vec<Vec<u8>> {
         Call::Status(Status { mechanisms: true }),
         Call::Login(Login { user: 1, pin: b"1234567".to_vec(), tag: vec![1; 16] }),
         Call::Plan(Plan { function, mechanism: mechanism.clone(), key: key.clone() }),
-        Call::Use(Use {
-            function,
-            mechanism: mechanism.clone(),
-            key: key.clone(),
-            how: 1,
-            data: vec![3; 32],
-            ..Default::default()
-        }),
+        Call::Use(signature(key.clone(), mechanism.clone())),
         Call::Random(Random { bytes: 32 }),
         Call::Make(Make {
             kind: MakeKind::GENERATE.0,
@@ -55,6 +48,17 @@ pub fn requests() -> Vec<Vec<u8>> {
                 .encode_to_vec()
         })
         .collect()
+}
+
+/// One signature of 32 bytes.
+fn signature(key: Option<ObjectRef>, mechanism: Option<MechanismMessage>) -> Use {
+    let mut request = Use::default();
+    request.function = KeyFunction::SIGN.0;
+    request.mechanism = mechanism;
+    request.key = key;
+    request.how = 1;
+    request.data = vec![3; 32];
+    request
 }
 
 /// Greetings and an answer.

@@ -25,7 +25,7 @@ impl Chance {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -34,7 +34,7 @@ impl Chance {
 
     /// A number below the bound; 0 for a bound of 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        let wide = u128::from(self.next()) * u128::try_from(bound).unwrap_or(0);
+        let wide = u128::from(self.number()) * u128::try_from(bound).unwrap_or(0);
         usize::try_from(wide >> 64).unwrap_or(0)
     }
 }

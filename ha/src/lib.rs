@@ -1,4 +1,4 @@
-//! Routing, make-then-store, repair: no I/O, clock or chance of its own (HA 1..4).
+//! Routing, make-then-store, repair: no I/O, clock or chance of its own (HA 1 to 4).
 //!
 //! [`Group`] is the public face. Everything that touches the world goes through [`spec::platform::Platform`] and
 //! [`spec::seam::Seam`], so the same code runs over links, over partitions in the process and under simulation.

@@ -22,6 +22,11 @@ impl crate::Partition {
     pub fn cost(body: &[u8]) -> Cost {
         cost(body).unwrap_or(Cost::Short)
     }
+
+    /// The name of the call in an encoded request ([`spec::calls`]); none when the bytes hold no call.
+    pub fn call_name(body: &[u8]) -> Option<&'static str> {
+        call_number(body).and_then(spec::calls::call).map(|row| row.name)
+    }
 }
 
 /// One field of a message: its number, and its varint or its bytes.

@@ -162,14 +162,7 @@ impl Wire {
     /// # Panics
     /// When no answer comes.
     pub fn sign(&mut self, mechanism: MechanismType, key: &ObjectRef, how: u32, data: &[u8]) -> ReplyBody {
-        self.call(Call::Use(Use {
-            function: KeyFunction::SIGN.0,
-            mechanism: Some(plain(mechanism)),
-            key: Some(key.clone()),
-            how,
-            data: data.to_vec(),
-            ..Default::default()
-        }))
+        self.call(Call::Use(use_key(KeyFunction::SIGN, mechanism, key, how, data)))
     }
 
     /// Reads attributes.
@@ -180,6 +173,23 @@ impl Wire {
         let numbers = kinds.iter().map(|kind| kind.0).collect();
         self.call(Call::GetAttributes(GetAttributes { object: Some(object.clone()), numbers }))
     }
+}
+
+/// A use of a key under no plan.
+pub fn use_key(
+    function: KeyFunction,
+    mechanism: MechanismType,
+    key: &ObjectRef,
+    how: u32,
+    data: &[u8],
+) -> Use {
+    let mut request = Use::default();
+    request.function = function.0;
+    request.mechanism = Some(plain(mechanism));
+    request.key = Some(key.clone());
+    request.how = how;
+    request.data = data.to_vec();
+    request
 }
 
 /// A mechanism without parameters.

@@ -4,12 +4,12 @@
 use ntls::certificate::{self, Identity, Wanted};
 use spec::messages::{
     Adopt, Answer, Call, ChangeManifest, Commit, Compare, Destroy, Export, Find, How, Join, KeyFunction,
-    Make, MakeKind, ObjectRef, Outcome, Plan, Random, ReplyBody, SetAttributes, Store, Use,
+    Make, MakeKind, ObjectRef, Outcome, Plan, Random, ReplyBody, SetAttributes, Store,
 };
 use spec::value::{Attribute, Template};
 use spec::{AttributeType, MechanismType, Rv};
 use tests::lab::Lab;
-use tests::wire::{Client, Wire, aes_template, plain, token_ref};
+use tests::wire::{Client, Wire, aes_template, plain, token_ref, use_key};
 
 fn rv(reply: &ReplyBody) -> Rv {
     assert_eq!(
@@ -112,14 +112,7 @@ fn keys_keep_to_what_they_permit(client: &Client, lab: &Lab) {
         Outcome::OK
     );
     assert_ne!(outcome(&wire.sign(MechanismType::ECDSA_SHA256, &public, How::WHOLE.0, b"data")), Outcome::OK);
-    let decrypt = Use {
-        function: KeyFunction::DECRYPT.0,
-        mechanism: Some(plain(MechanismType::ECDSA)),
-        key: Some(private.clone()),
-        how: How::WHOLE.0,
-        data: vec![1; 32],
-        ..Default::default()
-    };
+    let decrypt = use_key(KeyFunction::DECRYPT, MechanismType::ECDSA, &private, How::WHOLE.0, &[1; 32]);
     assert_ne!(outcome(&wire.call(Call::Use(decrypt))), Outcome::OK);
     let reply = wire.attributes(&private, &[AttributeType::VALUE, AttributeType::SENSITIVE]);
     let Some(Answer::GetAttributes(values)) = &reply.answer else {

@@ -237,6 +237,8 @@ pub struct NtlsShown {
     pub links_max: usize,
     /// Clients that are registered.
     pub clients: usize,
+    /// Requests run since the start, by the call's name.
+    pub requests: std::collections::BTreeMap<String, u64>,
 }
 
 #[cfg(test)]

@@ -217,5 +217,6 @@ fn ntls_show(appliance: &Appliance) -> NtlsShown {
         links: appliance.connections.count(),
         links_max: appliance.config.links_max,
         clients: appliance.registry.list().len(),
+        requests: appliance.partitions.requests(),
     }
 }

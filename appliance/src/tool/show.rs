@@ -183,6 +183,8 @@ fn clients(all: Vec<ClientShown>) -> String {
 }
 
 fn ntls(shown: NtlsShown) -> String {
+    let requests: Vec<String> =
+        shown.requests.iter().map(|(name, count)| format!("{name} {count}")).collect();
     facts(&[
         ("Listening on", or_none(&shown.listen)),
         ("Certificate", shown.certificate),
@@ -190,5 +192,6 @@ fn ntls(shown: NtlsShown) -> String {
         ("Certificate until", shown.certificate_until),
         ("Links", format!("{} of at most {}", shown.links, shown.links_max)),
         ("Clients", shown.clients.to_string()),
+        ("Requests", or_none(&requests)),
     ])
 }

@@ -62,6 +62,9 @@ struct MemberView {
     seq: Option<u64>,
     objects: Option<u64>,
     root: Option<String>,
+    /// Failed tries of each PIN on this member since its last success.
+    failed_tries_user: Option<u32>,
+    failed_tries_so: Option<u32>,
     reason: Option<String>,
 }
 
@@ -214,6 +217,8 @@ fn member(
         seq: None,
         objects: None,
         root: None,
+        failed_tries_user: None,
+        failed_tries_so: None,
         reason: None,
     };
     match asked.answer {
@@ -224,6 +229,8 @@ fn member(
             seq: Some(seq),
             objects: Some(status.objects),
             root: Some(status.root.iter().map(|byte| format!("{byte:02x}")).collect()),
+            failed_tries_user: Some(status.failed_tries_user),
+            failed_tries_so: Some(status.failed_tries_so),
             reason: status.recovering.then(|| "recovering".to_owned()),
             label: Some(status.label),
             ..view
