@@ -1,5 +1,6 @@
 //! Mechanisms on their way: the check against the rows of `spec` before anything is sent, and the fields
 //! that a plan depends on (RULES 1.1).
+use spec::mechanisms::row_of;
 use spec::messages::MechanismMessage;
 use spec::{Mechanism, Rv};
 
@@ -10,8 +11,10 @@ use crate::error::Result;
 /// # Errors
 /// CKR_MECHANISM_INVALID without a row or for another function, CKR_MECHANISM_PARAM_INVALID.
 pub(crate) fn check(mechanism: &Mechanism, function: u64) -> Result<()> {
-    let row = mechanism.check()?;
-    if row.permits(function) { Ok(()) } else { Err(Rv::MECHANISM_INVALID.into()) }
+    let row = row_of(mechanism.mechanism_type).filter(|row| row.permits(function));
+    row.ok_or(Rv::MECHANISM_INVALID)?;
+    mechanism.check()?;
+    Ok(())
 }
 
 /// What of a mechanism a plan depends on: never IV, AAD or label.
@@ -51,6 +54,7 @@ mod tests {
         let rv = |mechanism: &Mechanism, function| check(mechanism, function).unwrap_err().rv();
         let aes = |parameters| Mechanism { mechanism_type: MechanismType::AES_CBC, parameters };
         assert_eq!(rv(&aes(Parameters::Iv(vec![0; 16])), SIGN), Rv::MECHANISM_INVALID);
+        assert_eq!(rv(&aes(Parameters::None), SIGN), Rv::MECHANISM_INVALID);
         assert_eq!(rv(&aes(Parameters::Iv(vec![0; 15])), DECRYPT), Rv::MECHANISM_PARAM_INVALID);
         assert_eq!(rv(&Mechanism::plain(MechanismType::DES3_CBC), DECRYPT), Rv::MECHANISM_INVALID);
     }

@@ -10,7 +10,7 @@
 use std::os::raw::c_void;
 
 use cryptoki_sys::*;
-use spec::flags::mechanism::{DECRYPT, DIGEST, ENCRYPT, SIGN, VERIFY};
+use spec::flags::mechanism::{DECRYPT, DIGEST, ENCRYPT, GENERATE, GENERATE_KEY_PAIR, SIGN, VERIFY};
 use spec::flags::wait::DONT_BLOCK;
 use spec::functions::refusal;
 use spec::{MechanismType, UserType};
@@ -165,7 +165,7 @@ functions! {
         });
         C_FindObjectsFinal(hSession: CK_SESSION_HANDLE) = m.find_final(session(hSession));
         C_EncryptInit(hSession: CK_SESSION_HANDLE, pMechanism: *mut CK_MECHANISM, hKey: CK_OBJECT_HANDLE)
-            = m.encrypt_init(session(hSession), c.mechanism(pMechanism)?, object(hKey));
+            = m.encrypt_init(session(hSession), c.mechanism(pMechanism, ENCRYPT)?, object(hKey));
         C_Encrypt(
             hSession: CK_SESSION_HANDLE, pData: *mut CK_BYTE, ulDataLen: CK_ULONG,
             pEncryptedData: *mut CK_BYTE, pulEncryptedDataLen: *mut CK_ULONG
@@ -185,7 +185,7 @@ functions! {
             m.encrypt_final(s, room)
         });
         C_DecryptInit(hSession: CK_SESSION_HANDLE, pMechanism: *mut CK_MECHANISM, hKey: CK_OBJECT_HANDLE)
-            = m.decrypt_init(session(hSession), c.mechanism(pMechanism)?, object(hKey));
+            = m.decrypt_init(session(hSession), c.mechanism(pMechanism, DECRYPT)?, object(hKey));
         C_Decrypt(
             hSession: CK_SESSION_HANDLE, pEncryptedData: *mut CK_BYTE, ulEncryptedDataLen: CK_ULONG,
             pData: *mut CK_BYTE, pulDataLen: *mut CK_ULONG
@@ -203,7 +203,7 @@ functions! {
             m.decrypt_final(s, room)
         });
         C_DigestInit(hSession: CK_SESSION_HANDLE, pMechanism: *mut CK_MECHANISM)
-            = m.digest_init(session(hSession), c.mechanism(pMechanism)?);
+            = m.digest_init(session(hSession), c.mechanism(pMechanism, DIGEST)?);
         C_Digest(
             hSession: CK_SESSION_HANDLE, pData: *mut CK_BYTE, ulDataLen: CK_ULONG, pDigest: *mut CK_BYTE,
             pulDigestLen: *mut CK_ULONG
@@ -219,7 +219,7 @@ functions! {
             m.digest_final(s, room)
         });
         C_SignInit(hSession: CK_SESSION_HANDLE, pMechanism: *mut CK_MECHANISM, hKey: CK_OBJECT_HANDLE)
-            = m.sign_init(session(hSession), c.mechanism(pMechanism)?, object(hKey));
+            = m.sign_init(session(hSession), c.mechanism(pMechanism, SIGN)?, object(hKey));
         C_Sign(
             hSession: CK_SESSION_HANDLE, pData: *mut CK_BYTE, ulDataLen: CK_ULONG, pSignature: *mut CK_BYTE,
             pulSignatureLen: *mut CK_ULONG
@@ -238,7 +238,7 @@ functions! {
             pulSignatureLen: *mut CK_ULONG
         );
         C_VerifyInit(hSession: CK_SESSION_HANDLE, pMechanism: *mut CK_MECHANISM, hKey: CK_OBJECT_HANDLE)
-            = m.verify_init(session(hSession), c.mechanism(pMechanism)?, object(hKey));
+            = m.verify_init(session(hSession), c.mechanism(pMechanism, VERIFY)?, object(hKey));
         C_Verify(
             hSession: CK_SESSION_HANDLE, pData: *mut CK_BYTE, ulDataLen: CK_ULONG, pSignature: *mut CK_BYTE,
             ulSignatureLen: CK_ULONG
@@ -276,7 +276,7 @@ functions! {
             hSession: CK_SESSION_HANDLE, pMechanism: *mut CK_MECHANISM, pTemplate: *mut CK_ATTRIBUTE,
             ulCount: CK_ULONG, phKey: *mut CK_OBJECT_HANDLE
         ) = c.fill(phKey, || {
-            m.generate_key(session(hSession), c.required_mechanism(pMechanism)?, c.template(pTemplate, ulCount)?)
+            m.generate_key(session(hSession), c.required_mechanism(pMechanism, GENERATE)?, c.template(pTemplate, ulCount)?)
         });
         C_GenerateKeyPair(
             hSession: CK_SESSION_HANDLE, pMechanism: *mut CK_MECHANISM,
@@ -286,7 +286,7 @@ functions! {
         ) = c.fill_pair(phPublicKey, phPrivateKey, || {
             let public = c.template(pPublicKeyTemplate, ulPublicKeyAttributeCount)?;
             let private = c.template(pPrivateKeyTemplate, ulPrivateKeyAttributeCount)?;
-            m.generate_key_pair(session(hSession), c.required_mechanism(pMechanism)?, public, private)
+            m.generate_key_pair(session(hSession), c.required_mechanism(pMechanism, GENERATE_KEY_PAIR)?, public, private)
         });
         C_WrapKey(
             hSession: CK_SESSION_HANDLE, pMechanism: *mut CK_MECHANISM, hWrappingKey: CK_OBJECT_HANDLE,

@@ -20,16 +20,18 @@ const GCM_IV_BYTES_MAX: usize = 256;
 
 impl Caller {
     /// The mechanism of an Init; none for NULL, which cancels the operation (PKCS #11 v3.1, 5.8.1 and its like).
+    /// `function` is the bit of [`spec::flags::mechanism`] that the called function asks for: whether the mechanism
+    /// does that at all is decided before its parameter is looked at.
     ///
     /// # Errors
-    /// `CKR_MECHANISM_INVALID` when it is not in scope, `CKR_MECHANISM_PARAM_INVALID`.
-    pub(super) fn mechanism(&self, place: *mut CK_MECHANISM) -> Result<Option<Mechanism>, Rv> {
+    /// `CKR_MECHANISM_INVALID` when it is not in scope or not for this function, `CKR_MECHANISM_PARAM_INVALID`.
+    pub(super) fn mechanism(&self, place: *mut CK_MECHANISM, function: u64) -> Result<Option<Mechanism>, Rv> {
         if place.is_null() {
             return Ok(None);
         }
         let given = self.value(place)?;
         let mechanism_type = MechanismType(wide(given.mechanism));
-        let row = row_of(mechanism_type).ok_or(Rv::MECHANISM_INVALID)?;
+        let row = row_of(mechanism_type).filter(|row| row.permits(function)).ok_or(Rv::MECHANISM_INVALID)?;
         let parameters = match row.parameters {
             ParameterKind::None if given.ulParameterLen == 0 => Parameters::None,
             ParameterKind::None => return Err(Rv::MECHANISM_PARAM_INVALID),
@@ -50,8 +52,12 @@ impl Caller {
     ///
     /// # Errors
     /// `CKR_ARGUMENTS_BAD` for NULL; else as [`Self::mechanism`].
-    pub(super) fn required_mechanism(&self, place: *mut CK_MECHANISM) -> Result<Mechanism, Rv> {
-        self.mechanism(place)?.ok_or(Rv::ARGUMENTS_BAD)
+    pub(super) fn required_mechanism(
+        &self,
+        place: *mut CK_MECHANISM,
+        function: u64,
+    ) -> Result<Mechanism, Rv> {
+        self.mechanism(place, function)?.ok_or(Rv::ARGUMENTS_BAD)
     }
 
     /// A parameter structure, copied.
@@ -109,6 +115,7 @@ mod tests {
     use super::*;
     use crate::abi::convert::ulong;
     use spec::MechanismType as M;
+    use spec::flags::mechanism as to;
     use std::ptr::null_mut;
 
     fn parse(kind: MechanismType, place: *mut c_void, length: usize) -> Result<Option<Mechanism>, Rv> {
@@ -116,7 +123,19 @@ mod tests {
         let caller = unsafe { Caller::promised() };
         let mut mechanism =
             CK_MECHANISM { mechanism: ulong(kind.0), pParameter: place, ulParameterLen: ulong(length) };
-        caller.mechanism(&raw mut mechanism)
+        let functions = [to::ENCRYPT, to::DIGEST, to::SIGN, to::GENERATE, to::GENERATE_KEY_PAIR];
+        let permitted = |function: &&u64| row_of(kind).is_some_and(|row| row.permits(**function));
+        caller.mechanism(&raw mut mechanism, functions.iter().find(permitted).copied().unwrap_or(to::SIGN))
+    }
+
+    #[test]
+    fn another_function_is_refused_before_the_parameter_is_looked_at() {
+        // SAFETY: the mechanism is our own and its parameter is NULL.
+        let caller = unsafe { Caller::promised() };
+        let mut mechanism =
+            CK_MECHANISM { mechanism: ulong(M::AES_CBC.0), pParameter: null_mut(), ulParameterLen: 0 };
+        assert_eq!(caller.mechanism(&raw mut mechanism, to::DIGEST), Err(Rv::MECHANISM_INVALID));
+        assert_eq!(caller.mechanism(&raw mut mechanism, to::ENCRYPT), Err(Rv::MECHANISM_PARAM_INVALID));
     }
 
     fn parse_value<T>(kind: MechanismType, mut value: T) -> Result<Parameters, Rv> {
@@ -127,8 +146,8 @@ mod tests {
     fn null_cancels_or_is_bad_where_a_mechanism_is_needed() {
         // SAFETY: only NULL is passed.
         let caller = unsafe { Caller::promised() };
-        assert_eq!(caller.mechanism(null_mut()), Ok(None));
-        assert_eq!(caller.required_mechanism(null_mut()), Err(Rv::ARGUMENTS_BAD));
+        assert_eq!(caller.mechanism(null_mut(), to::SIGN), Ok(None));
+        assert_eq!(caller.required_mechanism(null_mut(), to::GENERATE), Err(Rv::ARGUMENTS_BAD));
     }
 
     #[test]
