@@ -184,6 +184,11 @@ impl Partition {
         self.write(|_| Ok((change, ()))).map_err(|refusal| Error::Store(refusal.text))
     }
 
+    /// The member's standing now, as the header of a reply without a tag: for replies that are made outside of it.
+    pub fn header(&self) -> ReplyHeader {
+        self.reply_header(0)
+    }
+
     /// The header of a reply: the member's standing now (HA 7).
     pub(crate) fn reply_header(&self, tag: u64) -> ReplyHeader {
         let contents = self.contents.read();
