@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Laboratories of one test program follow one another: two at a time would share two cores and the port.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -142,11 +144,28 @@ impl Lab {
     }
 
     fn play(name: &str, mut command: Command) -> Scene {
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the driver starts");
-        let input = child.stdin.take().expect("standard input is piped");
-        let output = BufReader::new(child.stdout.take().expect("standard output is piped"));
-        Scene { name: name.to_owned(), child, input, output }
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the driver starts");
+        Scene::new(name, child)
+    }
+
+    /// The process number of an appliance.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn process(&self, member: usize) -> i32 {
+        let file = self.path().join(format!("hsm{member}/hsmd.pid"));
+        let text = std::fs::read_to_string(file).expect("a started appliance has a file with its number");
+        text.split_whitespace().next().and_then(|word| word.parse().ok()).expect("the file holds a number")
+    }
+
+    /// SIGKILL to an appliance, at once and without another program.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill_now(&self, member: usize) {
+        // SAFETY: a plain system call on a number.
+        let outcome = unsafe { libc::kill(self.process(member), libc::SIGKILL) };
+        assert_eq!(outcome, 0, "the appliance runs until it is killed");
     }
 
     /// Waits until all members are alive and equal, as `vtl haAdmin show --json` tells.
@@ -194,22 +213,43 @@ pub struct Scene {
     name: String,
     child: Child,
     input: ChildStdin,
-    output: BufReader<std::process::ChildStdout>,
+    lines: Receiver<(Instant, String)>,
 }
 
 impl Scene {
+    fn new(name: &str, mut child: Child) -> Self {
+        let input = child.stdin.take().expect("standard input is piped");
+        let output = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if sender.send((Instant::now(), line)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { name: name.to_owned(), child, input, lines }
+    }
+
     /// Waits for a line that begins with this word and answers the rest of it.
     ///
     /// # Panics
     /// When the scene ends first.
     pub fn expect(&mut self, word: &str) -> String {
-        let mut line = String::new();
+        self.expect_at(word).1
+    }
+
+    /// Like `expect`, with the moment at which the line was said.
+    ///
+    /// # Panics
+    /// When the scene ends first.
+    pub fn expect_at(&mut self, word: &str) -> (Instant, String) {
         loop {
-            line.clear();
-            let read = self.output.read_line(&mut line).expect("the scene's output can be read");
-            assert!(read > 0, "scene {} ended before it said {word:?}: {:?}", self.name, self.child.wait());
+            let Ok((at, line)) = self.lines.recv() else {
+                panic!("scene {} ended before it said {word:?}: {:?}", self.name, self.child.wait());
+            };
             if let Some(rest) = line.trim_end().strip_prefix(word) {
-                return rest.trim_start().to_owned();
+                return (at, rest.trim_start().to_owned());
             }
         }
     }
@@ -220,6 +260,15 @@ impl Scene {
     /// When it has ended.
     pub fn go(&mut self) {
         writeln!(self.input, "go").expect("the scene listens");
+    }
+
+    /// Asks a looping scene for its count.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn count(&mut self) -> u64 {
+        writeln!(self.input, "count").expect("the scene listens");
+        self.expect("COUNT").parse().expect("a count is a number")
     }
 
     /// The scene's process.

@@ -13,8 +13,9 @@ use ntls::instance::InstanceKey;
 use ntls::tls::ServerTrust;
 use spec::messages::{
     Answer, Call, GetAttributes, KeyFunction, Login, Make, MakeAnswer, MakeKind, MechanismMessage, ObjectRef,
-    Outcome, ReplyBody, Status, Store, Use,
+    Outcome, ReplyBody, Status, StatusAnswer, Store, Use,
 };
+use spec::record::Manifest;
 use spec::value::{Attribute, Template};
 use spec::{AttributeType, KeyType, MechanismType, ObjectClass};
 
@@ -99,6 +100,26 @@ impl Wire {
     pub fn call(&mut self, call: Call) -> ReplyBody {
         let ticket = self.ticket.clone();
         self.session.call(self.serial, call, &ticket).unwrap()
+    }
+
+    /// The partition's standing.
+    ///
+    /// # Panics
+    /// When it is not told.
+    pub fn status(&mut self) -> StatusAnswer {
+        let reply = self.call(Call::Status(Status { mechanisms: false }));
+        match &reply.answer {
+            Some(Answer::Status(status)) => status.clone(),
+            _ => panic!("wanted a status: {}", reply.text),
+        }
+    }
+
+    /// The manifest.
+    ///
+    /// # Panics
+    /// When it is not told.
+    pub fn manifest(&mut self) -> Manifest {
+        self.status().manifest.unwrap()
     }
 
     /// Logs in as Crypto Officer.

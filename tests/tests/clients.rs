@@ -72,7 +72,22 @@ fn pkcs11_tool_test_runs_clean_over_rsa_ec_and_aes() {
     for wanted in ["Signatures (currently only for RSA)", "testing key 0", "testing key 1"] {
         assert!(text.contains(wanted), "{wanted:?} is missing:\n{text}");
     }
+    assert!(text.contains("RSA-PKCS: OK"), "{text}");
     aes_round_trip(&lab);
+    ec_round_trip(&lab);
+}
+
+/// What `--test` of OpenSC passes over: the EC key, signing through the same tool, verified by OpenSSL.
+fn ec_round_trip(lab: &Lab) {
+    let path = |name: &str| lab.path().join(name).display().to_string();
+    let (data, signature, public) = (path("plain"), path("signature"), path("ec.pub"));
+    let read = ["--read-object", "--type", "pubkey", "--id", EC_ID, "--output-file", &public];
+    expect_ok(&lab.pkcs11_tool(&read), "read the public key");
+    let sign = ["--sign", "--mechanism", "ECDSA-SHA256", "--id", EC_ID, "--signature-format", "openssl"];
+    let files = ["--input-file", &data, "--output-file", &signature];
+    expect_ok(&lab.pkcs11_tool(&[&sign[..], &files].concat()), "ECDSA signature");
+    let verify = ["dgst", "-sha256", "-keyform", "DER", "-verify", &public, "-signature", &signature, &data];
+    expect_ok(&openssl(lab, &verify), "openssl dgst -verify");
 }
 
 /// What `--test` of OpenSC has no test for: the AES key, used through the same tool.
@@ -198,6 +213,8 @@ fn tool_server_and_java_see_no_error_while_a_member_is_killed_and_restarted() {
     let mut server = Server::start(&lab, "rsa-key", &pem);
     let mut java = java(&lab, "rsa-key", 1000);
     let mut java_says = BufReader::new(java.stdout.take().unwrap());
+    let public = lab.path().join("rsa.pub").display().to_string();
+    expect_ok(&openssl(&lab, &["x509", "-in", &pem, "-pubkey", "-noout", "-out", &public]), "openssl x509");
     let mut line = String::new();
     while !line.starts_with("READY") {
         line.clear();
@@ -206,26 +223,16 @@ fn tool_server_and_java_see_no_error_while_a_member_is_killed_and_restarted() {
     let message = lab.path().join("message").display().to_string();
     std::fs::write(&message, b"signed while a member dies").unwrap();
     for round in 0..50 {
+        let member = round / 10 % 3 + 1;
         match round % 10 {
-            2 => drop(lab.lab("kill", Some(round / 10 % 3 + 1))),
-            6 => drop(lab.lab("start", Some(round / 10 % 3 + 1))),
+            2 => lab.kill_now(member),
+            6 => drop(lab.lab("start", Some(member))),
             _ => {}
         }
-        let signed = [
-            "--sign",
-            "--mechanism",
-            "SHA256-RSA-PKCS",
-            "--id",
-            RSA_ID,
-            "--input-file",
-            &message,
-            "--output-file",
-        ];
-        let signature = lab.path().join("signature").display().to_string();
-        expect_ok(
-            &lab.pkcs11_tool(&[&signed[..], &[&signature]].concat()),
-            &format!("run {round} of pkcs11-tool --sign"),
-        );
+        if round == 2 {
+            assert!(java.try_wait().unwrap().is_none(), "java has ended before a member died");
+        }
+        tool_signs(&lab, &message, &public);
         server.handshake(&pem);
         server.handshake(&pem);
     }
@@ -233,6 +240,15 @@ fn tool_server_and_java_see_no_error_while_a_member_is_killed_and_restarted() {
     while java_says.read_line(&mut rest).unwrap() > 0 {}
     assert!(java.wait().unwrap().success(), "java failed:\n{rest}");
     assert!(rest.contains("SIGNED 1000"), "{rest}");
+}
+
+/// One run of `pkcs11-tool --sign`, verified by OpenSSL.
+fn tool_signs(lab: &Lab, message: &str, public: &str) {
+    let signature = lab.path().join("signature").display().to_string();
+    let sign = ["--sign", "--mechanism", "SHA256-RSA-PKCS", "--id", RSA_ID, "--input-file", message];
+    expect_ok(&lab.pkcs11_tool(&[&sign[..], &["--output-file", &signature]].concat()), "pkcs11-tool --sign");
+    let verify = ["dgst", "-sha256", "-verify", public, "-signature", &signature, message];
+    expect_ok(&openssl(lab, &verify), "openssl dgst -verify");
 }
 
 /// Files of one comparison.
@@ -294,6 +310,10 @@ fn rsa_pkcs_signs_any_input_as_openssl_does() {
     }
     let longest = vec![0x7b; 256 - 11];
     files.compare(&lab, &longest, &["rsautl", "-sign"], &longest);
+    let recovered = path("recovered");
+    let recover = ["pkeyutl", "-verifyrecover", "-inkey", &files.key, "-in", &files.ours, "-out", &recovered];
+    expect_ok(&openssl(&lab, &recover), "openssl pkeyutl -verifyrecover");
+    assert_eq!(std::fs::read(&recovered).unwrap(), longest);
     std::fs::write(&files.input, vec![1; 256 - 10]).unwrap();
     let refused = files.sign_here(&lab);
     assert!(!refused.status.success());

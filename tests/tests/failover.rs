@@ -3,7 +3,27 @@
 
 use std::time::Duration;
 
-use tests::lab::{Lab, expect_ok};
+use tests::lab::{Lab, Scene, expect_ok};
+
+/// Waits until each of eight threads must have signed again: more than one signature a thread.
+fn signatures_go_on(scene: &mut Scene) {
+    let before = scene.count();
+    for _ in 0..150 {
+        std::thread::sleep(Duration::from_millis(100));
+        if scene.count() > before + 16 {
+            return;
+        }
+    }
+    panic!("nothing is signed although two members live");
+}
+
+fn no_error(scene: &mut Scene) {
+    scene.go();
+    let result = scene.expect("RESULT");
+    let numbers: Vec<u64> = result.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    assert_eq!(numbers[1], 0, "errors reached the application: {result}");
+    println!("{} signatures, longest wait {} ms", numbers[0], numbers[2]);
+}
 
 #[test]
 fn eight_signing_threads_see_no_error_while_a_member_is_killed_and_returns() {
@@ -11,33 +31,29 @@ fn eight_signing_threads_see_no_error_while_a_member_is_killed_and_returns() {
     let mut scene = lab.scene("sign-loop", &["8"]);
     scene.expect("READY");
     for member in 1..=3 {
-        std::thread::sleep(Duration::from_millis(700));
-        lab.lab("kill", Some(member));
-        std::thread::sleep(Duration::from_millis(700));
+        signatures_go_on(&mut scene);
+        lab.kill_now(member);
+        signatures_go_on(&mut scene);
         lab.lab("start", Some(member));
         lab.wait_until_equal(3);
     }
-    scene.go();
-    let result = scene.expect("RESULT");
-    let numbers: Vec<u64> = result.split_whitespace().map(|word| word.parse().unwrap()).collect();
-    assert!(numbers[0] > 0, "nothing was signed");
-    assert_eq!(numbers[1], 0, "errors reached the application: {result}");
+    no_error(&mut scene);
     scene.finish();
 }
 
 #[test]
-fn eight_signing_threads_see_no_error_while_a_member_is_stopped() {
+fn eight_signing_threads_go_on_without_error_while_a_member_is_frozen() {
     let lab = Lab::up(3);
     let mut scene = lab.scene("sign-loop", &["8"]);
     scene.expect("READY");
-    std::thread::sleep(Duration::from_millis(500));
+    signatures_go_on(&mut scene);
     lab.lab("stop", Some(2));
-    std::thread::sleep(Duration::from_secs(4));
+    // Still frozen: only a probe can have told the client to go elsewhere, long before `ReceiveTimeout` of 20 s.
+    signatures_go_on(&mut scene);
     lab.lab("cont", Some(2));
     lab.wait_until_equal(3);
-    scene.go();
-    let result = scene.expect("RESULT");
-    assert_eq!(result.split_whitespace().nth(1), Some("0"), "errors reached the application: {result}");
+    signatures_go_on(&mut scene);
+    no_error(&mut scene);
     scene.finish();
 }
 

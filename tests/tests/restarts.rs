@@ -40,9 +40,7 @@ fn multi_part_hmac_rsa_and_cbc_go_on_after_all_members_restarted() {
 
 /// Resident memory of an appliance in KiB.
 fn resident_kib(lab: &Lab, member: usize) -> u64 {
-    let file = lab.path().join(format!("hsm{member}/hsmd.pid"));
-    let pid = std::fs::read_to_string(file).unwrap();
-    let pid = pid.split_whitespace().next().expect("the file holds the process's number");
+    let pid = lab.process(member);
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()

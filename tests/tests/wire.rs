@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use ntls::certificate::{self, Identity, Wanted};
+use ntls::exchange::ExchangeError;
+use ntls::frame::Frame;
 use spec::messages::{
-    Adopt, Answer, Call, ChangeManifest, Commit, Compare, Destroy, Export, Find, How, Join, KeyFunction,
-    Make, MakeKind, ObjectRef, Outcome, Plan, Random, ReplyBody, SetAttributes, Store,
+    Adopt, Answer, Call, ChangeManifest, Commit, Compare, Destroy, Discard, Export, Find, How, Join,
+    KeyFunction, Login, Make, MakeKind, ObjectRef, Outcome, Plan, Random, ReplyBody, SetAttributes, SetPin,
+    Store,
 };
+use spec::record::Stamp;
 use spec::value::{Attribute, Template};
 use spec::{AttributeType, MechanismType, Rv};
 use tests::lab::Lab;
@@ -32,6 +36,8 @@ fn the_wire_refuses_what_the_library_would_never_send() {
     let client = Client::of(&lab);
     key_exchange_is_hybrid(&client);
     without_login(&client, &lab);
+    pins_and_roles(&client, &lab);
+    order_is_kept(&client, &lab);
     keys_keep_to_what_they_permit(&client, &lab);
     sealed_things_open_in_their_own_context_only(&client, &lab);
     groups_and_partitions_of_others(&client, &lab);
@@ -80,16 +86,79 @@ fn without_login(client: &Client, lab: &Lab) {
     assert_ne!(outcome(&nobody.call(Call::SetAttributes(change))), Outcome::OK);
     for call in [
         Call::Export(Export { ouids: vec![private.ouid.clone()], credentials: true, manifest: true }),
-        Call::Join(Join::default()),
-        Call::ChangeManifest(ChangeManifest::default()),
-        Call::Adopt(Adopt::default()),
+        Call::Join(Join { repaired: true, ..Join::default() }),
+        Call::ChangeManifest(ChangeManifest {
+            manifest: Some(nobody.manifest()),
+            tag: vec![1; 16],
+            expected_epoch: nobody.manifest().epoch,
+        }),
+        Call::Store(Store { batch: vec![1; 100], tag: vec![1; 16], provisional: false }),
+        Call::Discard(Discard { ouids: vec![private.ouid.clone()], tag: vec![1; 16] }),
     ] {
-        assert_ne!(
-            outcome(&nobody.call(call)),
-            Outcome::OK,
-            "a call that demands a ticket was taken without one"
-        );
+        let number = call.number();
+        assert_eq!(rv(&nobody.call(call)), Rv::USER_NOT_LOGGED_IN, "call {number}");
     }
+    let adopt = Adopt { group: vec![9; 16], generation: 0, manifest: vec![1; 80], credentials: vec![2; 80] };
+    assert_ne!(outcome(&nobody.call(Call::Adopt(adopt))), Outcome::OK);
+}
+
+/// Roles: what the wire answers to PINs, and that a wrong one does not pass for a right one under the same tag.
+fn pins_and_roles(client: &Client, lab: &Lab) {
+    let mut wire = Wire::open(client);
+    let pin = lab.value("P11_PIN").as_bytes();
+    let login =
+        |user: u64, pin: &[u8], tag: u8| Call::Login(Login { user, pin: pin.to_vec(), tag: vec![tag; 16] });
+    assert_eq!(rv(&wire.call(login(1, b"not the PIN", 1))), Rv::PIN_INCORRECT);
+    assert_eq!(rv(&wire.call(login(1, b"not the PIN", 1))), Rv::PIN_INCORRECT, "the same try, asked again");
+    assert_eq!(wire.status().failed_tries_user, 1, "a resend spends no second try");
+    assert_eq!(rv(&wire.call(login(77, pin, 2))), Rv::USER_TYPE_INVALID);
+    assert_ne!(outcome(&wire.call(login(2, pin, 3))), Outcome::OK, "a context login is no login");
+    assert_ne!(outcome(&wire.call(login(1, b"", 4))), Outcome::OK);
+    assert_eq!(outcome(&wire.call(login(1, pin, 5))), Outcome::OK);
+    assert_eq!(wire.status().failed_tries_user, 0, "a right PIN clears the count");
+    let change =
+        SetPin { user: 1, old: b"not the PIN".to_vec(), new: b"another-pin".to_vec(), tag: vec![6; 16] };
+    assert_eq!(rv(&wire.call(Call::SetPin(change))), Rv::PIN_INCORRECT);
+    let change = SetPin { user: 1, old: pin.to_vec(), new: b"1".to_vec(), tag: vec![7; 16] };
+    assert_eq!(rv(&wire.call(Call::SetPin(change))), Rv::PIN_LEN_RANGE);
+    assert_eq!(outcome(&wire.call(login(1, pin, 8))), Outcome::OK, "a refused change changes nothing");
+}
+
+/// Provisional objects, running states and plans out of their place.
+fn order_is_kept(client: &Client, lab: &Lab) {
+    let mut wire = Wire::open(client);
+    wire.login(lab.value("P11_PIN"));
+    let make = Make {
+        kind: MakeKind::CREATE.0,
+        mechanism: None,
+        templates: vec![aes_template(true, &[6; 32])],
+        source: None,
+        tag: vec![12; 16],
+    };
+    let made = wire.make(make);
+    let store = Store { batch: made.batch.clone(), tag: vec![12; 16], provisional: true };
+    assert_eq!(outcome(&wire.call(Call::Store(store.clone()))), Outcome::OK);
+    let ouid = made.outputs[0].ouid.clone();
+    let read = wire.attributes(&token_ref(&ouid), &[AttributeType::CLASS]);
+    assert_ne!(outcome(&read), Outcome::OK, "a provisional object can be read");
+    let commit = |ouids: Vec<Vec<u8>>| Call::Commit(Commit { ouids, tag: vec![12; 16] });
+    let twice = wire.call(commit(vec![ouid.clone(), ouid.clone()]));
+    assert_ne!(outcome(&twice), Outcome::OK, "one object twice in a commit");
+    let discard = Call::Discard(Discard { ouids: vec![ouid.clone()], tag: vec![12; 16] });
+    assert_eq!(outcome(&wire.call(discard)), Outcome::OK);
+    assert_eq!(outcome(&wire.call(commit(vec![ouid.clone()]))), Outcome::DESTROYED);
+    assert_eq!(outcome(&wire.call(Call::Store(store))), Outcome::DESTROYED, "a late Store after a Discard");
+    let (_, private) = wire.pair(Vec::new());
+    let mut old_plan = use_key(KeyFunction::SIGN, MechanismType::ECDSA, &private, How::WHOLE.0, &[1; 32]);
+    old_plan.plan = Some(Stamp { ms: 1, counter: 0, incarnation: 1 });
+    assert_eq!(outcome(&wire.call(Call::Use(old_plan))), Outcome::PLAN_CHANGED);
+    let mut stream =
+        use_key(KeyFunction::SIGN, MechanismType::ECDSA_SHA256, &private, How::STREAM.0, &[1; 32]);
+    stream.state = wire.ticket.clone();
+    stream.part = 1;
+    assert_ne!(outcome(&wire.call(Call::Use(stream))), Outcome::OK, "a ticket as a running state");
+    let chain = use_key(KeyFunction::SIGN, MechanismType::ECDSA, &private, How::CHAIN.0, &[1; 15]);
+    assert_ne!(outcome(&wire.call(Call::Use(chain))), Outcome::OK, "a chain of what has no blocks");
 }
 
 fn keys_keep_to_what_they_permit(client: &Client, lab: &Lab) {

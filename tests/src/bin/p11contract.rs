@@ -2,6 +2,7 @@
 //! `ok NAME` or `failed NAME: WHY`. Arguments: the row to begin with, or `--only WORD` for the rows of such names.
 
 use std::io::Write;
+use std::process::ExitCode;
 use std::sync::Mutex;
 
 use tests::contract::{Context, Row, table};
@@ -9,7 +10,7 @@ use tests::contract::{Context, Row, table};
 /// Where the last panic was, for the line of its row.
 static PLACE: Mutex<String> = Mutex::new(String::new());
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let rows: Vec<Row> = match arguments[..] {
@@ -20,7 +21,7 @@ fn main() {
     };
     if rows.is_empty() {
         eprintln!("a row of the table or --only and a word of its name was wanted, found {arguments:?}");
-        std::process::exit(2);
+        return ExitCode::from(2);
     }
     let context = Context::from_environment();
     std::panic::set_hook(Box::new(|panic| {
@@ -41,5 +42,5 @@ fn main() {
         std::io::stdout().flush().expect("the test listens");
     }
     let _ = context.p11.finalize();
-    std::process::exit(i32::from(!good));
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

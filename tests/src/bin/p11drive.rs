@@ -6,6 +6,7 @@
 
 use std::io::{BufRead, Read, Write};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use tests::p11::{Failed, Mech, Outcome, P11, p256_pair, rsa_pair, secret_key};
 
 type Session = CK_SESSION_HANDLE;
 
-fn main() {
+fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let scene = arguments.next().expect("the first argument names the scene");
     let rest: Vec<String> = arguments.collect();
@@ -38,9 +39,10 @@ fn main() {
     };
     if let Err(failed) = played {
         eprintln!("scene {scene}: {} answered {:#x}", failed.function, failed.rv);
-        std::process::exit(1);
+        return ExitCode::FAILURE;
     }
     let _ = p11.finalize();
+    ExitCode::SUCCESS
 }
 
 fn say(word: &str) {
@@ -48,9 +50,15 @@ fn say(word: &str) {
     std::io::stdout().flush().expect("the test listens");
 }
 
-fn wait() -> bool {
+fn wait() {
+    wait_for_word();
+}
+
+/// The line that the test says; empty when it says nothing any more.
+fn wait_for_word() -> String {
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).is_ok_and(|read| read > 0)
+    let _ = std::io::stdin().lock().read_line(&mut line);
+    line.trim_end().to_owned()
 }
 
 fn slot(p11: &P11) -> Outcome<CK_SLOT_ID> {
@@ -106,34 +114,44 @@ fn session_key(p11: &P11) -> Outcome<()> {
     Ok(())
 }
 
-/// Three multi-part operations with a restart of every member between their parts.
+/// Four multi-part operations with a restart of every member between their parts. The parts are long enough for every
+/// one of them to have reached a member before the restart: what is in flight is a sealed state, a digest, a chaining value.
 fn multi_part(p11: &P11) -> Outcome<()> {
     let session = logged_in(p11)?;
     let slot = slot(p11)?;
-    let (second, third) = (p11.open(slot, CKF_RW_SESSION)?, p11.open(slot, CKF_RW_SESSION)?);
+    let mut open = || p11.open(slot, CKF_RW_SESSION);
+    let (second, third, fourth) = (open()?, open()?, open()?);
     let hmac = secret_key(p11, session, CKM_GENERIC_SECRET_KEY_GEN, 32, false, "hmac")?;
     let aes = secret_key(p11, session, CKM_AES_KEY_GEN, 32, false, "aes")?;
     let (_, rsa) = rsa_pair(p11, session, false, "rsa", 8)?;
-    let data: Vec<u8> = (0..200u8).collect();
-    let (first_half, second_half) = data.split_at(101);
+    let data: Vec<u8> = (0..400_000u32).map(|index| (index % 251) as u8).collect();
+    let (first_part, last_part) = data.split_at(200_000);
+    let cbc = || Mech::iv(CKM_AES_CBC, &[5; 16]);
+    let padded = || Mech::iv(CKM_AES_CBC_PAD, &[5; 16]);
     p11.sign_init(session, Mech::plain(CKM_SHA256_HMAC), hmac)?;
     p11.sign_init(second, Mech::plain(CKM_SHA256_RSA_PKCS), rsa)?;
-    p11.encrypt_init(third, Mech::iv(CKM_AES_CBC_PAD, &[5; 16]), aes)?;
-    p11.sign_update(session, first_half)?;
-    p11.sign_update(second, first_half)?;
-    let mut ciphertext = p11.encrypt_update(third, first_half)?;
+    p11.encrypt_init(third, cbc(), aes)?;
+    p11.encrypt_init(fourth, padded(), aes)?;
+    p11.sign_update(session, first_part)?;
+    p11.sign_update(second, first_part)?;
+    let mut plain_blocks = p11.encrypt_update(third, first_part)?;
+    let mut padded_blocks = p11.encrypt_update(fourth, first_part)?;
     say("READY");
     wait();
-    p11.sign_update(session, second_half)?;
-    p11.sign_update(second, second_half)?;
-    ciphertext.extend(p11.encrypt_update(third, second_half)?);
+    p11.sign_update(session, last_part)?;
+    p11.sign_update(second, last_part)?;
+    plain_blocks.extend(p11.encrypt_update(third, last_part)?);
+    padded_blocks.extend(p11.encrypt_update(fourth, last_part)?);
     let mac = p11.sign_final(session)?;
     let signature = p11.sign_final(second)?;
-    ciphertext.extend(p11.encrypt_final(third)?);
+    plain_blocks.extend(p11.encrypt_final(third)?);
+    padded_blocks.extend(p11.encrypt_final(fourth)?);
     assert_eq!(mac, p11.sign_once(session, Mech::plain(CKM_SHA256_HMAC), hmac, &data)?);
     assert_eq!(signature, p11.sign_once(session, Mech::plain(CKM_SHA256_RSA_PKCS), rsa, &data)?);
-    p11.encrypt_init(session, Mech::iv(CKM_AES_CBC_PAD, &[5; 16]), aes)?;
-    assert_eq!(ciphertext, p11.encrypt(session, &data)?);
+    p11.encrypt_init(session, cbc(), aes)?;
+    assert_eq!(plain_blocks, p11.encrypt(session, &data)?);
+    p11.encrypt_init(session, padded(), aes)?;
+    assert_eq!(padded_blocks, p11.encrypt(session, &data)?);
     say("OK");
     Ok(())
 }
@@ -191,7 +209,7 @@ fn sign_loop(p11: &Arc<P11>, threads: u64) -> Outcome<()> {
             let (p11, stop, signed, errors) = (p11.clone(), stop.clone(), signed.clone(), errors.clone());
             std::thread::spawn(move || {
                 let mut longest = Duration::ZERO;
-                let Ok(session) = p11.open(slot, 0) else { return longest };
+                let session = p11.open(slot, 0).expect("a session opens without a member's help");
                 while !stop.load(Ordering::Relaxed) {
                     let begun = Instant::now();
                     match p11.sign_once(session, Mech::plain(CKM_ECDSA), key, &[9; 32]) {
@@ -208,9 +226,12 @@ fn sign_loop(p11: &Arc<P11>, threads: u64) -> Outcome<()> {
         })
         .collect();
     say("READY");
-    wait();
+    while wait_for_word() == "count" {
+        say(&format!("COUNT {}", signed.load(Ordering::Relaxed)));
+    }
     stop.store(true, Ordering::Relaxed);
-    let longest = workers.into_iter().filter_map(|worker| worker.join().ok()).max().unwrap_or_default();
+    let longest =
+        workers.into_iter().map(|worker| worker.join().expect("no worker panics")).max().unwrap_or_default();
     let signature = p11.sign_once(session, Mech::plain(CKM_ECDSA), key, &[9; 32])?;
     p11.verify_once(session, Mech::plain(CKM_ECDSA), public, &[9; 32], &signature)?;
     say(&format!(
