@@ -81,6 +81,7 @@ impl Appliance {
         let idle = self.config.idle_seconds;
         Limits {
             window: self.config.window,
+            link_bytes: self.config.link_bytes_max,
             idle: (idle > 0).then(|| Duration::from_secs(idle)),
             handshake: Duration::from_secs(self.config.handshake_seconds),
         }

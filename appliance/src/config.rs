@@ -9,6 +9,9 @@ use toml::Spanned;
 
 use crate::error::Error;
 
+/// The least bound of memory: a request of the greatest size fits.
+const BYTES_MIN: u64 = 32 << 20;
+
 /// Where the 32-byte root key is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootKeySource {
@@ -53,6 +56,10 @@ pub struct Config {
     pub links_max: usize,
     /// Most requests outstanding on one link.
     pub window: u32,
+    /// Most bytes that one link's waiting requests and unsent replies hold.
+    pub link_bytes_max: usize,
+    /// Most bytes that those of all links together hold.
+    pub bytes_max: usize,
     /// A link without traffic for so many seconds is closed; 0 keeps it for ever.
     pub idle_seconds: u64,
     /// The TLS handshake and Hello must be done in so many seconds.
@@ -85,6 +92,8 @@ struct Raw {
     crypto_threads: Option<Spanned<u64>>,
     links_max: Option<Spanned<u64>>,
     window: Option<Spanned<u64>>,
+    link_bytes_max: Option<Spanned<u64>>,
+    bytes_max: Option<Spanned<u64>>,
     idle_seconds: Option<Spanned<u64>>,
     handshake_seconds: Option<Spanned<u64>>,
     stop_seconds: Option<Spanned<u64>>,
@@ -134,6 +143,8 @@ impl Config {
             crypto_threads: place.count("crypto_threads", raw.crypto_threads, cores, 1, 1024)?,
             links_max: place.count("links_max", raw.links_max, 4096, 1, 1 << 20)?,
             window: place.small("window", raw.window, 256, 1, 65_536)?,
+            link_bytes_max: place.bytes("link_bytes_max", raw.link_bytes_max, 64 << 20)?,
+            bytes_max: place.bytes("bytes_max", raw.bytes_max, 1 << 30)?,
             idle_seconds: place.number("idle_seconds", raw.idle_seconds, 0, 0, 1 << 31)?,
             handshake_seconds: place.number("handshake_seconds", raw.handshake_seconds, 10, 1, 600)?,
             stop_seconds: place.number("stop_seconds", raw.stop_seconds, 10, 0, 600)?,
@@ -214,6 +225,12 @@ impl Place<'_> {
     ) -> Result<usize, Error> {
         let default = u32::try_from(default).unwrap_or(max).clamp(min, max);
         Ok(usize::try_from(self.small(name, value, default, min, max)?).expect("usize holds 32 bits"))
+    }
+
+    /// A bound in bytes: it has room for one request of the greatest size.
+    fn bytes(&self, name: &str, value: Option<Spanned<u64>>, default: u64) -> Result<usize, Error> {
+        let number = self.number(name, value, default, BYTES_MIN, 1 << 40)?;
+        Ok(usize::try_from(number).unwrap_or(usize::MAX))
     }
 
     fn listen(&self, value: Option<Vec<Spanned<String>>>) -> Result<Vec<SocketAddr>, Error> {
@@ -325,6 +342,7 @@ mod tests {
             ),
             ("log_format = \"xml\"", ":2:14: unknown variant `xml`, expected `text` or `json`"),
             ("pin_bytes_min = 3", ":2:17: pin_bytes_min: wanted a number from 4 to 255, found 3"),
+            ("link_bytes_max = 1000", ":2:18: link_bytes_max: wanted a number from 33554432 to"),
             ("window = -1", ":2:10: "),
             ("window =", ":2:"),
         ];

@@ -37,6 +37,9 @@ pub trait Handler: Send + Sync {
         now_ms: u64,
     ) -> (ReplyHeader, Zeroizing<Vec<u8>>);
 
+    /// The partition's standing now, for replies that are made outside of it: without a tag.
+    fn standing(&self) -> ReplyHeader;
+
     /// Which thread should run it.
     fn lane(&self, body: &[u8]) -> Lane;
 
@@ -63,7 +66,8 @@ pub struct Work {
 pub fn run(handler: &dyn Handler, work: &Work) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
     let tag = work.header.tag;
     if work.received.elapsed() > Duration::from_millis(work.header.remaining_ms.into()) {
-        return outcome(tag, Outcome::EXPIRED, "the request's time had passed when its turn came");
+        let text = "the request's time had passed when its turn came";
+        return outcome(tag, handler.standing(), Outcome::EXPIRED, text);
     }
     let answer =
         catch_unwind(AssertUnwindSafe(|| handler.handle(&work.asker, &work.header, &work.body, now_ms())));
@@ -74,15 +78,21 @@ pub fn run(handler: &dyn Handler, work: &Work) -> (ReplyHeader, Zeroizing<Vec<u8
                 partition = work.header.partition,
                 "a request failed by a fault of hsmd; please report it"
             );
-            outcome(tag, Outcome::FAILED, "the request failed by a fault of the appliance; its log has more")
+            let text = "the request failed by a fault of the appliance; its log has more";
+            outcome(tag, handler.standing(), Outcome::FAILED, text)
         }
     }
 }
 
-/// A reply without an answer.
-pub fn outcome(tag: u64, outcome: Outcome, text: &str) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
+/// A reply without an answer, under the standing of the partition or, where there is none, an empty header.
+pub fn outcome(
+    tag: u64,
+    standing: ReplyHeader,
+    outcome: Outcome,
+    text: &str,
+) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
     let body = ReplyBody { outcome: outcome.0, text: text.to_owned(), ..ReplyBody::default() };
-    (ReplyHeader { tag, ..ReplyHeader::default() }, Zeroizing::new(body.encode_to_vec()))
+    (ReplyHeader { tag, ..standing }, Zeroizing::new(body.encode_to_vec()))
 }
 
 /// Wall time in milliseconds since 1970.

@@ -20,6 +20,8 @@ pub mod handler;
 pub mod hex;
 pub mod link;
 pub mod listener;
+pub mod memory;
+mod outbox;
 pub mod partitions;
 pub mod registry;
 pub mod root_key;

@@ -6,7 +6,8 @@
 //!     +--refused: HelloReply    +--broken frame, silence, end of stream: closed, its work is dropped
 //! ```
 //! Short work runs here; the rest on lanes that send what is finished back. Everything that is ready is written at
-//! once.
+//! once. Bodies that wait and replies that are not yet sent are counted in bytes ([`Memory`]): what does not fit is
+//! answered Busy and is not executed (HA 4.5).
 use std::collections::HashMap;
 use std::future::pending;
 use std::io::ErrorKind;
@@ -26,6 +27,8 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::book::ClientRow;
 use crate::greeting::{self, Greeted};
 use crate::handler::{Asker, Handler, Lane, Work, outcome, run};
+use crate::memory::{Held, Memory};
+use crate::outbox::Outbox;
 use crate::registry::Registry;
 use crate::workers::Workers;
 
@@ -41,8 +44,6 @@ const TICK: Duration = Duration::from_millis(200);
 const DRAIN: Duration = Duration::from_millis(300);
 /// With so many bytes of replies unwritten, what comes is answered Busy.
 const UNWRITTEN_BYTES_MAX: usize = 4 << 20;
-/// The buffer of replies keeps at most so much room between writes.
-const ROOM_BYTES: usize = 64 << 10;
 /// How long a client is asked to wait that has filled its window or the lanes, in milliseconds.
 const BUSY_MS: u32 = 20;
 
@@ -61,6 +62,8 @@ pub trait Lookup: Send + Sync {
 pub struct Limits {
     /// Most requests outstanding.
     pub window: u32,
+    /// Most bytes of bodies that wait and replies that are not yet sent.
+    pub link_bytes: usize,
     /// Silence after which it is closed; `None` for never.
     pub idle: Option<Duration>,
     /// For handshake and Hello, and for the rest of a frame that has begun.
@@ -77,15 +80,27 @@ pub struct Shared {
     pub workers: Workers,
     /// The bounds.
     pub limits: Limits,
+    /// What all links together may hold.
+    pub memory: Arc<Memory>,
     /// Turns true when the server stops.
     pub stop: watch::Receiver<bool>,
 }
 
-/// What a lane sends back.
+/// How a turn on a lane ended.
+enum Turn {
+    /// It ran.
+    Reply(ReplyHeader, Zeroizing<Vec<u8>>),
+    /// It was cancelled before its turn.
+    Cancelled,
+    /// Too much was held when its turn came; it did not run.
+    Busy,
+}
+
+/// What a lane sends back, with the bytes that it holds.
 struct Finished {
     tag: u64,
-    /// `None` when it was cancelled before its turn.
-    reply: Option<(ReplyHeader, Zeroizing<Vec<u8>>)>,
+    turn: Turn,
+    _held: Held,
 }
 
 /// A request that runs or waits on a lane.
@@ -101,7 +116,8 @@ struct Link {
     asker: Asker,
     outstanding: HashMap<u64, Outstanding>,
     sender: mpsc::UnboundedSender<Finished>,
-    out: Zeroizing<Vec<u8>>,
+    out: Outbox,
+    memory: Arc<Memory>,
     /// When progress is looked at next.
     look: Instant,
     draining: Option<Instant>,
@@ -126,13 +142,15 @@ pub async fn serve(
     tracing::info!(client = client.name, software, "a link is up");
     let (sender, finished) = mpsc::unbounded_channel();
     let asker = Asker { client: client.fingerprint, instance };
+    let memory = shared.memory.part(shared.limits.link_bytes);
     let link = Link {
         shared,
         client,
         asker,
         outstanding: HashMap::new(),
         sender,
-        out: Zeroizing::new(Vec::new()),
+        out: Outbox::new(&memory),
+        memory,
         look: Instant::now(),
         draining: None,
         peer_closed: false,
@@ -183,7 +201,9 @@ impl Link {
                 biased;
                 Some(done) = finished.recv() => {
                     self.finish(done);
-                    while let Ok(done) = finished.try_recv() {
+                    while self.out.len() < UNWRITTEN_BYTES_MAX
+                        && let Ok(done) = finished.try_recv()
+                    {
                         self.finish(done);
                     }
                 }
@@ -240,7 +260,7 @@ impl Link {
         for (tag, work) in &mut self.outstanding {
             if now.duration_since(work.told) >= PROGRESS && !work.cancelled.load(Ordering::Relaxed) {
                 work.told = now;
-                self.out.extend_from_slice(&encode(&Frame::Progress(*tag)));
+                self.out.push(&encode(&Frame::Progress(*tag)));
             }
         }
     }
@@ -272,7 +292,7 @@ impl Link {
     }
 
     fn close(&mut self, reason: &str) {
-        self.out.extend_from_slice(&encode(&Frame::Close(reason.to_owned())));
+        self.out.push(&encode(&Frame::Close(reason.to_owned())));
     }
 
     /// Assignments have changed: the client learns what it may use now.
@@ -281,14 +301,14 @@ impl Link {
         if client.partitions != self.client.partitions {
             self.client = client;
             let reply = greeting::reply(&self.shared, &self.client);
-            self.out.extend_from_slice(&encode(&Frame::HelloReply(reply)));
+            self.out.push(&encode(&Frame::HelloReply(reply)));
         }
     }
 
     fn take(&mut self, reader: &mut FrameReader, mut bytes: &[u8]) -> Result<(), String> {
         while let Some(frame) = reader.take(&mut bytes).map_err(|error| error.to_string())? {
             match frame {
-                Frame::Ping(number) => self.out.extend_from_slice(&encode(&Frame::Pong(number))),
+                Frame::Ping(number) => self.out.push(&encode(&Frame::Pong(number))),
                 Frame::Request(header, body) => self.request(header, body)?,
                 Frame::Cancel(tag) => {
                     if let Some(work) = self.outstanding.get(&tag) {
@@ -319,18 +339,20 @@ impl Link {
         }
         let window = usize::try_from(self.shared.limits.window).unwrap_or(usize::MAX);
         let full = self.outstanding.len() >= window || self.out.len() >= UNWRITTEN_BYTES_MAX;
-        if full || self.draining.is_some() {
+        let held = if full || self.draining.is_some() { None } else { self.memory.take(body.len()) };
+        let Some(held) = held else {
             self.busy(tag);
             return Ok(());
-        }
+        };
         let Some(handler) = self.assigned(header.partition) else {
             let text = format!(
                 "partition {} is not assigned to client {} or not open here; run `hsm client assignPartition` on the \
                  appliance",
                 header.partition, self.client.name
             );
-            let (reply, body) = outcome(tag, Outcome::NO_PARTITION, &text);
-            self.reply(reply, &body);
+            // A standing is told to assigned clients alone.
+            let (reply, body) = outcome(tag, ReplyHeader::default(), Outcome::NO_PARTITION, &text);
+            self.reply(reply, body);
             return Ok(());
         };
         let lane = handler.lane(&body);
@@ -338,9 +360,9 @@ impl Link {
         match lane {
             Lane::Inline => {
                 let (reply, body) = run(&*handler, &work);
-                self.reply(reply, &body);
+                self.reply(reply, body);
             }
-            Lane::Crypto | Lane::Disk => self.delegate(lane, handler, work),
+            Lane::Crypto | Lane::Disk => self.delegate(lane, handler, work, held),
         }
         Ok(())
     }
@@ -352,14 +374,23 @@ impl Link {
         self.shared.lookup.handler(serial)
     }
 
-    fn delegate(&mut self, lane: Lane, handler: Arc<dyn Handler>, work: Work) {
+    fn delegate(&mut self, lane: Lane, handler: Arc<dyn Handler>, work: Work, mut held: Held) {
         let (tag, now) = (work.header.tag, work.received);
         let cancelled = Arc::new(AtomicBool::new(false));
         let (dropped, sender) = (cancelled.clone(), self.sender.clone());
         let job = move || {
-            let reply = if dropped.load(Ordering::Relaxed) { None } else { Some(run(&*handler, &work)) };
+            let turn = if dropped.load(Ordering::Relaxed) {
+                Turn::Cancelled
+            } else if held.is_over() {
+                Turn::Busy
+            } else {
+                let (header, body) = run(&*handler, &work);
+                Turn::Reply(header, body)
+            };
+            drop(work);
+            held.resize(if let Turn::Reply(_, body) = &turn { body.len() } else { 0 });
             // The link may have ended meanwhile.
-            let _ = sender.send(Finished { tag, reply });
+            let _ = sender.send(Finished { tag, turn, _held: held });
         };
         let accepted = match lane {
             Lane::Disk => self.shared.workers.disk(job),
@@ -376,33 +407,36 @@ impl Link {
     fn finish(&mut self, done: Finished) {
         let cancelled =
             self.outstanding.remove(&done.tag).is_none_or(|work| work.cancelled.load(Ordering::Relaxed));
-        if let (Some((header, body)), false) = (done.reply, cancelled) {
-            self.reply(header, &body);
+        match done.turn {
+            _ if cancelled => {}
+            Turn::Reply(header, body) => self.reply(header, body),
+            Turn::Busy => self.busy(done.tag),
+            Turn::Cancelled => {}
         }
     }
 
     fn busy(&mut self, tag: u64) {
-        self.out.extend_from_slice(&encode(&Frame::Busy(tag, BUSY_MS)));
+        self.out.push(&encode(&Frame::Busy(tag, BUSY_MS)));
     }
 
-    fn reply(&mut self, header: ReplyHeader, body: &[u8]) {
+    fn reply(&mut self, header: ReplyHeader, body: Zeroizing<Vec<u8>>) {
         let header =
             ReplyHeader { window: self.shared.limits.window, queue: self.shared.workers.waiting(), ..header };
-        self.out.extend_from_slice(&reply_head(&header, body.len()));
-        self.out.extend_from_slice(body);
+        self.out.push_reply(&reply_head(&header, body.len()), body);
     }
 
     async fn flush(&mut self, stream: &mut TlsStream<TcpStream>) -> Result<(), String> {
-        if self.out.is_empty() {
+        if self.out.len() == 0 {
             return Ok(());
         }
         let write = async {
-            stream.write_all(&self.out).await?;
+            while let Some(piece) = self.out.pop() {
+                stream.write_all(&piece).await?;
+            }
             stream.flush().await
         };
         let written = timeout(Duration::from_secs(WRITE_SECONDS), write).await;
-        self.out.zeroize();
-        self.out.shrink_to(ROOM_BYTES);
+        self.out.sent();
         match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(format!("the connection broke: {error}")),

@@ -40,6 +40,10 @@ impl Handler for Served {
         self.partition.handle(&caller, header, body, now_ms)
     }
 
+    fn standing(&self) -> ReplyHeader {
+        self.partition.header()
+    }
+
     fn lane(&self, body: &[u8]) -> Lane {
         match Partition::cost(body) {
             Cost::Short => Lane::Inline,

@@ -13,6 +13,7 @@ use crate::appliance::Appliance;
 use crate::error::Error;
 use crate::link::Shared;
 use crate::listener::listen;
+use crate::memory::Memory;
 use crate::workers::Workers;
 
 /// A server that listens.
@@ -34,6 +35,7 @@ impl Server {
             lookup: appliance.partitions.clone(),
             workers: Workers::new(appliance.config.crypto_threads),
             limits: appliance.limits(),
+            memory: Memory::new(appliance.config.bytes_max),
             stop: stopping.clone(),
         });
         let mut listeners = Vec::new();

@@ -11,6 +11,7 @@ use appliance::book::Book;
 use appliance::handler::{Asker, Handler, Lane};
 use appliance::link::{Limits, Lookup, Shared};
 use appliance::listener::{Connections, listen};
+use appliance::memory::Memory;
 use appliance::registry::Registry;
 use appliance::workers::Workers;
 use ntls::frame::Frame;
@@ -28,7 +29,8 @@ use zeroize::Zeroizing;
 
 const SERIAL: u64 = 7;
 
-/// A body names its lane and how many milliseconds it takes: "i0", "c1500", "d20"; "p" panics.
+/// A body names its lane and how many milliseconds it takes: "i0", "c1500", "d20"; "p" panics; "r1000" is answered
+/// with so many bytes, "e" with itself, both on the lane for the processor.
 #[derive(Default)]
 struct Scripted {
     ran: AtomicU64,
@@ -44,13 +46,27 @@ impl Handler for Scripted {
     ) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
         assert_ne!(asker.client, [0; 32]);
         self.ran.fetch_add(1, Ordering::SeqCst);
+        let header = ReplyHeader { seq: header.tag, ..self.standing() };
+        if body[0] == b'e' {
+            return (header, Zeroizing::new(body.to_vec()));
+        }
         let text = std::str::from_utf8(&body[1..]).unwrap();
+        if body[0] == b'r' {
+            return (header, Zeroizing::new(vec![0; text.parse().unwrap()]));
+        }
         assert_ne!(body[0], b'p', "a fault of ours");
         std::thread::sleep(Duration::from_millis(text.parse().unwrap()));
-        (
-            ReplyHeader { seq: header.tag, ..ReplyHeader::default() },
-            Zeroizing::new(ReplyBody::default().encode_to_vec()),
-        )
+        (header, Zeroizing::new(ReplyBody::default().encode_to_vec()))
+    }
+
+    fn standing(&self) -> ReplyHeader {
+        ReplyHeader {
+            incarnation: 77,
+            seq: 9,
+            credential_epoch: 3,
+            manifest_epoch: 4,
+            ..ReplyHeader::default()
+        }
     }
 
     fn lane(&self, body: &[u8]) -> Lane {
@@ -90,12 +106,17 @@ struct Stage {
     handler: Arc<Scripted>,
     stop: watch::Sender<bool>,
     connections: Connections,
+    memory: Arc<Memory>,
     address: SocketAddr,
     client: Client,
     trust: Arc<ServerTrust>,
 }
 
 fn stage(window: u32, crypto_threads: usize) -> Stage {
+    bounded(window, crypto_threads, 64 << 20, 64 << 20)
+}
+
+fn bounded(window: u32, crypto_threads: usize, link_bytes: usize, bytes: usize) -> Stage {
     let place = tempfile::tempdir().unwrap();
     let (book, _) = Book::open(&place.path().join("appliance.sqlite")).unwrap();
     let domain = appliance::book::DomainRow { name: "d".into(), wrapped: vec![1], fingerprint: vec![1] };
@@ -109,11 +130,13 @@ fn stage(window: u32, crypto_threads: usize) -> Stage {
     let (server, handler) = (Client::new("server"), Arc::new(Scripted::default()));
     let acceptor = TlsAcceptor::from(Arc::new(server_config(&server.identity, registry.clone()).unwrap()));
     let (stop, stopping) = watch::channel(false);
+    let memory = Memory::new(bytes);
     let shared = Arc::new(Shared {
         registry,
         lookup: Arc::new(One(handler.clone())),
         workers: Workers::new(crypto_threads),
-        limits: Limits { window, idle: None, handshake: Duration::from_secs(2) },
+        limits: Limits { window, link_bytes, idle: None, handshake: Duration::from_secs(2) },
+        memory: memory.clone(),
         stop: stopping,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -122,7 +145,7 @@ fn stage(window: u32, crypto_threads: usize) -> Stage {
     let connections = Connections::new(10);
     runtime.spawn(listen(listener, acceptor, shared, connections.clone()));
     let trust = Arc::new(ServerTrust::from_pem(server.pem.as_bytes(), "server.pem").unwrap());
-    Stage { _place: place, _runtime: runtime, handler, stop, connections, address, client, trust }
+    Stage { _place: place, _runtime: runtime, handler, stop, connections, memory, address, client, trust }
 }
 
 impl Stage {
@@ -152,6 +175,15 @@ fn reply_outcome(frame: Option<Frame>) -> Outcome {
         Some(Frame::Reply(_, body)) => Outcome(ReplyBody::decode(body.as_slice()).unwrap().outcome),
         other => panic!("wanted a reply, found {other:?}"),
     }
+}
+
+/// The outcome of a reply that was made outside the partition and yet carries its standing (HA 1.5).
+fn standing_and_outcome(frame: Option<Frame>) -> Outcome {
+    if let Some(Frame::Reply(header, _)) = &frame {
+        let found = (header.incarnation, header.seq, header.credential_epoch, header.manifest_epoch);
+        assert_eq!(found, (77, 9, 3, 4));
+    }
+    reply_outcome(frame)
 }
 
 #[test]
@@ -254,7 +286,7 @@ fn what_has_expired_in_the_queue_is_not_executed() {
     stage.until_ran(1);
     link.send_request(2, SERIAL, 50, b"c0".to_vec());
     assert_eq!(reply_tag(link.receive()), 1);
-    assert_eq!(reply_outcome(link.receive()), Outcome::EXPIRED);
+    assert_eq!(standing_and_outcome(link.receive()), Outcome::EXPIRED);
     assert_eq!(stage.handler.ran.load(Ordering::SeqCst), 1);
 }
 
@@ -263,9 +295,9 @@ fn a_fault_of_ours_fails_one_request_only() {
     let stage = stage(16, 1);
     let mut link = stage.link();
     link.send_request(1, SERIAL, 10_000, b"p0".to_vec());
-    assert_eq!(reply_outcome(link.receive()), Outcome::FAILED);
+    assert_eq!(standing_and_outcome(link.receive()), Outcome::FAILED);
     link.send_request(2, SERIAL, 10_000, b"cx".to_vec());
-    assert_eq!(reply_outcome(link.receive()), Outcome::FAILED);
+    assert_eq!(standing_and_outcome(link.receive()), Outcome::FAILED);
     link.send_request(3, SERIAL, 10_000, b"i0".to_vec());
     assert_eq!(reply_outcome(link.receive()), Outcome::OK);
 }
@@ -313,4 +345,80 @@ fn many_requests_in_one_write_are_all_answered() {
     let mut tags: Vec<u64> = (0..500).map(|_| reply_tag(link.receive())).collect();
     tags.sort_unstable();
     assert_eq!(tags, (0..500).collect::<Vec<_>>());
+}
+
+const MIB: usize = 1 << 20;
+const PART: usize = 64 << 10;
+
+/// Of so many answers, how many are replies with a body of at least `bytes` and how many are Busy.
+fn replies_and_busy(link: &mut Raw, bytes: usize, answers: usize) -> (usize, usize) {
+    let (mut replies, mut busy, mut rest) = (0, 0, answers);
+    while rest > 0 {
+        rest -= 1;
+        match link.receive() {
+            Some(Frame::Reply(_, body)) => replies += usize::from(body.len() >= bytes),
+            Some(Frame::Busy(..)) => busy += 1,
+            Some(Frame::Progress(_)) => rest += 1,
+            other => panic!("wanted a reply or Busy, found {other:?}"),
+        }
+    }
+    (replies, busy)
+}
+
+#[test]
+fn waiting_requests_hold_no_more_than_the_link_may_and_the_rest_is_not_executed() {
+    let stage = bounded(256, 1, 4 * PART, 64 * MIB);
+    let mut link = stage.link();
+    link.send_request(0, SERIAL, 60_000, b"c1500".to_vec());
+    stage.until_ran(1);
+    for tag in 1..=40 {
+        link.send_request(tag, SERIAL, 60_000, vec![b'e'; PART - 100]);
+    }
+    assert_eq!(replies_and_busy(&mut link, PART - 100, 41), (4, 36));
+    assert_eq!(stage.handler.ran.load(Ordering::SeqCst), 5);
+    link.send_request(41, SERIAL, 60_000, vec![b'e'; PART]);
+    assert_eq!(replies_and_busy(&mut link, PART, 1), (1, 0), "what was held is free again");
+}
+
+#[test]
+fn links_together_hold_no_more_than_the_process_may() {
+    let stage = bounded(256, 1, 4 * PART, 6 * PART);
+    let (mut first, mut second) = (stage.link(), stage.link());
+    first.send_request(0, SERIAL, 60_000, b"c1500".to_vec());
+    stage.until_ran(1);
+    for link in [&mut first, &mut second] {
+        for tag in 1..=10 {
+            link.send_request(tag, SERIAL, 60_000, vec![b'e'; PART - 100]);
+        }
+        link.send_frame(&Frame::Ping(1));
+        let busy = std::iter::from_fn(|| link.receive()).take_while(|frame| *frame != Frame::Pong(1)).count();
+        assert!(busy >= 6, "found {busy}");
+    }
+    for (link, wanted) in [(&mut first, 5), (&mut second, 2)] {
+        assert_eq!(replies_and_busy(link, 1, wanted).1, 0);
+    }
+    assert_eq!(stage.handler.ran.load(Ordering::SeqCst), 1 + 4 + 2);
+}
+
+#[test]
+fn a_client_that_reads_nothing_gets_no_more_replies_made_than_the_bound() {
+    let stage = bounded(256, 2, 4 * MIB, 64 * MIB);
+    let mut link = stage.link();
+    for tag in 0..200 {
+        link.send_request(tag, SERIAL, 60_000, format!("r{MIB}").into_bytes());
+    }
+    std::thread::sleep(Duration::from_millis(1_500));
+    // The bound, what is being written (4 MiB), a reply for each thread, and what the kernel's buffers take (6 + 4 MiB).
+    let ran = stage.handler.ran.load(Ordering::SeqCst);
+    assert!(ran >= 4 && ran <= 4 + 5 + 2 + 10, "{ran} replies of 1 MiB were made");
+    let held = stage.memory.held();
+    assert!(held <= 12 * MIB, "{held} bytes are held");
+    let (replies, busy) = replies_and_busy(&mut link, MIB, 200);
+    assert_eq!((replies + busy, replies as u64), (200, stage.handler.ran.load(Ordering::SeqCst)));
+    drop(link);
+    let free = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        stage.memory.held() == 0
+    });
+    assert!(free, "{} bytes are held for nobody", stage.memory.held());
 }

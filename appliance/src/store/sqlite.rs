@@ -154,6 +154,9 @@ fn in_savepoint(
             delta.bucket
         ))));
     }
+    if let Err(refused) = wanted.check_keys() {
+        return Ok(Err(refused));
+    }
     let savepoint = transaction.savepoint().map_err(|error| failed(&error))?;
     for (key, version) in &wanted.expect {
         let found = version_of(&savepoint, key).map_err(|error| failed(&error))?;
@@ -334,8 +337,12 @@ impl Store for SqliteStore {
         rules: &TryRules,
     ) -> Result<Reserved, StoreError> {
         self.change(|transaction| {
-            let mut tries = tries_of(transaction, role, client)?.unwrap_or_default();
+            let before = tries_of(transaction, role, client)?.unwrap_or_default();
+            let mut tries = before.clone();
             let reserved = tries.reserve(tag, now_ms, rules);
+            if tries == before {
+                return Ok(reserved);
+            }
             transaction.prepare_cached("INSERT OR REPLACE INTO tries VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(
                 params![
                     role.cast_signed(),
