@@ -195,6 +195,8 @@ impl Channel {
     /// After the handshake rustls encrypts from the caller's memory into its own records; no plaintext is kept.
     pub(crate) fn queue(&mut self, parts: &[&[u8]]) -> u64 {
         let start = self.sent.saturating_add(self.backlog() as u64);
+        self.outgoing.drain(..self.written);
+        self.written = 0;
         for piece in parts.iter().flat_map(|part| part.chunks(PIECE_BYTES)) {
             // Writing to a buffer without a limit does not fail.
             let _ = self.tls.writer().write_all(piece);
@@ -222,23 +224,23 @@ impl Channel {
         self.sent
     }
 
-    /// Writes what waits until it is gone or one write waits for `timeout`; whether it is gone.
+    /// Writes what waits, as far as the socket takes it in one `timeout`; whether all of it is gone.
     pub(crate) fn flush(&mut self, timeout: Duration) -> io::Result<bool> {
-        while let Some(rest) = self.outgoing.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match self.stream.write(rest, timeout) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    self.written = self.written.saturating_add(count);
-                    self.sent = self.sent.saturating_add(count as u64);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_pause(&error) => {
-                    self.outgoing.drain(..self.written);
-                    self.written = 0;
-                    return Ok(false);
-                }
-                Err(error) => return Err(error),
+        let Some(rest) = self.outgoing.get(self.written..).filter(|rest| !rest.is_empty()) else {
+            return Ok(true);
+        };
+        match self.stream.write(rest, timeout) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                self.written = self.written.saturating_add(count);
+                self.sent = self.sent.saturating_add(count as u64);
             }
+            Err(error) if is_pause(&error) => {}
+            Err(error) => return Err(error),
+        }
+        // A write that took less than all has used up its time: no second one in this turn.
+        if self.backlog() > 0 {
+            return Ok(false);
         }
         self.outgoing.clear();
         self.outgoing.shrink_to(READ_BYTES);

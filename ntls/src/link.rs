@@ -10,12 +10,13 @@
 //!
 //! Callers encrypt and write under the link's one lock, with writes that wait a few milliseconds at most; what the
 //! socket does not take stays in the backlog, past 256 KiB of which the link refuses (HA 5 (4)); the reader thread
-//! writes it later. A request of which no encrypted byte was written ends with `NotSent`, any other with `Unknown`.
+//! writes it later. Where the link stands is published for readers without the lock: every C_Sign asks. A request of which no encrypted byte was written ends with `NotSent`, any other with `Unknown`.
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use spec::messages::{PartitionName, RequestHeader};
 use spec::platform::{Lock, Moment, Park, Stream};
 use spec::seam::{Event, Fault, MemberId, Reply, Standing, Tag, Waiter};
@@ -38,7 +39,7 @@ const WRITE_TURNS: u32 = 40;
 const READ_TURN: Duration = Duration::from_millis(250);
 /// How long it waits while something is.
 const BUSY_READ_TURN: Duration = Duration::from_millis(5);
-/// How long a connection attempt may take; `close` waits for it.
+/// How long a connection attempt may take, the resolution of names apart.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the handshake may take at most.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,7 +50,33 @@ const GOOD_LIFE: Duration = Duration::from_secs(1);
 pub(crate) struct Link {
     pub(crate) server: ServerAddress,
     state: Lock<State>,
+    face: ArcSwap<Face>,
+    /// The moment of the last byte from the server.
+    heard: AtomicU64,
     park: Arc<dyn Park>,
+}
+
+/// What of the state is read without its lock; published whenever it changes.
+struct Face {
+    /// Since when it is up; `None` while it takes no requests.
+    since: Option<Moment>,
+    /// Why it is not up.
+    reason: String,
+    /// The partitions that the server offered last, in ascending order.
+    serials: Vec<u64>,
+}
+
+impl Face {
+    fn of(state: &State) -> Self {
+        let mut serials: Vec<u64> = state.offers.iter().map(|offer| offer.serial).collect();
+        serials.sort_unstable();
+        let reason = match &state.up {
+            None => Some(&state.reason),
+            Some(up) => up.ended.as_ref().or(up.draining.as_ref()),
+        };
+        let since = state.up.as_ref().filter(|_| reason.is_none()).map(|up| up.since);
+        Self { since, reason: reason.cloned().unwrap_or_default(), serials }
+    }
 }
 
 struct State {
@@ -65,7 +92,6 @@ struct Up {
     channel: Channel,
     outstanding: HashMap<Tag, Pending>,
     since: Moment,
-    heard: Moment,
     pinged: bool,
     /// Set by whoever ends the connection; the reader does the rest.
     ended: Option<String>,
@@ -120,11 +146,28 @@ impl Link {
     pub(crate) fn new(server: ServerAddress, park: Arc<dyn Park>) -> Self {
         let reason = format!("{server} has not been tried yet");
         let state = State { up: None, reason, settled: false, offers: Vec::new() };
-        Self { server, state: Lock::new(state), park }
+        let face = ArcSwap::from_pointee(Face::of(&state));
+        Self { server, state: Lock::new(state), face, heard: AtomicU64::new(0), park }
+    }
+
+    /// Publishes the state; called with its lock held.
+    fn publish(&self, state: &State) {
+        self.face.store(Arc::new(Face::of(state)));
+    }
+
+    /// Publishes the end of a connection that a write has met; called with the lock held.
+    fn publish_end(&self, state: &State) {
+        if state.up.as_ref().is_some_and(|up| up.ended.is_some()) && self.face.load().since.is_some() {
+            self.publish(state);
+        }
     }
 
     pub(crate) fn offers(&self) -> Vec<PartitionName> {
         self.state.lock().offers.clone()
+    }
+
+    fn heard(&self) -> Moment {
+        Moment(self.heard.load(Ordering::Acquire))
     }
 
     pub(crate) fn is_settled(&self) -> bool {
@@ -132,7 +175,13 @@ impl Link {
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        matches!(self.standing(), Standing::Up { .. })
+        self.face.load().since.is_some()
+    }
+
+    /// Whether requests for this partition can be sent now.
+    pub(crate) fn leads_to(&self, member: MemberId) -> bool {
+        let face = self.face.load();
+        face.since.is_some() && face.serials.binary_search(&member.0).is_ok()
     }
 
     pub(crate) fn key_exchange_group(&self) -> Option<String> {
@@ -140,19 +189,17 @@ impl Link {
     }
 
     pub(crate) fn standing(&self) -> Standing {
-        let state = self.state.lock();
-        match &state.up {
-            None => Standing::Down { reason: state.reason.clone() },
-            Some(up) => match up.ended.as_ref().or(up.draining.as_ref()) {
-                Some(reason) => Standing::Down { reason: reason.clone() },
-                None => Standing::Up { since: up.since, heard: up.heard },
-            },
+        let face = self.face.load();
+        match face.since {
+            Some(since) => Standing::Up { since, heard: self.heard() },
+            None => Standing::Down { reason: face.reason.clone() },
         }
     }
 
     /// As [`standing`](Self::standing), for one partition of the server.
     pub(crate) fn standing_of(&self, member: MemberId) -> Standing {
-        if self.is_up() && !self.offers().iter().any(|offer| offer.serial == member.0) {
+        let face = self.face.load();
+        if face.since.is_some() && face.serials.binary_search(&member.0).is_err() {
             let reason = format!(
                 "{} no longer offers partition {member}: assign it with `hsm client assignPartition`",
                 self.server
@@ -188,7 +235,9 @@ impl Link {
             }
             let start = up.channel.queue(&[&request_head(header, body.len()), body]);
             up.outstanding.insert(tag, Pending { waiter: waiter.clone(), start, deadline, since });
-            up.flush()
+            let deliveries = up.flush();
+            self.publish_end(&state);
+            deliveries
         };
         deliver(deliveries);
         self.push(tag);
@@ -204,40 +253,51 @@ impl Link {
                 if !up.outstanding.contains_key(&tag) || up.channel.backlog() == 0 {
                     return;
                 }
-                up.flush()
+                let deliveries = up.flush();
+                self.publish_end(&state);
+                deliveries
             };
             deliver(deliveries);
         }
     }
 
-    pub(crate) fn cancel(&self, tag: Tag) {
+    /// Cancels a request; whether it was outstanding here.
+    pub(crate) fn cancel(&self, tag: Tag) -> bool {
         let deliveries = {
             let mut state = self.state.lock();
-            let Some(up) = state.up.as_mut() else { return };
+            let Some(up) = state.up.as_mut() else { return false };
             if up.outstanding.remove(&tag).is_none() {
-                return;
+                return false;
             }
-            up.send(&Frame::Cancel(tag.0))
+            let deliveries = up.send(&Frame::Cancel(tag.0));
+            self.publish_end(&state);
+            deliveries
         };
         deliver(deliveries);
+        true
     }
 
     pub(crate) fn abandon(&self, reason: &str) {
-        let deliveries = match self.state.lock().up.as_mut() {
-            Some(up) => up.end(format!("{} was given up: {reason}", self.server)),
-            None => return,
+        let deliveries = {
+            let mut state = self.state.lock();
+            let Some(up) = state.up.as_mut() else { return };
+            let deliveries = up.end(format!("{} was given up: {reason}", self.server));
+            self.publish_end(&state);
+            deliveries
         };
         deliver(deliveries);
     }
 
     /// Ends the connection in order and wakes the thread, which sees that all is closing.
     pub(crate) fn stop(&self) {
-        let deliveries = match self.state.lock().up.as_mut() {
-            Some(up) => {
+        let deliveries = {
+            let mut state = self.state.lock();
+            let deliveries = state.up.as_mut().map(|up| {
                 up.channel.close("the client is stopping");
                 up.end("the client is stopping".into())
-            }
-            None => Vec::new(),
+            });
+            self.publish_end(&state);
+            deliveries.unwrap_or_default()
         };
         deliver(deliveries);
         self.park.unpark();
@@ -245,16 +305,22 @@ impl Link {
 
     /// Notes why the link is down and tells the subscribers.
     pub(crate) fn fail(&self, shared: &Shared, reason: String) {
+        let news;
         let deliveries = {
             let mut state = self.state.lock();
             let deliveries = state.up.take().map(|mut up| up.end(reason.clone())).unwrap_or_default();
-            if state.reason != reason && !shared.is_closing() {
-                tracing::warn!(server = %self.server, reason, "link down");
-            }
-            state.reason = reason;
+            news = state.reason != reason && !shared.is_closing();
+            state.reason.clone_from(&reason);
             state.settled = true;
+            self.publish(&state);
             deliveries
         };
+        // Members behind the other links go on serving: news, not an alarm.
+        match (news, shared.any_up()) {
+            (true, true) => tracing::info!(server = %self.server, reason, "link down"),
+            (true, false) => tracing::warn!(server = %self.server, reason, "link down, and no other is up"),
+            (false, _) => {}
+        }
         deliver(deliveries);
         shared.changed();
     }
@@ -313,11 +379,12 @@ impl Link {
                 channel,
                 outstanding: HashMap::new(),
                 since: now,
-                heard: now,
                 pinged: false,
                 ended: None,
                 draining: None,
             });
+            self.heard.store(now.0, Ordering::Release);
+            self.publish(&state);
         }
         shared.route(self, serials.into_iter());
         tracing::info!(server = %self.server, appliance = hello.appliance, client = hello.client, "link up");
@@ -348,7 +415,7 @@ impl Link {
                         None => format!("{} closed the connection", self.server),
                     }),
                     Ok(count) => {
-                        up.heard = shared.platform.now();
+                        self.heard.store(shared.platform.now().0, Ordering::Release);
                         up.pinged = false;
                         let received = up.channel.received(cipher.get(..count).unwrap_or_default());
                         // Whole frames in front of what cannot be read still count.
@@ -356,7 +423,7 @@ impl Link {
                     }
                     Err(error) if is_pause(&error) => up
                         .frames(&mut deliveries, &mut offers)
-                        .and_then(|()| up.tick(shared, &mut deliveries)),
+                        .and_then(|()| up.tick(shared, self.heard(), &mut deliveries)),
                     Err(error) => Err(format!("the connection to {} broke: {error}", self.server)),
                 };
                 deliveries.extend(up.flush());
@@ -364,6 +431,10 @@ impl Link {
                 if let Some(offers) = &offers {
                     state.offers.clone_from(offers);
                 }
+                if offers.is_some() || state.up.as_ref().is_some_and(|up| up.draining.is_some()) {
+                    self.publish(&state);
+                }
+                self.publish_end(&state);
                 step
             };
             deliver(deliveries);
@@ -421,7 +492,7 @@ impl Up {
     }
 
     /// Nothing came for a while: requests past their deadline end, and silence is looked at.
-    fn tick(&mut self, shared: &Shared, out: &mut Deliveries) -> Result<(), String> {
+    fn tick(&mut self, shared: &Shared, heard: Moment, out: &mut Deliveries) -> Result<(), String> {
         let now = shared.platform.now();
         let late: Vec<Tag> = self
             .outstanding
@@ -440,7 +511,7 @@ impl Up {
         let Some(oldest) = self.outstanding.values().map(|pending| pending.since).min() else {
             return Ok(());
         };
-        let silent = now.since(oldest.max(self.heard));
+        let silent = now.since(oldest.max(heard));
         let bound = Duration::from_millis(shared.settings.receive_timeout_ms);
         if silent >= bound {
             return Err(format!("no answer for {} ms (ReceiveTimeout)", bound.as_millis()));

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use spec::platform::{Joiner, Lock, Moment, Platform};
+use arc_swap::ArcSwap;
+use spec::platform::{Joiner, Lock, Moment, Park, Platform};
 use spec::seam::{Event, Fault, MemberId, Outgoing, Seam, Standing, Tag, Waiter};
 
 pub use crate::channel::ServerAddress;
@@ -50,8 +51,9 @@ pub(crate) struct Shared {
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) settings: LinkSettings,
     pub(crate) closing: AtomicBool,
-    /// Which link leads to a partition; the last server that offered it.
-    routes: Lock<HashMap<MemberId, Arc<Link>>>,
+    links: Vec<Arc<Link>>,
+    /// Which link leads to a partition: that of the first server that offered it, while it is up. Read without a lock.
+    routes: ArcSwap<HashMap<MemberId, Arc<Link>>>,
     subscribers: Lock<Vec<Weak<Waiter>>>,
 }
 
@@ -74,12 +76,31 @@ impl Shared {
 
     /// Leads requests for these partitions to the link, unless another one that is up offers them already.
     pub(crate) fn route(&self, link: &Arc<Link>, serials: impl Iterator<Item = u64>) {
-        for serial in serials {
-            let other = self.routes.lock().get(&MemberId(serial)).cloned();
-            if other.is_none_or(|other| !other.is_up()) {
-                self.routes.lock().insert(MemberId(serial), link.clone());
+        let members: Vec<MemberId> = serials.map(MemberId).collect();
+        self.routes.rcu(|routes| {
+            let mut routes = HashMap::clone(routes);
+            for member in &members {
+                if routes.get(member).is_none_or(|other| !other.leads_to(*member)) {
+                    routes.insert(*member, link.clone());
+                }
             }
+            routes
+        });
+    }
+
+    /// The link to a partition: the routed one while it is up and offers it, else any other that does; the routed one
+    /// when none does, since it can say why.
+    fn link_of(&self, member: MemberId) -> Option<Arc<Link>> {
+        let routed = self.routes.load().get(&member).cloned();
+        if routed.as_ref().is_some_and(|link| link.leads_to(member)) {
+            return routed;
         }
+        self.links.iter().find(|link| link.leads_to(member)).cloned().or(routed)
+    }
+
+    /// Whether any link is up.
+    pub(crate) fn any_up(&self) -> bool {
+        self.links.iter().any(|link| link.is_up())
     }
 }
 
@@ -92,9 +113,35 @@ fn next_tag() -> Tag {
 /// All links of a configuration.
 pub struct Links {
     shared: Arc<Shared>,
-    links: Vec<Arc<Link>>,
-    threads: Lock<Vec<Box<dyn Joiner>>>,
+    threads: Lock<Vec<Thread>>,
 }
+
+/// A link's thread.
+struct Thread {
+    joiner: Box<dyn Joiner>,
+    /// What it does when it ends.
+    end: Arc<End>,
+}
+
+/// The end of a thread, for one that waits for it no longer than it wants.
+struct End {
+    come: AtomicBool,
+    park: Arc<dyn Park>,
+}
+
+impl End {
+    /// Waits for the end until the moment; whether it has come.
+    fn wait(&self, platform: &dyn Platform, until: Moment) -> bool {
+        while !self.come.load(Ordering::Acquire) && platform.now() < until {
+            self.park.park(until);
+        }
+        self.come.load(Ordering::Acquire)
+    }
+}
+
+/// How long `close` waits for the threads, all together. One that sits in the resolution of a name or in a connect is
+/// left alone then: it ends by itself, and touches nothing but what it holds.
+const CLOSE_MS: u64 = 1_000;
 
 impl Links {
     /// Starts one thread for each server; returns at once.
@@ -108,25 +155,31 @@ impl Links {
             platform,
             settings,
             closing: AtomicBool::new(false),
-            routes: Lock::default(),
+            links,
+            routes: ArcSwap::default(),
             subscribers: Lock::default(),
         });
         let mut threads = Vec::new();
-        for (index, link) in links.iter().enumerate() {
-            let (work_link, work_shared) = (link.clone(), shared.clone());
-            let work = Box::new(move || Link::serve(&work_link, &work_shared));
+        for (index, link) in shared.links.iter().enumerate() {
+            let end = Arc::new(End { come: AtomicBool::new(false), park: shared.platform.parker() });
+            let (work_link, work_shared, work_end) = (link.clone(), shared.clone(), end.clone());
+            let work = Box::new(move || {
+                Link::serve(&work_link, &work_shared);
+                work_end.come.store(true, Ordering::Release);
+                work_end.park.unpark();
+            });
             match shared.platform.spawn(&format!("hatoki-link-{index}"), work) {
-                Ok(thread) => threads.push(thread),
+                Ok(joiner) => threads.push(Thread { joiner, end }),
                 Err(error) => link.fail(&shared, format!("no thread for the link can be started: {error}")),
             }
         }
-        Arc::new(Self { shared, links, threads: Lock::new(threads) })
+        Arc::new(Self { shared, threads: Lock::new(threads) })
     }
 
     /// The partitions that the servers offer, or offered while they were last connected.
     pub fn partitions(&self) -> Vec<Seen> {
         let mut all = Vec::new();
-        for link in &self.links {
+        for link in &self.shared.links {
             all.extend(link.offers().into_iter().map(|partition| Seen {
                 server: link.server.clone(),
                 serial: partition.serial,
@@ -138,12 +191,12 @@ impl Links {
 
     /// The servers and whether each can be reached.
     pub fn servers(&self) -> Vec<(ServerAddress, Standing)> {
-        self.links.iter().map(|link| (link.server.clone(), link.standing())).collect()
+        self.shared.links.iter().map(|link| (link.server.clone(), link.standing())).collect()
     }
 
     /// Whether every link has ended its first try to connect, one way or the other.
     pub fn is_settled(&self) -> bool {
-        self.links.iter().all(|link| link.is_settled())
+        self.shared.links.iter().all(|link| link.is_settled())
     }
 
     /// Waits until [`is_settled`](Self::is_settled) or the moment has come; answers the former.
@@ -160,23 +213,23 @@ impl Links {
 
     /// The key-exchange group of the first link that is up, as IANA names it (`X25519MLKEM768`).
     pub fn negotiated_group(&self) -> Option<String> {
-        self.links.iter().find_map(|link| link.key_exchange_group())
+        self.shared.links.iter().find_map(|link| link.key_exchange_group())
     }
 
-    /// Ends all links and joins their threads. Outstanding requests end with a fault.
+    /// Ends all links and joins their threads; returns within about a second, whatever they are in the middle of.
+    /// Outstanding requests end with a fault.
     pub fn close(&self) {
         self.shared.closing.store(true, Ordering::Release);
-        for link in &self.links {
+        for link in &self.shared.links {
             link.stop();
         }
         let threads = std::mem::take(&mut *self.threads.lock());
+        let until = self.shared.platform.now().after_ms(CLOSE_MS);
         for thread in threads {
-            thread.join();
+            if thread.end.wait(&*self.shared.platform, until) {
+                thread.joiner.join();
+            }
         }
-    }
-
-    fn link_of(&self, member: MemberId) -> Option<Arc<Link>> {
-        self.shared.routes.lock().get(&member).cloned()
     }
 }
 
@@ -199,7 +252,7 @@ impl Seam for Links {
             header.remaining_ms = u32::try_from(left).unwrap_or(u32::MAX);
         }
         let now = self.shared.platform.now();
-        let sent = match self.link_of(member) {
+        let sent = match self.shared.link_of(member) {
             Some(link) => link.submit(waiter, tag, &header, &request.body, (now, deadline)),
             None => false,
         };
@@ -210,16 +263,18 @@ impl Seam for Links {
     }
 
     fn cancel(&self, member: MemberId, tag: Tag) {
-        if let Some(link) = self.link_of(member) {
-            link.cancel(tag);
+        // The route may be another one by now than when the request was sent.
+        let routed = self.shared.link_of(member);
+        if !routed.is_some_and(|link| link.cancel(tag)) {
+            let _ = self.shared.links.iter().any(|link| link.cancel(tag));
         }
     }
 
     fn standing(&self, member: MemberId) -> Standing {
-        if let Some(link) = self.link_of(member) {
+        if let Some(link) = self.shared.link_of(member) {
             return link.standing_of(member);
         }
-        let down: Vec<String> = self.links.iter().filter_map(|link| link.why_down()).collect();
+        let down: Vec<String> = self.shared.links.iter().filter_map(|link| link.why_down()).collect();
         let found = if down.is_empty() {
             "every server is connected and none offers it: assign it with `hsm client assignPartition`"
                 .to_owned()
@@ -230,7 +285,7 @@ impl Seam for Links {
     }
 
     fn abandon(&self, member: MemberId, reason: &str) {
-        if let Some(link) = self.link_of(member) {
+        if let Some(link) = self.shared.link_of(member) {
             link.abandon(reason);
         }
     }

@@ -1,8 +1,12 @@
 //! System: the production [`Platform`] (HA 8). It makes no decisions; it is the only place below `appliance` where
 //! threads, clocks and sockets of the standard library are named.
+//!
+//! A forked child inherits the sockets and none of what looks after them: their numbers stand in a registry without
+//! locks, from which the child takes them to close them without a word (HA 6).
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::{AsRawFd as _, RawFd};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
@@ -75,6 +79,41 @@ impl Platform for System {
     }
 }
 
+/// Most sockets that the registry holds: the servers of a configuration are at most 100. One that finds no room is left
+/// open in a forked child, which does no harm but to the peer's hope of seeing the end soon.
+const REGISTERED_MAX: usize = 256;
+
+/// A place of the registry that holds no socket.
+const FREE: i32 = -1;
+
+/// The descriptors of every open [`Socket`] of this process.
+static OPEN_SOCKETS: [AtomicI32; REGISTERED_MAX] = [const { AtomicI32::new(FREE) }; REGISTERED_MAX];
+
+/// Takes the descriptors of all sockets out of the registry: in a forked child, what it inherited and has to close by
+/// number. The parent's registry is another one. In a process that is not a fresh child the sockets stay in use: do not
+/// close them.
+pub fn take_open_sockets() -> impl Iterator<Item = RawFd> {
+    OPEN_SOCKETS
+        .iter()
+        .map(|place| place.swap(FREE, Ordering::AcqRel))
+        .filter(|descriptor| *descriptor != FREE)
+}
+
+fn register(descriptor: RawFd) {
+    let take = |place: &AtomicI32| {
+        place.compare_exchange(FREE, descriptor, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    };
+    let _ = OPEN_SOCKETS.iter().any(take);
+}
+
+/// Before the descriptor is closed, so that its number never stands for somebody else's file.
+fn unregister(descriptor: RawFd) {
+    let give = |place: &AtomicI32| {
+        place.compare_exchange(descriptor, FREE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    };
+    let _ = OPEN_SOCKETS.iter().any(give);
+}
+
 struct Thread(JoinHandle<()>);
 
 impl Joiner for Thread {
@@ -123,14 +162,23 @@ struct Socket {
 
 impl Socket {
     fn over(stream: TcpStream, keep_alive: bool) -> io::Result<Self> {
+        register(stream.as_raw_fd());
+        let socket = Self { stream, read_timeout_ns: AtomicU64::new(0), write_timeout_ns: AtomicU64::new(0) };
+        let stream = &socket.stream;
         stream.set_nodelay(true)?;
         if keep_alive {
-            sockopt::set_socket_keepalive(&stream, true)?;
-            sockopt::set_tcp_keepidle(&stream, Duration::from_secs(10))?;
-            sockopt::set_tcp_keepintvl(&stream, Duration::from_secs(5))?;
-            sockopt::set_tcp_keepcnt(&stream, 3)?;
+            sockopt::set_socket_keepalive(stream, true)?;
+            sockopt::set_tcp_keepidle(stream, Duration::from_secs(10))?;
+            sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5))?;
+            sockopt::set_tcp_keepcnt(stream, 3)?;
         }
-        Ok(Self { stream, read_timeout_ns: AtomicU64::new(0), write_timeout_ns: AtomicU64::new(0) })
+        Ok(socket)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        unregister(self.stream.as_raw_fd());
     }
 }
 
@@ -168,6 +216,39 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn keep_alive_is_set_for_1_and_not_for_0() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        for wanted in [true, false] {
+            let socket = Socket::over(TcpStream::connect(address).unwrap(), wanted).unwrap();
+            assert_eq!(sockopt::socket_keepalive(&socket.stream).unwrap(), wanted);
+            assert!(socket.stream.nodelay().unwrap());
+            if wanted {
+                assert_eq!(sockopt::tcp_keepidle(&socket.stream).unwrap(), Duration::from_secs(10));
+                assert_eq!(sockopt::tcp_keepcnt(&socket.stream).unwrap(), 3);
+            }
+        }
+    }
+
+    #[test]
+    fn a_socket_stands_in_the_registry_while_it_is_open() {
+        let stands = |descriptor: RawFd| {
+            OPEN_SOCKETS.iter().filter(|place| place.load(Ordering::Acquire) == descriptor).count()
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let kept = stream.try_clone().unwrap();
+        let descriptor = stream.as_raw_fd();
+        let socket = Socket::over(stream, false).unwrap();
+        assert_eq!((stands(descriptor), stands(kept.as_raw_fd())), (1, 0));
+        drop(socket);
+        // Its number may be another test's by now, but `kept` was never registered.
+        assert_eq!(stands(kept.as_raw_fd()), 0);
+        let again = Socket::over(kept, false).unwrap();
+        assert_eq!(stands(again.stream.as_raw_fd()), 1);
+    }
 
     #[test]
     fn a_token_left_before_the_park_is_not_lost() {
