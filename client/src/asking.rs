@@ -41,15 +41,19 @@ impl Asking<'_> {
     }
 
     fn heed<T>(&self, ask: impl FnOnce(&ha::Group, &[u8]) -> std::result::Result<T, ha::Error>) -> Result<T> {
-        let group = self.process.world().group(self.process, self.slot);
-        let ticket = login::ticket(self.slot);
-        let answer = ask(&group, &ticket).map_err(Error::from);
+        let group = self.process.world().group(self.process, self.slot)?;
+        let login = self.slot.login.load_full();
+        let ticket = login.as_ref().map_or(&[][..], |login| &login.ticket);
+        let answer = ask(&group, ticket).map_err(Error::from);
         if let Err(Error::TicketDead) = &answer {
             tracing::warn!(
                 slot = self.slot.id.0,
                 "the login's ticket is dead: the application has to log in again"
             );
-            login::end(self.process, self.slot);
+            // A late answer must not end a login that has taken the place of the one whose ticket was sent.
+            if let Some(login) = &login {
+                login::end_this(self.process, self.slot, login);
+            }
         }
         answer
     }

@@ -43,3 +43,10 @@ pub use face::{
 };
 pub use module::Module;
 pub use spec::messages::MechanismFacts;
+
+/// The descriptors of the links' sockets that a forked child has inherited, each told once: to be closed by number, in the
+/// child's first call and before [`Module::forked`] (HA 6). Called anywhere else it only makes a later child forget them.
+#[cfg(unix)]
+pub fn inherited_sockets() -> impl Iterator<Item = std::os::fd::RawFd> {
+    ntls::platform::take_open_sockets()
+}

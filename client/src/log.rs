@@ -1,11 +1,12 @@
 //! The log of the module: a minimal `tracing` subscriber for `Hatoki: LogLevel` and `LogPath`.
 //!
 //! A line is `2026-11-22T02:00:00.000Z WARN ha: text key=value`, written by one `write` to a file opened for
-//! appending, so that processes and forked children never mix their lines and no lock is held. Secrets never come
+//! appending, or to standard error past the standard library's lock, so that processes and forked children never mix their lines and
+//! no lock is held, which a child might inherit locked. Secrets never come
 //! here: callers log names, numbers and lengths.
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::sync::{Arc, Once};
 
 use arc_swap::ArcSwapOption;
@@ -100,13 +101,15 @@ impl Subscriber for Writer {
         let Some(sink) = SINK.load_full() else { return };
         let line = line(sink.platform.wall_ms(), event);
         // A log that cannot be written must not disturb the application.
-        let _ = match &sink.file {
+        match &sink.file {
             Some(file) => {
                 let mut file: &File = file;
-                file.write_all(line.as_bytes())
+                let _ = file.write_all(line.as_bytes());
             }
-            None => io::stderr().write_all(line.as_bytes()),
-        };
+            None => {
+                let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+            }
+        }
     }
 
     fn enter(&self, _: &Id) {}

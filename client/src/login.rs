@@ -74,18 +74,32 @@ pub(crate) fn log_in(
     may_log_in(user, role(slot), slot.read_only_sessions.load(Ordering::Acquire))?;
     let pin = checked(pin)?;
     let tag = process.random::<16>().to_vec();
-    let group = process.world().group(process, slot);
+    let group = process.world().group(process, slot)?;
     let ticket = group.login(Login { user: user.0, pin: pin.to_vec(), tag }, &[])?;
     let login = Arc::new(LoggedIn { role: user, ticket: Zeroizing::new(ticket) });
     let previous = slot.login.compare_and_swap(&None::<Arc<LoggedIn>>, Some(login.clone()));
     if previous.is_some() {
         return Err(Rv::USER_ALREADY_LOGGED_IN.into());
     }
+    // The last session may have been closed during the round trip, when there was no login to end yet. Either that close
+    // sees this login or this look sees its count: both are sequentially consistent.
+    if slot.sessions.load(Ordering::SeqCst) == 0 {
+        end_this(process, slot, &login);
+        return Err(Rv::SESSION_HANDLE_INVALID.into());
+    }
     process.world().plans().forget_refusals(slot.id);
     if user == UserType::USER {
         group.set_repair_ticket(Some(&login.ticket));
+        if !is_current(slot, &login) {
+            group.set_repair_ticket(None);
+        }
     }
     Ok(())
+}
+
+/// Whether this very login is still the slot's.
+fn is_current(slot: &Slot, login: &Arc<LoggedIn>) -> bool {
+    slot.login.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, login))
 }
 
 /// The answer to a context login (RULES 2.7): without an operation there is nothing to log in to; with one, this
@@ -109,11 +123,23 @@ pub(crate) fn log_out(process: &Process, handle: HandleSession) -> Result<()> {
 /// Ends the login of a slot with the handles of its private objects; false when there was none.
 pub(crate) fn end(process: &Process, slot: &Slot) -> bool {
     let Some(_login) = slot.login.swap(None) else { return false };
+    ended(process, slot);
+    true
+}
+
+/// Ends this very login, not another one that has taken its place.
+pub(crate) fn end_this(process: &Process, slot: &Slot, login: &Arc<LoggedIn>) {
+    let previous = slot.login.compare_and_swap(login, None);
+    if previous.as_ref().is_some_and(|previous| Arc::ptr_eq(previous, login)) {
+        ended(process, slot);
+    }
+}
+
+fn ended(process: &Process, slot: &Slot) {
     let world = process.world();
     process.handles.end_where(world.index(), |object| object.slot == slot.id && object.private);
     world.plans().forget_refusals(slot.id);
     world.drop_repair_ticket(slot.id);
-    true
 }
 
 /// C_SetPIN (PKCS #11 v3.1, 5.5.8): the PIN of the role that is logged in, of the Crypto Officer when none is.
@@ -134,7 +160,7 @@ pub(crate) fn set_pin(
         new: checked(new)?.to_vec(),
         tag: process.random::<16>().to_vec(),
     };
-    Ok(process.world().group(process, slot).set_pin(change, &ticket(slot))?)
+    Ok(process.world().group(process, slot)?.set_pin(change, &ticket(slot))?)
 }
 
 /// A PIN as it may be sent: given, since there is no protected authentication path, and not longer than any PIN.

@@ -51,6 +51,7 @@ impl Module {
         let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
         let configuration = conf::load().inspect_err(|error| log::fault(&platform, &error.to_string()))?;
         let driver = Driver::Links(Arc::new(ntls::instance::InstanceKey::generate()));
+        // DEVIATION: docs/adr/0006-deviations.md, item 7: the standard lets a library refuse so; the links need threads.
         if !options.may_create_threads && configuration.as_ref().is_some_and(|conf| !conf.servers.is_empty())
         {
             log::fault(

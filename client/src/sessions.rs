@@ -102,7 +102,7 @@ fn closed(process: &Process, session: &Entry<Session>) {
     if !session.read_write {
         slot.read_only_sessions.fetch_sub(1, Ordering::AcqRel);
     }
-    if slot.sessions.fetch_sub(1, Ordering::AcqRel) == 1 {
+    if slot.sessions.fetch_sub(1, Ordering::SeqCst) == 1 {
         login::end(process, slot);
     }
 }

@@ -7,10 +7,11 @@
 //! free list: a stack of indices, its head tagged against reuse in between
 //! ```
 //! All of it is atomics, so a forked child finds it whole; a thread that the fork cut off in mid-insert costs one slot.
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
+use once_cell::race::OnceBox;
 
 const INDEX_BITS: u32 = 24;
 const FIRST_CHUNK_SLOTS: usize = 64;
@@ -42,7 +43,9 @@ struct Slot<T> {
 
 /// The slab.
 pub(crate) struct Slab<T> {
-    chunks: [OnceLock<Box<[Slot<T>]>>; CHUNKS],
+    /// Published by one atomic; of two threads that make the same chunk one throws its own away. Nobody waits for
+    /// another, who may be a thread that the fork cut off.
+    chunks: [OnceBox<Box<[Slot<T>]>>; CHUNKS],
     /// Slots ever handed out.
     used: AtomicU32,
     /// `tag << 32 | index + 1`; index + 1 = 0 when the list is empty.
@@ -58,7 +61,7 @@ impl<T> Default for Slab<T> {
 impl<T> Slab<T> {
     /// An empty slab; no memory but its head.
     pub(crate) const fn new() -> Self {
-        Self { chunks: [const { OnceLock::new() }; CHUNKS], used: AtomicU32::new(0), free: AtomicU64::new(0) }
+        Self { chunks: [const { OnceBox::new() }; CHUNKS], used: AtomicU32::new(0), free: AtomicU64::new(0) }
     }
 
     /// Stores a value; `make` is given the key. `None` when the slab is full.
@@ -111,7 +114,7 @@ impl<T> Slab<T> {
                 generation: AtomicU64::new(0),
                 next_free: AtomicU32::new(0),
             };
-            (0..FIRST_CHUNK_SLOTS << chunk).map(|_| empty()).collect()
+            Box::new((0..FIRST_CHUNK_SLOTS << chunk).map(|_| empty()).collect())
         });
         Some(index)
     }

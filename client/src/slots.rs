@@ -94,12 +94,12 @@ pub(crate) fn configured(configuration: Option<&Configuration>) -> Vec<Arc<Slot>
 }
 
 /// Adds the partitions that the servers have told of and that no slot shows yet, at the end and for good.
-fn discover(process: &Process) {
+fn discover(process: &Process) -> Result<()> {
     let conf = process.configuration.as_ref();
     if !conf.is_some_and(|conf| conf.net_client && !conf.ha_only && !conf.servers.is_empty()) {
-        return;
+        return Ok(());
     }
-    let seen = process.world().partitions(process);
+    let seen = process.world().partitions(process)?;
     process.slots.rcu(|slots| {
         let mut slots: Vec<Arc<Slot>> = slots.to_vec();
         for (serial, label) in &seen {
@@ -111,21 +111,27 @@ fn discover(process: &Process) {
         }
         slots
     });
+    Ok(())
 }
 
 /// C_GetSlotList. Group slots always hold their token; a partition's slot does while a link to it is up.
 pub(crate) fn list(process: &Process, token_present: bool) -> Result<Vec<SlotId>> {
-    discover(process);
-    let slots = process.slots.load();
-    Ok(slots.iter().filter(|slot| !token_present || is_present(process, slot)).map(|slot| slot.id).collect())
+    discover(process)?;
+    let mut told = Vec::new();
+    for slot in process.slots.load().iter() {
+        if !token_present || is_present(process, slot)? {
+            told.push(slot.id);
+        }
+    }
+    Ok(told)
 }
 
-fn is_present(process: &Process, slot: &Arc<Slot>) -> bool {
+fn is_present(process: &Process, slot: &Arc<Slot>) -> Result<bool> {
     match slot.behind {
-        Behind::Group(_) => true,
+        Behind::Group(_) => Ok(true),
         Behind::Partition(..) => {
-            let status = process.world().group(process, slot).status();
-            status.members.iter().any(|member| !matches!(member.state, MemberState::Down(_)))
+            let status = process.world().group(process, slot)?.status();
+            Ok(status.members.iter().any(|member| !matches!(member.state, MemberState::Down(_))))
         }
     }
 }
@@ -137,7 +143,7 @@ pub(crate) fn slot_info(process: &Process, id: SlotId) -> Result<SlotInfo> {
         Behind::Group(group) => (format!("HA group {}", group.label), 0),
         Behind::Partition(serial, _) => (format!("Partition {serial}"), slot_flags::REMOVABLE_DEVICE),
     };
-    let present = if is_present(process, &slot) { slot_flags::TOKEN_PRESENT } else { 0 };
+    let present = if is_present(process, &slot)? { slot_flags::TOKEN_PRESENT } else { 0 };
     Ok(SlotInfo {
         description: cut(description, 64),
         manufacturer: MANUFACTURER.to_owned(),
@@ -150,11 +156,11 @@ pub(crate) fn slot_info(process: &Process, id: SlotId) -> Result<SlotInfo> {
 /// C_GetTokenInfo: from the configuration and from what members have said before; nothing is sent.
 pub(crate) fn token_info(process: &Process, id: SlotId) -> Result<TokenInfo> {
     let slot = process.slot(id)?;
-    let present = is_present(process, &slot);
+    let present = is_present(process, &slot)?;
     if !present {
         return Err(Rv::TOKEN_NOT_PRESENT.into());
     }
-    let status = process.world().group(process, &slot).status();
+    let status = process.world().group(process, &slot)?.status();
     let reports = || status.members.iter().filter_map(|member| member.report.as_ref());
     let standing = if reports().next().is_some() {
         status.token_flags
@@ -228,6 +234,8 @@ pub(crate) fn mechanism_info(
 
 /// `CKF_HW` for what the members do: to the application they are the device, and clients look for the flag (OpenSC's
 /// `pkcs11-tool --test` signs only with such mechanisms). Digests run in the process (RULES 1.8).
+///
+/// DEVIATION: docs/adr/0006-deviations.md, item 6: members are software, the flag says "done by the device".
 fn done_by_the_device(row: &mechanisms::Row) -> u64 {
     if row.key_types.is_empty() { 0 } else { HW }
 }

@@ -61,6 +61,14 @@ impl Tender {
         }
     }
 
+    /// Lets the thread end after its round.
+    pub(crate) fn tell_to_stop(&self) {
+        if let Some(running) = &*self.running.lock() {
+            running.shared.stopped.store(true, Ordering::Release);
+            running.shared.waiter.wake();
+        }
+    }
+
     /// Stops and joins the thread.
     pub(crate) fn stop(&self) {
         let Some(running) = self.running.lock().take() else { return };

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! empty --first call that needs a member--> driving: seam, groups, the thread "tender"
-//!    close (C_Finalize): tender joined, links closed            leak (fork): left as it is, never touched again
+//!    close (C_Finalize): no more groups, groups and links closed, tender joined
+//!    leak (fork): left as it is, never touched again
 //! ```
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,9 +12,10 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use ha::Group;
 use spec::platform::{Lock, Park, Platform};
-use spec::{SlotId, UserType};
+use spec::{Rv, SlotId, UserType};
 
 use crate::drive::{self, Drive};
+use crate::error::Result;
 use crate::handles::Index;
 use crate::plans::Plans;
 use crate::process::Process;
@@ -58,15 +60,19 @@ impl World {
     }
 
     /// The group behind a slot; the first call starts links and background work.
-    pub(crate) fn group(&self, process: &Process, slot: &Slot) -> Arc<Group> {
+    ///
+    /// # Errors
+    /// CKR_CRYPTOKI_NOT_INITIALIZED once the world is closed.
+    pub(crate) fn group(&self, process: &Process, slot: &Slot) -> Result<Arc<Group>> {
         if let Some(group) = find(&self.groups.load(), slot.id) {
-            return group;
+            return Ok(group);
         }
-        let drive = self.drive(process);
+        let drive = self.drive(process)?;
         let _making = self.making.lock();
+        self.check_open()?;
         let known = self.groups.load_full();
         if let Some(group) = find(&known, slot.id) {
-            return group;
+            return Ok(group);
         }
         let group = drive::group(process, drive, slot);
         // A login from before a fork repairs in the child too.
@@ -79,16 +85,26 @@ impl World {
         grown.push((slot.id, group.clone()));
         self.groups.store(Arc::new(grown));
         self.tender.tend(process, drive, &group);
-        group
+        Ok(group)
     }
 
     /// The partitions that the servers have told of: serial number and label.
-    pub(crate) fn partitions(&self, process: &Process) -> Vec<(u64, String)> {
-        drive::partitions(process, self.drive(process))
+    ///
+    /// # Errors
+    /// CKR_CRYPTOKI_NOT_INITIALIZED once the world is closed.
+    pub(crate) fn partitions(&self, process: &Process) -> Result<Vec<(u64, String)>> {
+        Ok(drive::partitions(process, self.drive(process)?))
     }
 
-    fn drive(&self, process: &Process) -> &Drive {
-        self.drive.get_or_init(|| drive::start(process))
+    fn drive(&self, process: &Process) -> Result<&Drive> {
+        let _making = self.making.lock();
+        self.check_open()?;
+        Ok(self.drive.get_or_init(|| drive::start(process)))
+    }
+
+    /// Under the lock `making`, so that nothing is started behind the back of `close`.
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Rv::CRYPTOKI_NOT_INITIALIZED.into()) } else { Ok(()) }
     }
 
     /// The Crypto Officer has logged out: no more repairs for this slot.
@@ -107,16 +123,21 @@ impl World {
         }
     }
 
-    /// C_Finalize: threads are joined, links closed, waiters woken.
+    /// C_Finalize: waiters are woken, calls that wait for members end, links close, threads are joined; in this order,
+    /// so that nobody is waited for who waits for a member himself.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        {
+            let _making = self.making.lock();
+            self.closed.store(true, Ordering::Release);
+        }
         for park in self.waiting.lock().drain(..) {
             park.unpark();
         }
-        self.tender.stop();
+        self.tender.tell_to_stop();
         if let Some(Drive { links: Some(links), .. }) = self.drive.get() {
             links.close();
         }
+        self.tender.stop();
     }
 }
 

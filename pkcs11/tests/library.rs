@@ -1,7 +1,7 @@
 //! The library as an application meets it: loaded by path, called through its tables, forked, loaded again.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::ptr::null_mut;
 
@@ -56,21 +56,46 @@ fn named(functions: &[(&str, Any)], name: &str) -> Any {
 
 /// Runs the test of this name again in a process of its own whose configuration folder is empty; true inside it.
 fn in_own_process(test: &str) -> bool {
+    in_own_process_with(test, |_| ()).is_none()
+}
+
+/// As [`in_own_process`], with a folder that `prepare` fills. `None` inside the process; what it wrote to standard error
+/// outside, where the test checks it.
+fn in_own_process_with(test: &str, prepare: impl FnOnce(&Path)) -> Option<String> {
     const INSIDE: &str = "HATOKI_TEST_INSIDE";
     if std::env::var_os(INSIDE).is_some() {
-        return true;
+        return None;
     }
     let folder = std::env::temp_dir().join(format!("hatoki-{test}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let status = Command::new(std::env::current_exe().unwrap())
+    prepare(&folder);
+    let output = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
         .env("ChrystokiConfigurationPath", &folder)
-        .status()
+        .output()
         .unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
-    assert!(status.success(), "{test} failed in its own process: {status}");
-    false
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let heard = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{test} failed in its own process: {}\n{heard}\n{told}", output.status);
+    Some(told)
+}
+
+/// The folder of the configuration, inside a process of [`in_own_process_with`].
+fn folder() -> PathBuf {
+    PathBuf::from(std::env::var_os("ChrystokiConfigurationPath").unwrap())
+}
+
+/// A configuration with one group of one member behind one server, and a client certificate that is there or not.
+fn one_server(folder: &Path, port: u16) {
+    let text = format!(
+        "LunaSA Client = {{\n  NetClient = 1;\n  ServerName00 = 127.0.0.1;\n  ServerPort00 = {port};\n  \
+         ClientCertFile = client.pem;\n  ClientPrivKeyFile = clientKey.pem;\n  ServerCAFile = servers.pem;\n}}\n\
+         VirtualToken = {{\n  VirtualToken00Label = lab;\n  VirtualToken00SN = 11001;\n  \
+         VirtualToken00Members = 1001;\n}}\nHatoki = {{\n  OutageWaitMs = 300;\n}}\n"
+    );
+    std::fs::write(folder.join("Chrystoki.conf"), text).unwrap();
 }
 
 fn tool(program: &str, arguments: &[&str]) -> String {
@@ -158,6 +183,206 @@ fn without_servers_there_are_no_slots_and_the_library_names_itself() {
     }
     assert_eq!(count, 0);
     assert_eq!(call(named(&functions, "C_Finalize")), CKR_OK);
+}
+
+#[test]
+fn a_malformed_configuration_is_a_general_error_and_standard_error_names_the_place() {
+    let test = "a_malformed_configuration_is_a_general_error_and_standard_error_names_the_place";
+    let prepare = |folder: &Path| {
+        std::fs::write(folder.join("Chrystoki.conf"), "Luna = {\n   DefaultTimeOut = 5\n}\n").unwrap();
+    };
+    if let Some(told) = in_own_process_with(test, prepare) {
+        let place = "Chrystoki.conf:2:22: wanted `;`, found the end of the line";
+        assert!(
+            told.lines().any(|line| line.contains("ERROR") && line.contains(place)),
+            "RULES 2.13: {told}"
+        );
+        return;
+    }
+    let library = load();
+    let functions = functions(&library);
+    assert_eq!(call(named(&functions, "C_Initialize")), CKR_GENERAL_ERROR);
+    assert_eq!(call(named(&functions, "C_Finalize")), CKR_CRYPTOKI_NOT_INITIALIZED);
+    std::fs::write(folder().join("Chrystoki.conf"), "").unwrap();
+    assert_eq!(call(named(&functions, "C_Initialize")), CKR_OK, "the file was corrected");
+}
+
+#[test]
+fn a_folder_in_place_of_the_configuration_is_a_general_error() {
+    let test = "a_folder_in_place_of_the_configuration_is_a_general_error";
+    let prepare = |folder: &Path| std::fs::create_dir(folder.join("Chrystoki.conf")).unwrap();
+    if let Some(told) = in_own_process_with(test, prepare) {
+        assert!(told.contains("Chrystoki.conf: wanted to read the configuration, found: "), "{told}");
+        return;
+    }
+    let library = load();
+    assert_eq!(call(named(&functions(&library), "C_Initialize")), CKR_GENERAL_ERROR);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_configuration_that_may_not_be_read_is_a_general_error() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let test = "a_configuration_that_may_not_be_read_is_a_general_error";
+    let prepare = |folder: &Path| {
+        let file = folder.join("Chrystoki.conf");
+        std::fs::write(&file, "").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
+    };
+    if let Some(told) = in_own_process_with(test, prepare) {
+        let refused = told.contains("make the file readable for this process");
+        assert!(refused || told.contains("this user reads every file"), "{told}");
+        return;
+    }
+    if std::fs::read(folder().join("Chrystoki.conf")).is_ok() {
+        eprintln!("this user reads every file: nothing to show here");
+        return;
+    }
+    let library = load();
+    assert_eq!(call(named(&functions(&library), "C_Initialize")), CKR_GENERAL_ERROR);
+}
+
+#[test]
+fn a_configuration_without_servers_is_no_error_and_no_slot() {
+    let test = "a_configuration_without_servers_is_no_error_and_no_slot";
+    let prepare = |folder: &Path| {
+        let text = "Luna = {\n  DefaultTimeOut = 500000;\n}\nLunaSA Client = {\n  NetClient = 1;\n}\n";
+        std::fs::write(folder.join("Chrystoki.conf"), text).unwrap();
+    };
+    if in_own_process_with(test, prepare).is_some() {
+        return;
+    }
+    let library = load();
+    let functions = functions(&library);
+    assert_eq!(call(named(&functions, "C_Initialize")), CKR_OK);
+    assert_eq!(slot_count(&functions), 0);
+    assert_eq!(call(named(&functions, "C_Finalize")), CKR_OK);
+}
+
+#[test]
+fn without_the_client_certificate_the_slot_is_shown_and_a_use_names_file_and_command() {
+    let test = "without_the_client_certificate_the_slot_is_shown_and_a_use_names_file_and_command";
+    if let Some(told) = in_own_process_with(test, |folder| one_server(folder, 1)) {
+        let named = |line: &str| line.contains("client.pem") && line.contains("`vtl createCert`");
+        let fault = |line: &&str| line.contains("ERROR") && named(line);
+        assert_eq!(told.lines().filter(fault).count(), 1, "{told}");
+        assert!(!told.contains("WARN hatoki"), "one failed use is logged once: {told}");
+        return;
+    }
+    let library = load();
+    let functions = functions(&library);
+    assert_eq!(call(named(&functions, "C_Initialize")), CKR_OK);
+    assert_eq!(slot_count(&functions), 1);
+    let mut session: CK_SESSION_HANDLE = 0;
+    let flags = (CKF_SERIAL_SESSION | CKF_RW_SESSION) as usize;
+    let pin = b"co-pin-1";
+    let started = std::time::Instant::now();
+    // SAFETY: both functions are called with the arguments of their prototypes, padded with zeros.
+    unsafe {
+        let open = named(&functions, "C_OpenSession");
+        assert_eq!(open(0, flags, 0, 0, (&raw mut session) as usize, 0, 0, 0, 0, 0), CKR_OK);
+        let login = named(&functions, "C_Login");
+        let rv =
+            login(session as usize, CKU_USER as usize, pin.as_ptr() as usize, pin.len(), 0, 0, 0, 0, 0, 0);
+        assert_eq!(rv, CKR_DEVICE_ERROR);
+    }
+    assert!(
+        started.elapsed().as_millis() < 3_000,
+        "OutageWaitMs is 300, the call took {:?}",
+        started.elapsed()
+    );
+    assert_eq!(call(named(&functions, "C_Finalize")), CKR_OK);
+}
+
+/// The descriptors of this process that are connected to a port of this machine; nothing is allocated, so that a forked
+/// child may ask.
+#[cfg(target_os = "linux")]
+fn connected_to(port: u16) -> usize {
+    let peer_port = |descriptor: i32| {
+        // SAFETY: the address is a local of the size told; a number that is no socket is refused by the system.
+        unsafe {
+            let mut address = std::mem::zeroed::<libc::sockaddr_in>();
+            let mut bytes = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            let known = libc::getpeername(descriptor, (&raw mut address).cast(), &raw mut bytes);
+            (known == 0).then(|| u16::from_be(address.sin_port))
+        }
+    };
+    (0..1_024).filter(|descriptor| peer_port(*descriptor) == Some(port)).count()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_first_call_in_a_forked_child_closes_the_links_of_the_parent_and_only_there() {
+    let test = "the_first_call_in_a_forked_child_closes_the_links_of_the_parent_and_only_there";
+    let pair = ntls::certificate::self_signed(&ntls::certificate::Wanted {
+        name: "test",
+        hosts: &[],
+        now_ms: spec::platform::Platform::wall_ms(&ntls::platform::System),
+        days: 10,
+    })
+    .unwrap();
+    let prepare = |folder: &Path| {
+        for name in ["client.pem", "servers.pem"] {
+            std::fs::write(folder.join(name), &pair.certificate_pem).unwrap();
+        }
+        std::fs::write(folder.join("clientKey.pem"), pair.key_pem.as_bytes()).unwrap();
+    };
+    if in_own_process_with(test, prepare).is_some() {
+        return;
+    }
+    // A server that accepts and says nothing: the link stays in its handshake.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    one_server(&folder(), port);
+    let library = load();
+    let functions = functions(&library);
+    let [initialize, finalize, token, login] =
+        ["C_Initialize", "C_Finalize", "C_GetTokenInfo", "C_Login"].map(|name| named(&functions, name));
+    assert_eq!(call(initialize), CKR_OK);
+    let mut info = std::mem::MaybeUninit::<CK_TOKEN_INFO>::zeroed();
+    // SAFETY: called with the arguments of its prototype, padded with zeros; it starts the links.
+    assert_eq!(unsafe { token(0, info.as_mut_ptr() as usize, 0, 0, 0, 0, 0, 0, 0, 0) }, CKR_OK);
+    let _accepted = listener.accept().unwrap();
+    for _ in 0..100 {
+        if connected_to(port) == 1 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(connected_to(port), 1, "the link of the parent");
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    // SAFETY: the child calls the library and leaves by `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let before = connected_to(port);
+        let rv = call(login);
+        let wrong = if before != 1 { 1 } else { connected_to(port) as i32 * 2 };
+        let wrong = if rv == CKR_SESSION_HANDLE_INVALID { wrong } else { 100 };
+        // SAFETY: ends the child without running what the parent had registered.
+        unsafe { libc::_exit(wrong) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child made above.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert!(libc::WIFEXITED(status), "the child was killed: {status:#x}");
+    assert_eq!(
+        libc::WEXITSTATUS(status),
+        0,
+        "1: nothing was inherited; 2: it was still open; 100: another answer"
+    );
+    assert_eq!(call(login), CKR_SESSION_HANDLE_INVALID);
+    assert_eq!(connected_to(port), 1, "the parent keeps its link");
+    assert_eq!(call(finalize), CKR_OK);
+}
+
+/// The number of slots that `C_GetSlotList` tells.
+fn slot_count(functions: &[(&str, Any)]) -> CK_ULONG {
+    let mut count: CK_ULONG = 99;
+    // SAFETY: the function is called with the arguments of its prototype, padded with zeros.
+    let rv =
+        unsafe { named(functions, "C_GetSlotList")(0, 0, (&raw mut count) as usize, 0, 0, 0, 0, 0, 0, 0) };
+    assert_eq!(rv, CKR_OK);
+    count
 }
 
 #[test]

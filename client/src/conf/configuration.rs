@@ -212,6 +212,7 @@ impl Configuration {
             server_ca: values.path(&options::SERVER_CA).unwrap_or_default(),
             receive_timeout_ms: values.number(&options::RECEIVE_TIMEOUT_MS),
             tcp_keep_alive: values.flag(&options::TCP_KEEP_ALIVE),
+            // DEVIATION: docs/adr/0006-deviations.md, item 1: HAOnly is 1 by default when there are groups (RULES 2.12).
             ha_only: !groups.is_empty() && values.flag(&options::HA_ONLY),
             groups,
             recovery: recovery(&values),

@@ -1,8 +1,8 @@
 //! `Chrystoki.conf`: found, parsed without loss, checked against one table of options, edited and replaced atomically.
 //!
-//! The grammar is the vendor's (`reference` notes: flat sections `Name = { key = value; }`), our own options stand in
-//! one extra section `Hatoki` (RULES 2.18), so that the vendor's client can still read the file. Nothing here looks at
-//! a clock or a network; the environment and the file itself are read in [`location`] and [`write`] only.
+//! The grammar is the vendor's: flat sections `Name = { key = value; }`. Our own options stand in one extra section
+//! `Hatoki` (RULES 2.18), so that the vendor's client can still read the file. Nothing here looks at a clock or a
+//! network; the environment and the file itself are read in [`location`] and [`write`] only.
 
 pub mod configuration;
 pub mod document;

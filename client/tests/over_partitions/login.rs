@@ -1,6 +1,12 @@
 //! Login, logout, PIN change (RULES 2.1, 2.5, 2.6).
-use spec::flags::session::SERIAL_SESSION;
+use std::sync::{Arc, Mutex};
+
+use client::{InitializeOptions, Module};
+use ntls::platform::System;
+use spec::flags::session::{RW_SESSION, SERIAL_SESSION};
 use spec::numbers::SessionState;
+use spec::platform::Moment;
+use spec::seam::{MemberId, Outgoing, Seam, Standing, Tag, Waiter};
 use spec::{Attribute, AttributeType as A, Rv, UserType};
 
 use crate::lab::{CO_PIN, Lab, SLOT, SO_PIN, rv};
@@ -136,4 +142,54 @@ fn of_several_logins_at_once_one_wins_and_the_others_are_already_logged_in() {
         3,
         "{answers:?}"
     );
+}
+
+/// A seam that does something once, after a request has been answered and before the caller hears of it.
+struct Meanwhile {
+    inner: Arc<dyn Seam>,
+    once: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Seam for Meanwhile {
+    fn submit(&self, waiter: &Arc<Waiter>, member: MemberId, request: &Outgoing, deadline: Moment) -> Tag {
+        let tag = self.inner.submit(waiter, member, request, deadline);
+        let once = self.once.lock().unwrap().take();
+        if let Some(once) = once {
+            once();
+        }
+        tag
+    }
+
+    fn cancel(&self, member: MemberId, tag: Tag) {
+        self.inner.cancel(member, tag);
+    }
+
+    fn standing(&self, member: MemberId) -> Standing {
+        self.inner.standing(member)
+    }
+
+    fn abandon(&self, member: MemberId, reason: &str) {
+        self.inner.abandon(member, reason);
+    }
+
+    fn subscribe(&self, waiter: &Arc<Waiter>) {
+        self.inner.subscribe(waiter);
+    }
+}
+
+#[test]
+fn a_login_whose_last_session_was_closed_meanwhile_leaves_nobody_logged_in() {
+    let lab = Lab::new();
+    let seam = Arc::new(Meanwhile { inner: lab.seam.clone(), once: Mutex::new(None) });
+    let module = Arc::new(Module::new());
+    let options = InitializeOptions { may_create_threads: false };
+    module.initialize_over(seam.clone(), Arc::new(System), lab.configuration(), options).unwrap();
+    let session = module.open_session(SLOT, SERIAL_SESSION | RW_SESSION).unwrap();
+    let closing = module.clone();
+    *seam.once.lock().unwrap() = Some(Box::new(move || closing.close_all_sessions(SLOT).unwrap()));
+    assert_eq!(rv(module.login(session, UserType::USER, Some(CO_PIN))), Rv::SESSION_HANDLE_INVALID);
+    assert_eq!(tries(&lab), 1, "the PIN was tried, the session was closed meanwhile");
+    let next = module.open_session(SLOT, SERIAL_SESSION | RW_SESSION).unwrap();
+    assert_eq!(module.session_info(next).unwrap().state, SessionState::RW_PUBLIC_SESSION);
+    module.login(next, UserType::USER, Some(CO_PIN)).unwrap();
 }

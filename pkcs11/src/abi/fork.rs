@@ -63,6 +63,17 @@ extern "C" fn in_child() {
     FORKS.fetch_add(1, Ordering::Release);
 }
 
+/// Closes by number what the parent had open, in the first call in a child: nothing is written to it and the parent's
+/// connections live on (HA 6).
+#[cfg(unix)]
+pub(super) fn close_inherited(sockets: impl Iterator<Item = std::os::fd::RawFd>) {
+    for socket in sockets {
+        // SAFETY: the registry of `ntls` promises that the number is a socket's which this process inherited; what owned
+        // it is leaked with the parent's world and never touched again.
+        unsafe { libc::close(socket) };
+    }
+}
+
 /// Registers the child handler, once for the life of the process and its children.
 ///
 /// # Errors

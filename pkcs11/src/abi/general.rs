@@ -32,8 +32,8 @@ pub(super) fn initialize(caller: &Caller, arguments: *mut c_void) -> Result<(), 
 
 /// The locking rules (PKCS #11 v3.1, 5.4.1, cases 1 to 4): we use the locks of the system or none of the application's.
 ///
-/// DEVIATION: a `pReserved` that is not NULL is accepted and never looked at, where the standard demands
-/// CKR_ARGUMENTS_BAD: NSS and OpenSSL pass a configuration string there (docs/adr/0006-deviations.md).
+/// DEVIATION: docs/adr/0006-deviations.md, item 3: a `pReserved` that is not NULL is accepted and never looked at, where
+/// the standard demands CKR_ARGUMENTS_BAD: NSS and OpenSSL pass a configuration string there.
 fn options(arguments: &CK_C_INITIALIZE_ARGS) -> Result<InitializeOptions, Rv> {
     let callbacks = [
         arguments.CreateMutex.is_some(),

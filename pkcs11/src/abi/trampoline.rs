@@ -7,7 +7,7 @@ use client::{Error, Module};
 use cryptoki_sys::CK_RV;
 use spec::Rv;
 
-use super::fork::GATE;
+use super::fork::{self, GATE};
 
 /// The library's one state.
 pub(super) static MODULE: Module = Module::new();
@@ -23,7 +23,10 @@ pub(super) fn answer(name: &'static str, body: impl FnOnce() -> Result<(), Error
 pub(super) fn answer_always(name: &'static str, body: impl FnOnce() -> Result<(), Error>) -> CK_RV {
     let _uncancelled = Uncancelled::new();
     let settled = || {
-        GATE.settle(|| MODULE.forked());
+        GATE.settle(|| {
+            fork::close_inherited(client::inherited_sockets());
+            MODULE.forked();
+        });
         body()
     };
     let outcome = match catch_unwind(AssertUnwindSafe(settled)) {
@@ -59,11 +62,20 @@ impl Outcome {
     }
 
     /// One line: the function's name and its number, never an argument; errors that have something to tell an operator
-    /// are louder and bring their text.
+    /// bring their text, and are louder unless the reason has been logged where it was met: a failed use is one fault.
     fn log(&self, name: &str, rv: Rv) {
         match self {
             Self::Done | Self::Refused(Error::Rv(_)) => {
                 tracing::debug!(target: "hatoki::call", "{name}: {rv}")
+            }
+            Self::Refused(
+                error @ (Error::Outage(_)
+                | Error::OutcomeUnknown(_)
+                | Error::BelowMinimum(_)
+                | Error::TicketDead
+                | Error::Configuration(_)),
+            ) => {
+                tracing::info!(target: "hatoki::call", "{name}: {rv}: {error}")
             }
             Self::Refused(error) => tracing::warn!(target: "hatoki::call", "{name}: {rv}: {error}"),
             Self::Panicked => tracing::error!(
