@@ -62,7 +62,7 @@ impl Appliance {
         let registry = Arc::new(Registry::load(book.clone())?);
         let identity = server_identity::load_or_make(&data, &config)?;
         Ok(Appliance {
-            connections: Connections::new(config.links_max),
+            connections: Connections::new(config.links_max, config.handshakes_max),
             certificate_path: server_identity::certificate_path(&data),
             partitions: Arc::new(partitions),
             listening: RwLock::new(Vec::new()),

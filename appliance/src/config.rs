@@ -54,6 +54,8 @@ pub struct Config {
     pub crypto_threads: usize,
     /// Most links at once.
     pub links_max: usize,
+    /// Most handshakes in progress at once: connections that have not yet said Hello.
+    pub handshakes_max: usize,
     /// Most requests outstanding on one link.
     pub window: u32,
     /// Most bytes that one link's waiting requests and unsent replies hold.
@@ -91,6 +93,7 @@ struct Raw {
     workers: Option<Spanned<u64>>,
     crypto_threads: Option<Spanned<u64>>,
     links_max: Option<Spanned<u64>>,
+    handshakes_max: Option<Spanned<u64>>,
     window: Option<Spanned<u64>>,
     link_bytes_max: Option<Spanned<u64>>,
     bytes_max: Option<Spanned<u64>>,
@@ -142,6 +145,7 @@ impl Config {
             workers: place.count("workers", raw.workers, cores, 1, 1024)?,
             crypto_threads: place.count("crypto_threads", raw.crypto_threads, cores, 1, 1024)?,
             links_max: place.count("links_max", raw.links_max, 4096, 1, 1 << 20)?,
+            handshakes_max: place.count("handshakes_max", raw.handshakes_max, 256, 1, 65_536)?,
             window: place.small("window", raw.window, 256, 1, 65_536)?,
             link_bytes_max: place.bytes("link_bytes_max", raw.link_bytes_max, 64 << 20)?,
             bytes_max: place.bytes("bytes_max", raw.bytes_max, 1 << 30)?,

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::book::ClientRow;
 use crate::link::Shared;
+use crate::listener::Counted;
 
 /// This software and release, as links and logs show it.
 pub const SOFTWARE: &str = concat!("hsmd ", env!("CARGO_PKG_VERSION"));
@@ -26,6 +27,10 @@ pub(crate) struct Greeted {
     pub(crate) client: Arc<ClientRow>,
     /// The application instance's public key.
     pub(crate) instance: [u8; 32],
+    /// The wire version of the link.
+    pub(crate) version: u32,
+    /// The link is counted from its Hello on.
+    pub(crate) counted: Counted,
     /// What the client says it is; fit for a log.
     pub(crate) software: String,
     /// The reader, behind the Hello.
@@ -48,7 +53,7 @@ pub(crate) async fn greet(
         let (hello, rest) = read_hello(stream, &mut reader).await?;
         let judged = judge(stream, shared, &hello);
         let reply = match &judged {
-            Ok((client, _)) => reply(shared, client),
+            Ok(judged) => reply(shared, &judged.client, judged.version),
             Err(refusal) => HelloReply {
                 version: WIRE_VERSION,
                 refusal: refusal.clone(),
@@ -61,20 +66,20 @@ pub(crate) async fn greet(
             stream.flush().await
         };
         sent.await.map_err(|error| format!("the connection broke: {error}"))?;
-        judged.map(|(client, instance)| (client, instance, hello.software, rest))
+        judged.map(|judged| (judged, hello.software, rest))
     };
-    let (client, instance, software, rest) = timeout_at(deadline.into(), talk)
+    let (Judged { client, instance, version, counted }, software, rest) = timeout_at(deadline.into(), talk)
         .await
         .unwrap_or_else(|_| Err("no Hello came in time".to_owned()))?;
     let software = software.chars().filter(|c| !c.is_control()).take(SOFTWARE_CHARS_MAX).collect();
-    Ok(Greeted { client, instance, software, reader, rest })
+    Ok(Greeted { client, instance, version, software, reader, rest, counted })
 }
 
-/// What a client may use here now.
-pub(crate) fn reply(shared: &Shared, client: &ClientRow) -> HelloReply {
+/// What a client may use here now, in a link's wire version.
+pub(crate) fn reply(shared: &Shared, client: &ClientRow, version: u32) -> HelloReply {
     let name = |serial: &u64| Some(PartitionName { serial: *serial, label: shared.lookup.label(*serial)? });
     HelloReply {
-        version: WIRE_VERSION,
+        version,
         capabilities: 0,
         appliance: shared.lookup.appliance(),
         client: client.name.clone(),
@@ -104,25 +109,52 @@ async fn read_hello(
     }
 }
 
-/// Who it is; the error is the sentence that the client hears.
-fn judge(
-    stream: &TlsStream<TcpStream>,
-    shared: &Shared,
-    hello: &Hello,
-) -> Result<(Arc<ClientRow>, [u8; 32]), String> {
+/// Who it is, when nothing is against the link.
+struct Judged {
+    client: Arc<ClientRow>,
+    instance: [u8; 32],
+    version: u32,
+    counted: Counted,
+}
+
+/// The error is the sentence that the client hears.
+fn judge(stream: &TlsStream<TcpStream>, shared: &Shared, hello: &Hello) -> Result<Judged, String> {
     let (_, connection) = stream.get_ref();
     let certificate = connection.peer_certificates().and_then(<[_]>::first);
     let client = certificate
         .and_then(|der| shared.registry.client(&ntls::certificate::fingerprint(der)))
         .ok_or_else(|| "this client is not registered".to_owned())?;
-    if hello.version == 0 {
-        return Err(format!("wanted wire version 1 to {WIRE_VERSION}, found 0; upgrade the client"));
-    }
+    let version = agreed(hello.version)?;
     let exporter = server_exporter(connection).map_err(|_| "the handshake is not done".to_owned())?;
     if !is_proved(&hello.instance, &hello.proof, &exporter) {
         return Err("the proof of the application instance does not belong to this connection".to_owned());
     }
     let instance = <[u8; 32]>::try_from(hello.instance.as_slice())
         .map_err(|_| "wanted an instance key of 32 bytes".to_owned())?;
-    Ok((client, instance))
+    let counted = shared.connections.enter().ok_or_else(|| {
+        "the appliance has as many links as it may; try again later, or let its operator raise links_max"
+            .to_owned()
+    })?;
+    Ok(Judged { client, instance, version, counted })
+}
+
+/// The newest wire version that both sides speak.
+fn agreed(wanted: u32) -> Result<u32, String> {
+    if wanted == 0 {
+        return Err(format!("wanted wire version 1 to {WIRE_VERSION}, found 0; upgrade the client"));
+    }
+    Ok(wanted.min(WIRE_VERSION))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_of_both_versions_is_spoken_and_none_is_refused() {
+        for wanted in [1, WIRE_VERSION, WIRE_VERSION + 1, u32::MAX] {
+            assert_eq!(agreed(wanted), Ok(wanted.min(WIRE_VERSION)));
+        }
+        assert!(agreed(0).is_err_and(|text| text.contains("found 0")));
+    }
 }

@@ -27,6 +27,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::book::ClientRow;
 use crate::greeting::{self, Greeted};
 use crate::handler::{Asker, Handler, Lane, Work, outcome, run};
+use crate::listener::Connections;
 use crate::memory::{Held, Memory};
 use crate::outbox::Outbox;
 use crate::registry::Registry;
@@ -80,6 +81,8 @@ pub struct Shared {
     pub workers: Workers,
     /// The bounds.
     pub limits: Limits,
+    /// The links and handshakes there are.
+    pub connections: Connections,
     /// What all links together may hold.
     pub memory: Arc<Memory>,
     /// Turns true when the server stops.
@@ -113,6 +116,7 @@ struct Outstanding {
 struct Link {
     shared: Arc<Shared>,
     client: Arc<ClientRow>,
+    version: u32,
     asker: Asker,
     outstanding: HashMap<u64, Outstanding>,
     sender: mpsc::UnboundedSender<Finished>,
@@ -124,28 +128,24 @@ struct Link {
     peer_closed: bool,
 }
 
-/// Serves a connection until its end; the answer says why it ended, for the log.
+/// Serves a link that has been greeted until its end; the answer says why it ended, for the log.
 ///
 /// # Errors
 /// When it ended otherwise than by the peer's or our own orderly close.
-pub async fn serve(
+pub(crate) async fn serve(
     mut stream: TlsStream<TcpStream>,
     shared: Arc<Shared>,
-    deadline: Instant,
+    greeted: Greeted,
 ) -> Result<(), String> {
-    let mut stop = shared.stop.clone();
-    let greeted = tokio::select! {
-        () = stopped(&mut stop) => return Ok(()),
-        greeted = greeting::greet(&mut stream, &shared, deadline) => greeted?,
-    };
-    let Greeted { client, instance, software, reader, rest } = greeted;
-    tracing::info!(client = client.name, software, "a link is up");
+    let Greeted { client, instance, version, software, reader, rest, counted } = greeted;
+    tracing::info!(client = client.name, software, version, "a link is up");
     let (sender, finished) = mpsc::unbounded_channel();
     let asker = Asker { client: client.fingerprint, instance };
     let memory = shared.memory.part(shared.limits.link_bytes);
     let link = Link {
         shared,
         client,
+        version,
         asker,
         outstanding: HashMap::new(),
         sender,
@@ -158,6 +158,7 @@ pub async fn serve(
     let end = link.run(&mut stream, reader, rest, finished).await;
     // Best effort: the peer may be gone.
     let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
+    drop(counted);
     end
 }
 
@@ -300,7 +301,7 @@ impl Link {
         let Some(client) = self.shared.registry.client(&self.client.fingerprint) else { return };
         if client.partitions != self.client.partitions {
             self.client = client;
-            let reply = greeting::reply(&self.shared, &self.client);
+            let reply = greeting::reply(&self.shared, &self.client, self.version);
             self.out.push(&encode(&Frame::HelloReply(reply)));
         }
     }

@@ -1,14 +1,18 @@
 //! The listener: takes connections, shakes hands, starts a link for each; no connection's fault reaches another.
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout_at;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::greeting::greet;
 use crate::link::{Shared, serve, stopped};
 
 /// A silent peer's host is asked after so many seconds whether it lives.
@@ -16,8 +20,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// After a failed accept (no descriptors, mostly) the listener rests for so long.
 const REST: Duration = Duration::from_millis(100);
 
-/// Counts connections from their first byte on, so that the bound holds for handshakes too.
-struct Counted(Arc<AtomicUsize>);
+/// Handshakes in progress that one source address may have.
+const HANDSHAKES_PER_ADDRESS: usize = 64;
+
+/// One link, until dropped.
+pub(crate) struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -25,37 +32,76 @@ impl Drop for Counted {
     }
 }
 
-/// The connections of all listeners together and their bound.
+/// One handshake in progress, until dropped.
+struct Shaking {
+    connections: Connections,
+    address: IpAddr,
+}
+
+impl Drop for Shaking {
+    fn drop(&mut self) {
+        let mut shaking = self.connections.shaking.lock();
+        if let Some(count) = shaking.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                shaking.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// The connections of all listeners together and their bounds: links, which registered clients have, and handshakes,
+/// which anybody may begin; so that nobody who is not registered can keep a client out.
 #[derive(Clone)]
 pub struct Connections {
-    count: Arc<AtomicUsize>,
-    max: usize,
+    links: Arc<AtomicUsize>,
+    links_max: usize,
+    /// Handshakes in progress by source address; no entry is zero.
+    shaking: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    handshakes_max: usize,
 }
 
 impl Connections {
-    /// None yet, and at most `max`.
-    pub fn new(max: usize) -> Self {
-        Self { count: Arc::new(AtomicUsize::new(0)), max }
+    /// None yet; at most so many links, and so many handshakes in progress.
+    pub fn new(links_max: usize, handshakes_max: usize) -> Self {
+        Self { links: Arc::default(), links_max, shaking: Arc::default(), handshakes_max }
     }
 
-    /// How many there are.
+    /// How many links there are.
     pub fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.links.load(Ordering::Relaxed)
     }
 
-    fn enter(&self) -> Option<Counted> {
-        let counted = Counted(self.count.clone());
-        if self.count.fetch_add(1, Ordering::Relaxed) < self.max { Some(counted) } else { None }
+    /// How many handshakes are in progress.
+    pub fn handshakes(&self) -> usize {
+        self.shaking.lock().values().sum()
+    }
+
+    /// One link more, from the moment that its client has proved itself.
+    pub(crate) fn enter(&self) -> Option<Counted> {
+        let counted = Counted(self.links.clone());
+        if self.links.fetch_add(1, Ordering::Relaxed) < self.links_max { Some(counted) } else { None }
+    }
+
+    /// One handshake more; the error is the reason against it.
+    fn begin(&self, address: IpAddr) -> Result<Shaking, &'static str> {
+        let mut shaking = self.shaking.lock();
+        if shaking.values().sum::<usize>() >= self.handshakes_max {
+            return Err(
+                "too many handshakes in progress: refused one; raise handshakes_max if they are clients",
+            );
+        }
+        let count = shaking.entry(address).or_insert(0);
+        if *count >= HANDSHAKES_PER_ADDRESS {
+            return Err("too many handshakes in progress with this address: refused one");
+        }
+        *count += 1;
+        Ok(Shaking { connections: self.clone(), address })
     }
 }
 
 /// Takes connections until the server stops.
-pub async fn listen(
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    shared: Arc<Shared>,
-    connections: Connections,
-) {
+pub async fn listen(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
     let mut stop = shared.stop.clone();
     loop {
         let accepted = tokio::select! {
@@ -63,17 +109,11 @@ pub async fn listen(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => match connections.enter() {
-                Some(counted) => {
-                    let (acceptor, shared) = (acceptor.clone(), shared.clone());
-                    tokio::spawn(async move {
-                        connection(stream, peer, acceptor, shared).await;
-                        drop(counted);
-                    });
+            Ok((stream, peer)) => match shared.connections.begin(peer.ip().to_canonical()) {
+                Ok(shaking) => {
+                    tokio::spawn(connection(stream, peer, acceptor.clone(), shared.clone(), shaking));
                 }
-                None => {
-                    tracing::warn!(%peer, max = connections.max, "too many links: refused one; raise links_max")
-                }
+                Err(reason) => tracing::warn!(%peer, "{reason}"),
             },
             Err(error) => {
                 tracing::warn!(%error, "no connection could be accepted; raise the limit of open files if that is it");
@@ -83,7 +123,13 @@ pub async fn listen(
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: TlsAcceptor,
+    shared: Arc<Shared>,
+    shaking: Shaking,
+) {
     let deadline = Instant::now() + shared.limits.handshake;
     // Both make a link better and neither is needed.
     let _ = stream.set_nodelay(true);
@@ -99,8 +145,24 @@ async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, 
         Ok(Err(error)) => return tracing::warn!(%peer, %error, "a TLS handshake failed"),
         Err(_) => return tracing::warn!(%peer, "a TLS handshake took too long"),
     };
-    match serve(stream, shared, deadline).await {
+    match shake_and_serve(stream, shared, deadline, shaking).await {
         Ok(()) => tracing::info!(%peer, "a link was closed"),
         Err(reason) => tracing::warn!(%peer, reason, "a link ended"),
     }
+}
+
+/// The handshake counts until the Hello has been answered, the link from then on.
+async fn shake_and_serve(
+    mut stream: TlsStream<TcpStream>,
+    shared: Arc<Shared>,
+    deadline: Instant,
+    shaking: Shaking,
+) -> Result<(), String> {
+    let mut stop = shared.stop.clone();
+    let greeted = tokio::select! {
+        () = stopped(&mut stop) => return Ok(()),
+        greeted = greet(&mut stream, &shared, deadline) => greeted?,
+    };
+    drop(shaking);
+    serve(stream, shared, greeted).await
 }

@@ -35,6 +35,7 @@ impl Server {
             lookup: appliance.partitions.clone(),
             workers: Workers::new(appliance.config.crypto_threads),
             limits: appliance.limits(),
+            connections: appliance.connections.clone(),
             memory: Memory::new(appliance.config.bytes_max),
             stop: stopping.clone(),
         });
@@ -50,7 +51,7 @@ impl Server {
         }
         *appliance.listening.write() = addresses;
         for listener in listeners {
-            tokio::spawn(listen(listener, acceptor.clone(), shared.clone(), appliance.connections.clone()));
+            tokio::spawn(listen(listener, acceptor.clone(), shared.clone()));
         }
         tokio::spawn(socket::serve(admin, appliance.clone(), stopping));
         Ok(Server { appliance, stop })

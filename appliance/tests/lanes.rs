@@ -131,19 +131,20 @@ fn bounded(window: u32, crypto_threads: usize, link_bytes: usize, bytes: usize) 
     let acceptor = TlsAcceptor::from(Arc::new(server_config(&server.identity, registry.clone()).unwrap()));
     let (stop, stopping) = watch::channel(false);
     let memory = Memory::new(bytes);
+    let connections = Connections::new(10, 10);
     let shared = Arc::new(Shared {
         registry,
         lookup: Arc::new(One(handler.clone())),
         workers: Workers::new(crypto_threads),
         limits: Limits { window, link_bytes, idle: None, handshake: Duration::from_secs(2) },
+        connections: connections.clone(),
         memory: memory.clone(),
         stop: stopping,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
-    let connections = Connections::new(10);
-    runtime.spawn(listen(listener, acceptor, shared, connections.clone()));
+    runtime.spawn(listen(listener, acceptor, shared));
     let trust = Arc::new(ServerTrust::from_pem(server.pem.as_bytes(), "server.pem").unwrap());
     Stage { _place: place, _runtime: runtime, handler, stop, connections, memory, address, client, trust }
 }

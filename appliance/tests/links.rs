@@ -14,8 +14,8 @@ use ntls::certificate::fingerprint;
 use ntls::exchange::{ExchangeError, Session, Target};
 use ntls::frame::{FRAME_BYTES_MAX, Frame, encode};
 use ntls::instance::InstanceKey;
-use spec::messages::{Answer, Call, Outcome, Status};
-use support::{Client, House, config, status_body};
+use spec::messages::{Answer, Call, Outcome, Status, WIRE_VERSION};
+use support::{Client, House, config, connect_from, status_body};
 
 fn open(house: &House, client: &Client) -> Result<Session, ExchangeError> {
     let server = ServerAddress { host: "127.0.0.1".into(), port: house.address().port() };
@@ -241,8 +241,12 @@ fn two_hundred_links_work_at_once() {
     let clients: Vec<Client> = (0..8).map(|number| house.client(&format!("client{number}"))).collect();
     let (house, clients) = (&house, &clients);
     let mut links: Vec<_> = std::thread::scope(|scope| {
-        let openers: Vec<_> = (0..200)
-            .map(|number| scope.spawn(move || house.link(&clients[number % clients.len()]).0))
+        // From four addresses: one may have 64 handshakes in progress.
+        let openers: Vec<_> = (0..200_usize)
+            .map(|number| {
+                let source = (number % 4) as u8 + 1;
+                scope.spawn(move || house.link_from(source, &clients[number % clients.len()]))
+            })
             .collect();
         openers.into_iter().map(|opener| opener.join().unwrap()).collect()
     });
@@ -293,4 +297,52 @@ fn a_stop_closes_links_in_order_and_frees_everything() {
     assert!(matches!(link.until_closed().as_slice(), [Frame::Close(reason)] if reason.contains("stopping")));
     assert!(!house.appliance.config.admin_socket.exists());
     assert!(TcpStream::connect(house.appliance.listening.read()[0]).is_err());
+}
+
+#[test]
+fn silent_connections_keep_no_client_out() {
+    let house = House::new("links_max = 2\nhandshakes_max = 100\nhandshake_seconds = 600");
+    let client = house.client("client1");
+    let silent: Vec<_> = (0..300).map(|_| connect_from(1, house.address())).collect();
+    let (mut first, mut second) = (house.link_from(2, &client), house.link_from(2, &client));
+    for link in [&mut first, &mut second] {
+        assert_eq!(link.ask(1, house.serial).outcome, Outcome::OK.0);
+    }
+    let connections = &house.appliance.connections;
+    assert_eq!((connections.count(), connections.handshakes()), (2, 64), "and no more than 64 of an address");
+    let others: Vec<_> = (0..100).map(|_| connect_from(3, house.address())).collect();
+    let ended = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        connections.handshakes() == 100
+    });
+    assert!(ended, "handshakes_max, found {}", connections.handshakes());
+    drop((silent, others));
+    house.settle(2);
+}
+
+#[test]
+fn a_link_too_many_hears_why() {
+    let house = House::new("links_max = 1");
+    let client = house.client("client1");
+    let (_first, _) = house.link(&client);
+    let error = refusal(&house, &client);
+    assert!(error.contains("links_max"), "{error}");
+    house.settle(1);
+}
+
+#[test]
+fn a_newer_client_is_answered_in_our_version_and_version_0_is_refused() {
+    let house = House::new("");
+    let client = house.client("client1");
+    for (version, wanted) in [(WIRE_VERSION + 9, WIRE_VERSION), (WIRE_VERSION, WIRE_VERSION), (0, 0)] {
+        let instance = InstanceKey::generate();
+        let mut link = house.raw(&client);
+        let proof = instance.prove(&link.exporter());
+        let reply = link.hello_in(version, instance.public().to_vec(), proof);
+        if wanted == 0 {
+            assert!(reply.refusal.contains("version"), "{}", reply.refusal);
+        } else {
+            assert_eq!((reply.version, reply.refusal.as_str()), (wanted, ""));
+        }
+    }
 }

@@ -17,6 +17,7 @@ use ntls::instance::{EXPORTER_LABEL, InstanceKey};
 use ntls::platform::System;
 use ntls::tls::{ServerTrust, client_config};
 use prost::Message;
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustls::{ClientConnection, StreamOwned};
 use spec::messages::{Call, Hello, HelloReply, ReplyBody, RequestBody, RequestHeader, Status, WIRE_VERSION};
 use tempfile::TempDir;
@@ -58,8 +59,10 @@ pub struct House {
 pub fn config(place: &TempDir, more: &str) -> Config {
     let text = format!(
         "data_dir = \"data\"\nlisten = [\"127.0.0.1:0\"]\nargon2_memory_kib = 64\nargon2_passes = 1\n\
-         handshake_seconds = 2\nstop_seconds = 5\n{more}"
+         stop_seconds = 5\n{more}"
     );
+    let text =
+        if more.contains("handshake_seconds") { text } else { format!("{text}\nhandshake_seconds = 2") };
     Config::parse(&text, &place.path().join("hsmd.toml")).unwrap()
 }
 
@@ -101,6 +104,14 @@ impl House {
         Raw::connect(self.address(), client, &self.trust())
     }
 
+    /// A link that has said Hello, from the source address 127.0.0.`source`.
+    pub fn link_from(&self, source: u8, client: &Client) -> Raw {
+        let stream = connect_from(source, self.address());
+        let mut raw = Raw::over(stream, self.address(), client, &self.trust());
+        assert_eq!(raw.hello(&InstanceKey::generate()).refusal, "");
+        raw
+    }
+
     /// A link that has said Hello.
     pub fn link(&self, client: &Client) -> (Raw, HelloReply) {
         let mut raw = self.raw(client);
@@ -109,10 +120,11 @@ impl House {
         (raw, reply)
     }
 
-    /// Waits until the server has so many connections.
+    /// Waits until the server has so many links and no handshake in progress.
     pub fn settle(&self, connections: usize) {
         for _ in 0..500 {
-            if self.appliance.connections.count() == connections {
+            let all = &self.appliance.connections;
+            if all.count() == connections && all.handshakes() == 0 {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -135,6 +147,14 @@ impl House {
     }
 }
 
+/// A connection from the source address 127.0.0.`source`.
+pub fn connect_from(source: u8, to: SocketAddr) -> TcpStream {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from(([127, 0, 0, source], 0))).unwrap();
+    connect(&socket, &to).unwrap();
+    TcpStream::from(socket)
+}
+
 /// A client that sends whatever it is told to.
 pub struct Raw {
     pub tls: StreamOwned<ClientConnection, TcpStream>,
@@ -144,10 +164,14 @@ pub struct Raw {
 
 impl Raw {
     pub fn connect(address: SocketAddr, client: &Client, trust: &Arc<ServerTrust>) -> Raw {
+        Self::over(TcpStream::connect(address).unwrap(), address, client, trust)
+    }
+
+    /// TLS over a connection that is there.
+    pub fn over(stream: TcpStream, address: SocketAddr, client: &Client, trust: &Arc<ServerTrust>) -> Raw {
         let config = client_config(&System::shared(), &client.identity, trust).unwrap();
         let name = rustls_pki_types::ServerName::from(address.ip());
         let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-        let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.set_nodelay(true).unwrap();
         Raw { tls: StreamOwned::new(connection, stream), reader: FrameReader::new(), inbox: VecDeque::new() }
@@ -176,14 +200,12 @@ impl Raw {
     }
 
     pub fn hello_with(&mut self, instance: Vec<u8>, proof: Vec<u8>) -> HelloReply {
+        self.hello_in(WIRE_VERSION, instance, proof)
+    }
+
+    pub fn hello_in(&mut self, version: u32, instance: Vec<u8>, proof: Vec<u8>) -> HelloReply {
         let software = "test\nclient".to_owned();
-        self.send_frame(&Frame::Hello(Hello {
-            version: WIRE_VERSION,
-            capabilities: 0,
-            instance,
-            proof,
-            software,
-        }));
+        self.send_frame(&Frame::Hello(Hello { version, capabilities: 0, instance, proof, software }));
         match self.receive() {
             Some(Frame::HelloReply(reply)) => reply,
             other => panic!("wanted a HelloReply, found {other:?}"),
