@@ -14,7 +14,7 @@ use std::sync::Arc;
 use prost::Message;
 use spec::Ouid;
 use spec::calls::{self, Class};
-use spec::messages::{Answer, Call, Outcome, ReplyBody, ReplyHeader, RequestBody};
+use spec::messages::{Answer, Call, MakeKind, Outcome, ReplyBody, ReplyHeader, RequestBody};
 use spec::platform::Moment;
 use spec::seam::MemberId;
 
@@ -72,6 +72,11 @@ fn object_of(call: &Call) -> Option<Ouid> {
     object.and_then(|object| Ouid::from_bytes(&object.ouid))
 }
 
+/// Whether the call makes new keys, which may take long.
+fn generates(call: &Call) -> bool {
+    matches!(call, Call::Make(make) if make.kind == MakeKind::GENERATE.0 || make.kind == MakeKind::GENERATE_PAIR.0)
+}
+
 impl Group {
     /// Runs a Read, Use or Make on one member, and on others when that one fails (HA 4.2). `ticket` may be empty.
     ///
@@ -79,7 +84,11 @@ impl Group {
     /// What the partition answered, or why nobody could be asked. `NeedBlob` and `PlanChanged` are for the caller to
     /// act upon and call again.
     pub fn any(&self, call: Call, ticket: &[u8]) -> Result<Answered, Error> {
-        let deadline = self.deadline();
+        let deadline = if generates(&call) {
+            self.platform.now().after_ms(self.settings.generate_ms_max)
+        } else {
+            self.deadline()
+        };
         let (class, object) = (class_of(&call), object_of(&call));
         let mut desk = Desk::new(self);
         let view = self.ready(&mut desk, deadline)?;
@@ -88,7 +97,7 @@ impl Group {
         self.run(&mut desk, &body, Errand { class, object, deadline, newest_credentials: false })
     }
 
-    /// When a call that begins now must have ended.
+    /// When a call that begins now must have ended, unless it generates keys.
     pub(crate) fn deadline(&self) -> Moment {
         self.platform.now().after_ms(self.settings.call_ms_max)
     }
@@ -157,12 +166,16 @@ impl Group {
         refusals.all(|refusal| refusal.is_some()).then_some(first)
     }
 
-    /// Ends a wait for members after `OutageWaitMs` or at the call's deadline.
+    /// Ends a wait for members after `OutageWaitMs`, at the call's deadline or when the group is closed. The operator
+    /// is told of an outage once.
     pub(crate) fn outage(&self, since: Moment, now: Moment, deadline: Moment) -> Result<(), Error> {
+        self.ensure_open()?;
         if now >= since.after_ms(self.settings.outage_wait_ms) || now >= deadline {
             let waited_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
-            for member in self.status().members {
-                tracing::error!(member = %member.id, state = ?member.state, "no member can serve the call");
+            if self.tells_outage() {
+                for member in self.status().members {
+                    tracing::error!(member = %member.id, state = ?member.state, "no member can serve the call");
+                }
             }
             return Err(Error::Outage { waited_ms });
         }
@@ -226,6 +239,7 @@ struct Attempts<'a> {
 impl Attempts<'_> {
     fn run(mut self, desk: &mut Desk<'_>) -> Result<Answered, Error> {
         loop {
+            self.ended_by_close()?;
             if self.group.platform.now() >= self.errand.deadline {
                 return Err(self.last.unwrap_or(Error::Deadline));
             }
@@ -244,10 +258,24 @@ impl Attempts<'_> {
         }
     }
 
+    /// Ends the call when the group is closed: a write that may have been executed has no known outcome.
+    fn ended_by_close(&self) -> Result<(), Error> {
+        self.group.ensure_open().map_err(|closed| match self.errand.class {
+            Class::Store | Class::Change | Class::Destroy if self.executed > 0 => {
+                Error::OutcomeUnknown("the library was finalized while the request was on its way".to_owned())
+            }
+            _ => closed,
+        })
+    }
+
     /// One send to its end; `None` when another attempt follows.
     fn send(&mut self, desk: &mut Desk<'_>, member: &Arc<Member>) -> Result<Option<Answered>, Error> {
         desk.send(member, &self.body, 0, self.executed, self.errand.deadline);
-        let Some((_, _, end)) = desk.next(Moment::NEVER) else { return Ok(None) };
+        let Some((_, _, end)) = desk.next(Moment::NEVER) else {
+            self.executed += 1;
+            desk.clear();
+            return Ok(None);
+        };
         match end {
             End::Reply(header, reply) => self.replied(desk, member, header, reply),
             End::Busy(ms) => {

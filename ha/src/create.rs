@@ -73,6 +73,7 @@ impl Group {
         let start = self.platform.now();
         let wait_ms = MINIMUM_WAIT_MS.min(self.settings.outage_wait_ms);
         loop {
+            self.ensure_open()?;
             let view = self.view();
             let wanted = self.copies_wanted(&view);
             let reachable = view.seats.iter().filter(|seat| seat.member.is_writable(&*self.seam)).count();
@@ -213,6 +214,9 @@ impl Group {
             let deadline = self.platform.now().after_ms(DISCARD_MS);
             let goal = Goal { enough: copies.len(), deadline, lost_ms: 0, sends_max: Some(copies.len() + 1) };
             self.spread(&copies, &[discard], &goal);
+        }
+        if let Err(closed) = self.ensure_open() {
+            return closed;
         }
         let error = refusal.unwrap_or(Error::BelowMinimum { wanted, reachable });
         tracing::error!("nothing was created, the copies stored so far are taken back: {error}");

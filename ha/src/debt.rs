@@ -47,7 +47,7 @@ impl Group {
         for seat in &self.view().seats {
             let member = &seat.member;
             let mut paid = 0_usize;
-            while paid < PAID_IN_A_ROUND_MAX && member.is_writable(&*self.seam) {
+            while !self.is_closed() && paid < PAID_IN_A_ROUND_MAX && member.is_writable(&*self.seam) {
                 let Some(debt) = member.oldest_debt() else { break };
                 let deadline = self.platform.now().after_ms(PAYMENT_MS_MAX);
                 let goal = Goal { enough: 1, deadline, lost_ms: 0, sends_max: None };

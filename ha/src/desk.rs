@@ -12,6 +12,8 @@ use crate::member::Member;
 
 /// A member that has said nothing for so long while it owes a reply is probed, in milliseconds.
 const SILENCE_MS: u64 = 300;
+/// How long it may take until a waiting thread sees that the group is closed, in milliseconds.
+const CLOSED_MS: u64 = 100;
 /// A probe unanswered for so long gives the link up, in milliseconds.
 pub(crate) const PROBE_MS: u64 = 1_000;
 
@@ -141,10 +143,15 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// The next request that ends, or `None` once the moment has come.
+    /// The next request that ends, or `None` once the moment has come or the group is closed. Wakes by itself every
+    /// 300 ms while requests are on their way, to look after silent members and to see a close.
     pub(crate) fn next(&mut self, until: Moment) -> Option<(usize, Arc<Member>, End)> {
         loop {
+            if self.group.is_closed() {
+                return None;
+            }
             let wake = self.open.iter().map(|open| open.due()).fold(until, Moment::min);
+            let wake = if self.open.is_empty() { wake.min(self.soon()) } else { wake };
             let (tag, end) = match self.waiter.wait(wake) {
                 Event::Reply(tag, reply) => (tag, read_reply(reply.header, &reply.body)),
                 Event::Busy(tag, ms) => (tag, End::Busy(ms)),
@@ -167,12 +174,16 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Waits so many milliseconds; nothing may be on its way.
+    /// Waits so many milliseconds, or until the group is closed; nothing may be on its way.
     pub(crate) fn pause(&mut self, ms: u64) {
         let until = self.group.platform.now().after_ms(ms);
-        while self.group.platform.now() < until {
-            self.waiter.wait(until);
+        while self.group.platform.now() < until && !self.group.is_closed() {
+            self.waiter.wait(until.min(self.soon()));
         }
+    }
+
+    fn soon(&self) -> Moment {
+        self.group.platform.now().after_ms(CLOSED_MS)
     }
 
     fn progress(&mut self, tag: Tag) {
@@ -220,14 +231,14 @@ impl<'a> Desk<'a> {
                 seam.cancel(member.id, tag);
                 self.ended(tag, End::Unknown);
                 if matches!(seam.standing(member.id), Standing::Up { heard, .. } if heard <= sent) {
-                    tracing::warn!(member = %member.id, "a probe was not answered for {PROBE_MS} ms: the link is given up");
+                    tracing::info!(member = %member.id, "a probe was not answered for {PROBE_MS} ms: the link is given up");
                     seam.abandon(member.id, "a probe was not answered for one second");
                 }
                 return None;
             }
             if now >= open.patience {
                 seam.cancel(member.id, tag);
-                tracing::warn!(member = %member.id, "no reply within the receive timeout: the request moves on");
+                tracing::info!(member = %member.id, "no reply within the receive timeout: the request moves on");
                 return self.ended(tag, End::Unknown);
             }
             open.quiet_since = match seam.standing(member.id) {

@@ -46,8 +46,10 @@ impl Search {
 
     fn take(&mut self, page: FindAnswer) {
         self.deleted.extend(page.deleted.iter().filter_map(|ouid| Ouid::from_bytes(ouid)));
-        match page.found.last() {
-            Some(last) if page.more && last.ouid > self.after => self.after = last.ouid.clone(),
+        // A page ends at a match or, when many objects were destroyed, at a tombstone behind the last match.
+        let last = page.found.last().map(|found| &found.ouid).max(page.deleted.last());
+        match last {
+            Some(last) if page.more && *last > self.after => self.after.clone_from(last),
             _ => self.end = SearchEnd::Complete,
         }
         self.found.extend(page.found);
@@ -66,6 +68,7 @@ impl Group {
         let changed = self.read_set_changed(&view);
         let since = self.platform.now();
         loop {
+            self.ensure_open()?;
             let now = self.platform.now();
             let searchable = self.searchable(&view);
             // Without replication contents differ by intention (HA 2.9).

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use spec::Ouid;
 use spec::messages::{Call, Status};
 use spec::platform::{Lock, Moment, Platform};
 use spec::record::{Manifest, ManifestMember, MemberRole};
 use spec::seam::{MemberId, Seam};
+use spec::{Ouid, Rv};
 use zeroize::Zeroizing;
 
 use crate::desk::Body;
+use crate::error::Error;
 use crate::member::{Member, Seat};
 use crate::minimum::Minimum;
 
@@ -32,8 +33,10 @@ pub struct GroupSettings {
     pub outage_wait_ms: u64,
     /// `ReceiveTimeout`: a request without reply or progress for so many milliseconds moves to another member.
     pub receive_timeout_ms: u64,
-    /// Every call ends within so many milliseconds, long key generation included.
+    /// `DefaultTimeOut`: every call ends within so many milliseconds, but for the generation of keys.
     pub call_ms_max: u64,
+    /// `KeypairGenTimeOut`: a call that generates keys ends within so many milliseconds.
+    pub generate_ms_max: u64,
     /// `HASynchronize`: false means no replication, no repair, no admission by content (HA 2.9).
     pub synchronize: bool,
 }
@@ -47,6 +50,7 @@ impl Default for GroupSettings {
             outage_wait_ms: 20_000,
             receive_timeout_ms: 20_000,
             call_ms_max: 120_000,
+            generate_ms_max: 2_700_000,
             synchronize: true,
         }
     }
@@ -63,6 +67,8 @@ pub struct Group {
     view: ArcSwap<View>,
     settled: AtomicBool,
     divergent: AtomicBool,
+    closed: AtomicBool,
+    outage_told: AtomicBool,
     numbers: AtomicU64,
     pub(crate) searcher: AtomicU64,
     pub(crate) read_set: Lock<ReadSet>,
@@ -119,6 +125,8 @@ impl Group {
             view: ArcSwap::from_pointee(View { manifest: None, seats }),
             settled: AtomicBool::new(false),
             divergent: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            outage_told: AtomicBool::new(false),
             numbers: AtomicU64::new(u64::from_le_bytes(start)),
             searcher: AtomicU64::new(0),
             read_set: Lock::new(ReadSet { ids: Vec::new(), changed: platform.now() }),
@@ -141,6 +149,32 @@ impl Group {
     /// The ticket of `set_repair_ticket`.
     pub(crate) fn repair_ticket(&self) -> Option<Zeroizing<Vec<u8>>> {
         self.repair_ticket.lock().clone()
+    }
+
+    /// Ends the group (C_Finalize): every call that runs ends soon, every later one at once, both with
+    /// CKR_CRYPTOKI_NOT_INITIALIZED; a write that may have happened ends with `OutcomeUnknown`. `tend` returns at once. There is no way back.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether `close` was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Ends a call of a closed group.
+    pub(crate) fn ensure_open(&self) -> Result<(), Error> {
+        if self.is_closed() { Err(Error::Rv(Rv::CRYPTOKI_NOT_INITIALIZED)) } else { Ok(()) }
+    }
+
+    /// Whether the operator has not been told of this outage yet; false until `outage_over`.
+    pub(crate) fn tells_outage(&self) -> bool {
+        !self.outage_told.swap(true, Ordering::Relaxed)
+    }
+
+    /// A member can be read: the next outage is another one.
+    pub(crate) fn outage_over(&self) {
+        self.outage_told.store(false, Ordering::Relaxed);
     }
 
     /// The manifest with the greatest epoch seen; `None` before any member has answered. Sends nothing.

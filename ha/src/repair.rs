@@ -73,6 +73,7 @@ impl Group {
             return;
         };
         match result {
+            Err(_) if self.is_closed() => {}
             Ok(moved) => {
                 if newcomers || diverged {
                     self.admit_all(&participants);
@@ -312,6 +313,7 @@ impl Group {
 
     /// One request of a repair to one member.
     fn step(&self, member: &Arc<Member>, call: Call, ticket: &[u8]) -> Result<Answer, Error> {
+        self.ensure_open()?;
         let body = Body::of(&self.view(), ticket, call);
         let deadline = self.platform.now().after_ms(STEP_MS);
         self.ask_member(&mut Desk::new(self), member, &body, deadline).map(|answered| answered.answer)

@@ -142,8 +142,15 @@ impl Group {
         let sends_max = self.view().seats.len() + 1;
         let mut unknown = 0_usize;
         loop {
+            self.ensure_open()?;
             desk.send(member, body, 0, unknown, deadline);
-            let Some((_, _, end)) = desk.next(Moment::NEVER) else { continue };
+            let Some((_, _, end)) = desk.next(Moment::NEVER) else {
+                desk.clear();
+                return Err(Error::OutcomeUnknown(format!(
+                    "the library was finalized while member {} had the request",
+                    member.id
+                )));
+            };
             let pause_ms = match end {
                 End::Reply(_, reply) if reply.outcome == Outcome::EXPIRED.0 => AGAIN_MS,
                 End::Reply(header, reply) => {

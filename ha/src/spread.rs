@@ -117,7 +117,7 @@ impl Spread<'_> {
     fn run(&mut self, desk: &mut Desk<'_>) {
         let mut grace: Option<Moment> = None;
         let mut lost: Option<Moment> = None;
-        loop {
+        while !self.group.is_closed() {
             let done = self.jobs.iter().filter(|job| job.is_done()).count();
             let open = self.jobs.iter().filter(|job| job.is_open()).count();
             // Without hope nothing more is sent; what is on its way is still waited for.

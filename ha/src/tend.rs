@@ -39,12 +39,15 @@ struct Seen {
 
 impl Group {
     /// One round of background work; returns when to come back. A thread that calls it may come back earlier when a
-    /// member's standing changes. Only one thread works at a time; another returns at once.
+    /// member's standing changes; `NEVER` once the group is closed. Only one thread works at a time; another returns at once.
     pub fn tend(&self) -> Moment {
-        if let Some(_turn) = self.turn() {
+        if let Some(_turn) = self.turn().filter(|_| !self.is_closed()) {
             self.look(&mut Desk::new(self), true);
             self.pay_debts();
             self.repair_round();
+        }
+        if self.is_closed() {
+            return Moment::NEVER;
         }
         let waiting = self.view().seats.iter().any(|seat| {
             matches!(
@@ -79,7 +82,7 @@ impl Group {
                 Standing::Down { .. } => None,
             })
             .collect();
-        if !thorough && links.iter().all(|(member, _)| member.is_readable(&*self.seam)) {
+        if self.is_closed() || !thorough && links.iter().all(|(member, _)| member.is_readable(&*self.seam)) {
             return;
         }
         let begun = self.platform.now();
@@ -100,6 +103,9 @@ impl Group {
             }
         }
         desk.clear();
+        if self.is_closed() {
+            return;
+        }
         if self.platform.now() >= begun.after_ms(PROBE_MS) {
             for ((member, _), _) in links.iter().zip(&answered).filter(|(_, answered)| !**answered) {
                 self.give_up_if_silent(member, begun);
@@ -111,7 +117,7 @@ impl Group {
     /// A member that has not answered a probe for one second, nor said anything else, loses its link.
     fn give_up_if_silent(&self, member: &Member, begun: Moment) {
         if matches!(self.seam.standing(member.id), Standing::Up { heard, .. } if heard <= begun) {
-            tracing::warn!(member = %member.id, "a probe was not answered for {PROBE_MS} ms: the link is given up");
+            tracing::info!(member = %member.id, "a probe was not answered for {PROBE_MS} ms: the link is given up");
             self.seam.abandon(member.id, "a probe was not answered for one second");
         }
     }
@@ -186,6 +192,9 @@ impl Group {
     fn judge(&self, seen: Vec<Seen>) {
         for manifest in seen.iter().filter_map(|seen| seen.status.manifest.as_ref()) {
             self.learn(manifest);
+        }
+        if self.view().seats.iter().any(|seat| seat.member.is_readable(&*self.seam)) {
+            self.outage_over();
         }
         let view = self.view();
         let seen: Vec<&Seen> = seen.iter().filter(|seen| view.member(seen.member.id).is_some()).collect();

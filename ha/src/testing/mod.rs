@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::field_reassign_with_default)]
 
 mod admission;
+mod closing;
 mod partition;
 mod reads;
 mod roles;

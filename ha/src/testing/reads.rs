@@ -284,6 +284,30 @@ fn a_call_that_is_worked_on_without_end_ends_at_its_deadline() {
 }
 
 #[test]
+fn a_generation_has_a_ceiling_of_its_own() {
+    let (world, ouid) = with_object(2);
+    let group = world.group_with(|settings| {
+        settings.call_ms_max = 30_000;
+        settings.generate_ms_max = 300_000;
+    });
+    let (_, make) = calls(ouid).pop().unwrap();
+    (1..=2).for_each(|member| world.script(member, MAKE, Fate::Slow(250_000)));
+    group.any(make.clone(), TICKET).unwrap();
+    (1..=2).for_each(|member| world.unscript(member));
+    (1..=2).for_each(|member| world.script(member, MAKE, Fate::Slow(500_000)));
+    let before = world.ms();
+    assert_eq!(group.any(make, TICKET).map(|_| ()), Err(Error::Deadline));
+    assert_eq!(world.ms() - before, 300_000);
+    let Call::Make(copy) = calls(ouid).pop().unwrap().1 else { unreachable!("the last call is a Make") };
+    let copy = Call::Make(Make { kind: MakeKind::COPY.0, ..copy });
+    (1..=2).for_each(|member| world.unscript(member));
+    (1..=2).for_each(|member| world.script(member, MAKE, Fate::Slow(500_000)));
+    let before = world.ms();
+    assert_eq!(group.any(copy, TICKET).map(|_| ()), Err(Error::Deadline));
+    assert_eq!(world.ms() - before, 30_000);
+}
+
+#[test]
 fn a_member_that_is_busy_has_its_say_before_an_object_is_called_gone() {
     let (world, ouid) = with_object(3);
     let group = world.group();
