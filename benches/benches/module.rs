@@ -1,7 +1,7 @@
 //! One caller on a warm session: signatures, encryption and digests of every module that the environment names.
 //! Compare the modules of one run with each other; the times of two runs say nothing (docs/architecture.md).
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use cryptoki_sys::{CKM_AES_CBC, CKM_AES_KEY_GEN, CKM_ECDSA, CKM_SHA256, CKM_SHA256_RSA_PKCS};
 use tests::p11::{Mech, p256_pair, rsa_pair, secret_key};
 
@@ -17,21 +17,21 @@ fn operations(criterion: &mut Criterion) {
         let aes =
             secret_key(p11, session, CKM_AES_KEY_GEN, 32, false, "bench").expect("AES keys can be made");
         let data = vec![0x5a; 1024];
-        criterion.bench_function(BenchmarkId::new("p256-sign", name), |bench| {
+        criterion.bench_function(&format!("p256-sign/{name}"), |bench| {
             bench.iter(|| p11.sign_once(session, Mech::plain(CKM_ECDSA), p256, &data[..32]).expect("signs"));
         });
-        criterion.bench_function(BenchmarkId::new("rsa2048-sha256-sign", name), |bench| {
+        criterion.bench_function(&format!("rsa2048-sha256-sign/{name}"), |bench| {
             bench.iter(|| {
                 p11.sign_once(session, Mech::plain(CKM_SHA256_RSA_PKCS), rsa, &data).expect("signs")
             });
         });
-        criterion.bench_function(BenchmarkId::new("aes-cbc-1k", name), |bench| {
+        criterion.bench_function(&format!("aes-cbc-1k/{name}"), |bench| {
             bench.iter(|| {
                 p11.encrypt_init(session, Mech::iv(CKM_AES_CBC, &[1; 16]), aes).expect("begins");
                 p11.encrypt(session, &data).expect("encrypts")
             });
         });
-        criterion.bench_function(BenchmarkId::new("sha256-1k", name), |bench| {
+        criterion.bench_function(&format!("sha256-1k/{name}"), |bench| {
             bench.iter(|| p11.digest(session, Mech::plain(CKM_SHA256), &data).expect("digests"));
         });
     }

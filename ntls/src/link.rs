@@ -43,8 +43,9 @@ const BUSY_READ_TURN: Duration = Duration::from_millis(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the handshake may take at most.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that lived so long was a good one: the next tries begin with short delays.
-const GOOD_LIFE: Duration = Duration::from_secs(1);
+/// A connection that lived so long past its Hello was a good one: the next tries begin with short delays. Shorter ones are those
+/// of an appliance that closes as soon as it is asked.
+const GOOD_LIFE: Duration = Duration::from_millis(100);
 
 /// One link.
 pub(crate) struct Link {

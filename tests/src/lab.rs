@@ -163,9 +163,14 @@ impl Lab {
     /// # Panics
     /// When it does not run.
     pub fn kill_now(&self, member: usize) {
+        let process = self.process(member);
         // SAFETY: a plain system call on a number.
-        let outcome = unsafe { libc::kill(self.process(member), libc::SIGKILL) };
+        let outcome = unsafe { libc::kill(process, libc::SIGKILL) };
         assert_eq!(outcome, 0, "the appliance runs until it is killed");
+        // Its folder is free once it is gone, not before.
+        while is_alive(process) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     /// Waits until all members are alive and equal, as `vtl haAdmin show --json` tells.
@@ -190,6 +195,14 @@ impl Lab {
         let output = run("vtl", &["haAdmin", "show", "--json"], &self.environment);
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
+}
+
+/// Whether the process still holds anything: it does while one of its threads lives, even if the first has ended.
+fn is_alive(process: i32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).map_or(0, Iterator::count);
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let ended = stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['Z', 'X']));
+    threads > 1 || !ended
 }
 
 /// How many members are alive and hold the contents of the first one alive.

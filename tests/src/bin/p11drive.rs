@@ -119,7 +119,7 @@ fn session_key(p11: &P11) -> Outcome<()> {
 fn multi_part(p11: &P11) -> Outcome<()> {
     let session = logged_in(p11)?;
     let slot = slot(p11)?;
-    let mut open = || p11.open(slot, CKF_RW_SESSION);
+    let open = || p11.open(slot, CKF_RW_SESSION);
     let (second, third, fourth) = (open()?, open()?, open()?);
     let hmac = secret_key(p11, session, CKM_GENERIC_SECRET_KEY_GEN, 32, false, "hmac")?;
     let aes = secret_key(p11, session, CKM_AES_KEY_GEN, 32, false, "aes")?;
