@@ -1,6 +1,8 @@
 //! One call's way to the members of its slot: the ticket goes along, and a dead ticket ends the login.
 use spec::Template;
-use spec::messages::{Answer, Call, Found, Make, MakeAnswer, ObjectRef, SetAttributes, SetAttributesAnswer};
+use spec::messages::{
+    Answer, Call, Found, Make, MakeAnswer, ObjectRef, SetAttributes, SetAttributesAnswer, SetPin,
+};
 
 use crate::error::{Error, Result};
 use crate::login;
@@ -38,6 +40,11 @@ impl Asking<'_> {
     /// Searches token objects.
     pub(crate) fn find(&self, template: Template) -> Result<Vec<Found>> {
         self.heed(|group, ticket| group.find(&template, ticket))
+    }
+
+    /// Changes a PIN.
+    pub(crate) fn set_pin(&self, change: SetPin) -> Result<()> {
+        self.heed(|group, ticket| group.set_pin(change, ticket))
     }
 
     fn heed<T>(&self, ask: impl FnOnce(&ha::Group, &[u8]) -> std::result::Result<T, ha::Error>) -> Result<T> {

@@ -68,7 +68,8 @@ pub(crate) fn group(process: &Process, drive: &Drive, slot: &Slot) -> Arc<Group>
         }
         settings.outage_wait_ms = u64::from(conf.hatoki.outage_wait_ms);
         settings.receive_timeout_ms = u64::from(conf.receive_timeout_ms);
-        settings.call_ms_max = u64::from(conf.default_timeout_ms.max(conf.keypair_timeout_ms));
+        settings.call_ms_max = u64::from(conf.default_timeout_ms);
+        settings.generate_ms_max = u64::from(conf.keypair_timeout_ms);
     }
     Group::new(process.platform.clone(), drive.seam.clone(), settings)
 }

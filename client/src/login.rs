@@ -13,6 +13,7 @@ use spec::messages::{Login, SetPin};
 use spec::{HandleSession, Rv, UserType};
 use zeroize::Zeroizing;
 
+use crate::asking::Asking;
 use crate::error::{Error, Result};
 use crate::process::Process;
 use crate::sessions::Session;
@@ -30,11 +31,6 @@ pub(crate) struct LoggedIn {
 /// Who is logged in.
 pub(crate) fn role(slot: &Slot) -> Option<UserType> {
     slot.login.load().as_ref().map(|login| login.role)
-}
-
-/// The ticket of the slot's login; empty without one. Wiped when dropped.
-pub(crate) fn ticket(slot: &Slot) -> Zeroizing<Vec<u8>> {
-    slot.login.load().as_ref().map_or_else(Default::default, |login| login.ticket.clone())
 }
 
 /// The table of RULES 2.1: whether a login may be tried.
@@ -88,18 +84,8 @@ pub(crate) fn log_in(
         return Err(Rv::SESSION_HANDLE_INVALID.into());
     }
     process.world().plans().forget_refusals(slot.id);
-    if user == UserType::USER {
-        group.set_repair_ticket(Some(&login.ticket));
-        if !is_current(slot, &login) {
-            group.set_repair_ticket(None);
-        }
-    }
+    process.world().renew_repair_ticket(slot);
     Ok(())
-}
-
-/// Whether this very login is still the slot's.
-fn is_current(slot: &Slot, login: &Arc<LoggedIn>) -> bool {
-    slot.login.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, login))
 }
 
 /// The answer to a context login (RULES 2.7): without an operation there is nothing to log in to; with one, this
@@ -139,7 +125,7 @@ fn ended(process: &Process, slot: &Slot) {
     let world = process.world();
     process.handles.end_where(world.index(), |object| object.slot == slot.id && object.private);
     world.plans().forget_refusals(slot.id);
-    world.drop_repair_ticket(slot.id);
+    world.renew_repair_ticket(slot);
 }
 
 /// C_SetPIN (PKCS #11 v3.1, 5.5.8): the PIN of the role that is logged in, of the Crypto Officer when none is.
@@ -160,7 +146,7 @@ pub(crate) fn set_pin(
         new: checked(new)?.to_vec(),
         tag: process.random::<16>().to_vec(),
     };
-    Ok(process.world().group(process, slot)?.set_pin(change, &ticket(slot))?)
+    Asking { process, slot }.set_pin(change)
 }
 
 /// A PIN as it may be sent: given, since there is no protected authentication path, and not longer than any PIN.

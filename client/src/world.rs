@@ -75,15 +75,11 @@ impl World {
             return Ok(group);
         }
         let group = drive::group(process, drive, slot);
-        // A login from before a fork repairs in the child too.
-        if let Some(login) = &*slot.login.load()
-            && login.role == UserType::USER
-        {
-            group.set_repair_ticket(Some(&login.ticket));
-        }
         let mut grown = known.to_vec();
         grown.push((slot.id, group.clone()));
         self.groups.store(Arc::new(grown));
+        // A login from before a fork repairs in the child too.
+        renew(&group, slot);
         self.tender.tend(process, drive, &group);
         Ok(group)
     }
@@ -107,10 +103,10 @@ impl World {
         if self.closed.load(Ordering::Acquire) { Err(Rv::CRYPTOKI_NOT_INITIALIZED.into()) } else { Ok(()) }
     }
 
-    /// The Crypto Officer has logged out: no more repairs for this slot.
-    pub(crate) fn drop_repair_ticket(&self, slot: SlotId) {
-        if let Some(group) = find(&self.groups.load(), slot) {
-            group.set_repair_ticket(None);
+    /// A login has come or gone: the Crypto Officer's ticket is what repairs go with, if it is one's.
+    pub(crate) fn renew_repair_ticket(&self, slot: &Slot) {
+        if let Some(group) = find(&self.groups.load(), slot.id) {
+            renew(&group, slot);
         }
     }
 
@@ -133,11 +129,26 @@ impl World {
         for park in self.waiting.lock().drain(..) {
             park.unpark();
         }
+        for (_, group) in self.groups.load().iter() {
+            group.close();
+        }
         self.tender.tell_to_stop();
         if let Some(Drive { links: Some(links), .. }) = self.drive.get() {
             links.close();
         }
         self.tender.stop();
+    }
+}
+
+/// Gives the group the ticket of the login that the slot has when this returns, whoever else does the same.
+fn renew(group: &Group, slot: &Slot) {
+    loop {
+        let login = slot.login.load_full();
+        let officer = login.as_ref().filter(|login| login.role == UserType::USER);
+        group.set_repair_ticket(officer.map(|login| login.ticket.as_slice()));
+        if slot.login.load().as_ref().map(Arc::as_ptr) == login.as_ref().map(Arc::as_ptr) {
+            return;
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //! threads, clocks and sockets of the standard library are named.
 //!
 //! A forked child inherits the sockets and none of what looks after them: their numbers stand in a registry without
-//! locks, from which the child takes them to close them without a word (HA 6).
+//! locks, from which the child takes them to close them without a word (HA 6). A socket whose connect is still under way at
+//! the fork is not in it yet; the child keeps that one, unused.
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
 use std::os::fd::{AsRawFd as _, RawFd};

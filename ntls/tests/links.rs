@@ -1,14 +1,16 @@
 //! Links against a small server: answers, faults, reconnection (HA 4.1, 4.5).
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use ntls::frame::Frame;
 use ntls::links::Links;
 use ntls::platform::System;
 use spec::messages::{HelloReply, PartitionName, WIRE_VERSION};
-use spec::platform::Platform as _;
+use spec::platform::{Joiner, Moment, Park, Platform, Stream};
 use spec::seam::{Event, Fault, MemberId, Seam as _, Standing, Tag};
 
 mod support;
@@ -328,6 +330,73 @@ fn close_joins_the_threads_and_ends_what_is_outstanding() {
     assert!(matches!(server.next_other(), Some(Frame::Close(_))), "the server is told");
     let tag = links.submit(&waiter, MEMBER, &request(vec![1]), within(60_000));
     assert!(matches!(next(&waiter, 100), Event::Fault(found, Fault::NotSent) if found == tag));
+}
+
+/// The system, but every connect takes its time, as the resolution of a name may.
+struct SlowConnect(Duration);
+
+impl Platform for SlowConnect {
+    fn now(&self) -> Moment {
+        System.now()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        System.wall_ms()
+    }
+
+    fn random(&self, buffer: &mut [u8]) {
+        System.random(buffer);
+    }
+
+    fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn Joiner>> {
+        System.spawn(name, work)
+    }
+
+    fn parker(&self) -> Arc<dyn Park> {
+        System.parker()
+    }
+
+    fn connect(&self, _: &str, _: u16, _: Duration, _: bool) -> io::Result<Box<dyn Stream>> {
+        thread::sleep(self.0);
+        Err(io::ErrorKind::TimedOut.into())
+    }
+}
+
+#[test]
+fn close_does_not_wait_for_a_connect_that_takes_long() {
+    let world = World::new();
+    let nobody = |port| ntls::ServerAddress { host: "127.0.0.1".into(), port };
+    let settings = world.settings(vec![nobody(1), nobody(2), nobody(3)]);
+    let links = Links::new(Arc::new(SlowConnect(Duration::from_secs(4))), settings);
+    thread::sleep(Duration::from_millis(100));
+    let before = System.now();
+    links.close();
+    let took = System.now().since(before);
+    assert!(took < Duration::from_millis(2_000), "{took:?} for three threads in their connect");
+}
+
+#[test]
+fn while_the_link_to_a_partition_is_down_another_server_that_offers_it_is_asked() {
+    let world = World::new();
+    let named = |name: &'static str| world.plan(Arc::new(move |_, _| vec![Act::Reply(name.into())]));
+    let mut servers = [Server::start(named("first")), Server::start(named("second"))];
+    let links = world.links(servers.iter().map(Server::name).collect());
+    let waiter = waiter();
+    let mut asked = |links: &Links| {
+        links.submit(&waiter, MEMBER, &request(vec![1]), within(5_000));
+        let Event::Reply(_, reply) = next(&waiter, 5_000) else { panic!("no reply") };
+        reply.body.to_vec()
+    };
+    let routed = asked(&links);
+    let at = usize::from(routed == b"second");
+    servers[at].stop();
+    let until = within(5_000);
+    while matches!(links.servers()[at].1, Standing::Up { .. }) {
+        assert!(System.now() < until, "the loss is seen");
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(matches!(links.standing(MEMBER), Standing::Up { .. }));
+    assert_ne!(asked(&links), routed);
 }
 
 #[test]

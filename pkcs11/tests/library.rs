@@ -227,7 +227,7 @@ fn a_configuration_that_may_not_be_read_is_a_general_error() {
     let prepare = |folder: &Path| {
         let file = folder.join("Chrystoki.conf");
         std::fs::write(&file, "").unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
     };
     if let Some(told) = in_own_process_with(test, prepare) {
         let refused = told.contains("make the file readable for this process");

@@ -84,7 +84,7 @@ const INTEGER_MS: Kind = Kind::Integer { min: 100, max: 86_400_000 };
 
 rows! {
     DEFAULT_TIMEOUT_MS = "Luna" "DefaultTimeOut" INTEGER_MS, unit "ms", default "500000", example "500000", DefaultUsed,
-        "Longest time one call may take, with all failovers in it. This release bounds every call by the greater of this and KeypairGenTimeOut.";
+        "Longest time one call may take, with all failovers in it; KeypairGenTimeOut bounds those that generate keys.";
     KEYPAIR_TIMEOUT_MS = "Luna" "KeypairGenTimeOut" INTEGER_MS, unit "ms", default "2700000", example "2700000",
         DefaultUsed, "Longest time the generation of a key or a key pair may take; see DefaultTimeOut.";
     NET_CLIENT = "LunaSA Client" "NetClient" Kind::Flag, unit "", default "1", example "1", DefaultUsed,

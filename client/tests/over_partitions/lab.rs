@@ -102,9 +102,10 @@ impl Lab {
             "VirtualToken = {{ VirtualToken00Label = lab; VirtualToken00SN = {GROUP_SERIAL}; \
              VirtualToken00Members = {}; }}\n\
              HAConfiguration = {{ HAOnly = {}; }}\n\
-             Hatoki = {{ OutageWaitMs = 200; LogLevel = off; {} }}\n",
+             Hatoki = {{ {} LogLevel = off; {} }}\n",
             serials.join(","),
             u8::from(self.ha_only),
+            if self.options.contains("OutageWaitMs") { "" } else { "OutageWaitMs = 200;" },
             self.options
         );
         Configuration::from_bytes(text.as_bytes(), Path::new("/lab/Chrystoki.conf")).unwrap()

@@ -1,4 +1,6 @@
 //! Members that go away: failover, and the total outage of RULES 1.3.
+use std::time::{Duration, Instant};
+
 use client::Error;
 use spec::{Attribute, AttributeType as A, Mechanism, MechanismType as M, Parameters, Rv};
 
@@ -96,4 +98,22 @@ fn with_the_background_thread_a_returned_member_is_repaired_and_serves_what_it_m
     lab.module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key).unwrap();
     bytes(lab.module.sign(session, b"m", ROOM));
     lab.module.finalize().unwrap();
+}
+
+#[test]
+fn finalize_does_not_wait_for_a_call_that_waits_for_members_and_ends_it() {
+    let lab = Lab::with_options(3, true, true, "OutageWaitMs = 60000;");
+    let session = lab.user();
+    let (_, key) = lab.p256(session, true);
+    lab.module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key).unwrap();
+    lab.all_down(true);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| rv(lab.module.sign(session, b"m", ROOM)));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!waiting.is_finished(), "it waits for members");
+        let begun = Instant::now();
+        lab.module.finalize().unwrap();
+        assert_eq!(waiting.join().unwrap(), Rv::CRYPTOKI_NOT_INITIALIZED);
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    });
 }
