@@ -10,6 +10,7 @@ use spec::messages::{
 use zeroize::Zeroizing;
 
 use crate::bounds;
+use crate::cost::call_number;
 use crate::error::Refusal;
 use crate::partition::{Caller, Partition};
 use crate::random::{Random as _, SystemRandom};
@@ -94,6 +95,10 @@ impl Partition {
         let request = RequestBody::decode(body)
             .map_err(|_| Refusal::malformed("wanted an encoded request, found bytes that are none"))?;
         let call = bounds::present("a call that this release knows", request.call.as_ref())?;
+        // A decoder merges calls or takes the last one; what is priced, logged and run must be one and the same.
+        if call_number(body) != Some(call.number()) {
+            return Err(Refusal::malformed("wanted one call in a request, found several"));
+        }
         self.check_standing(&request, call, header)?;
         match call {
             Call::Status(status) => return Ok(Answer::Status(self.status(caller, status, now_ms)?)),

@@ -15,6 +15,20 @@ fn bytes_that_are_no_request_are_malformed() {
 }
 
 #[test]
+fn several_calls_in_one_request_are_malformed_and_change_nothing() {
+    let bench = Bench::logged_in();
+    let key = bench.key(vec![token()]);
+    let destroy = || bench.body(Call::Destroy(Destroy { object: Some(key.clone()) }));
+    let status = bench.body(Call::Status(Status::default()));
+    for body in [[status.clone(), destroy()], [destroy(), status], [destroy(), destroy()]] {
+        let body = body.concat();
+        assert_eq!(Outcome(bench.raw(&body).outcome), Outcome::MALFORMED);
+        assert_eq!(Partition::call_name(&body), None);
+    }
+    assert_eq!(bench.status().objects, 1);
+}
+
+#[test]
 fn only_calls_of_tools_may_leave_the_group_open() {
     let bench = Bench::logged_in();
     let manifest = bench.partition.manifest();
