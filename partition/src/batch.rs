@@ -5,6 +5,8 @@
 //!                      '-> Store ----------------------> committed at once
 //!                          Store(provisional) -> Discard -> tombstones, which a late Store meets
 //! ```
+use std::collections::BTreeSet;
+
 use prost::Message;
 use spec::messages::{Commit, Discard, Done, Outcome, Store};
 use spec::record::{Record, State};
@@ -38,13 +40,17 @@ fn destroyed(ouid: Ouid) -> Refusal {
     Refusal::new(Outcome::DESTROYED, "the batch was discarded or its object destroyed, for ever").about(ouid)
 }
 
-/// The ouids of a request, bounded and of 16 bytes each.
+/// The ouids of a request: bounded, of 16 bytes, each once.
 fn ouids(bytes: &[Vec<u8>]) -> Result<Vec<Ouid>, Refusal> {
     bounds::at_most("objects in a batch", bytes.len(), bounds::BATCH_OBJECTS_MAX)?;
     if bytes.is_empty() {
         return Err(Refusal::malformed("wanted the ouids of a batch, found none"));
     }
-    bytes.iter().map(|bytes| bounds::ouid(bytes)).collect()
+    let ouids = bytes.iter().map(|bytes| bounds::ouid(bytes)).collect::<Result<Vec<_>, _>>()?;
+    if ouids.iter().collect::<BTreeSet<_>>().len() < ouids.len() {
+        return Err(Refusal::malformed("wanted each object of a batch once, found one twice"));
+    }
+    Ok(ouids)
 }
 
 impl Partition {

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::index::{Held, Index};
 use crate::roles::Credentials;
 use crate::seal::{Context, Group, NotOpened, Sealer, What};
-use crate::store::{Delta, Entry, Key, Put, Store, Transaction};
+use crate::store::{Delta, Entry, Key, Put, Store, StoreError, Transaction};
 
 /// The names of what is stored beside records.
 pub(crate) const META_IDENTITY: &str = "identity";
@@ -199,13 +199,14 @@ impl Contents {
         }
     }
 
-    /// The transaction that carries out a change, and the digests of its records.
+    /// The transaction that carries out a change, and the digests of its records. Errs when the change names a record
+    /// twice: the second difference would be to a state that is not stored yet.
     pub(crate) fn prepare(
         &self,
         change: &Change,
         sealer: &Sealer,
         hasher: &RecordHasher,
-    ) -> (Transaction, Vec<Digest>) {
+    ) -> Result<(Transaction, Vec<Digest>), StoreError> {
         let group = change.manifest.as_ref().map_or(self.group, group_of);
         let mut transaction = Transaction { incarnation: change.incarnation, ..Transaction::default() };
         let mut digests = Vec::with_capacity(change.records.len());
@@ -248,7 +249,8 @@ impl Contents {
         }
         let touched = transaction.puts.iter().map(|put| &put.key).chain(&transaction.removes);
         transaction.expect = touched.map(|key| (key.clone(), self.version(key))).collect();
-        (transaction, digests)
+        transaction.check_keys()?;
+        Ok((transaction, digests))
     }
 
     /// Follows a transaction that the store has carried out as commit `seq`.

@@ -11,7 +11,7 @@ use crate::digest_tree::RecordHasher;
 use crate::domain::DomainSecret;
 use crate::error::{Error, Refusal};
 use crate::random::{Random, SystemRandom, bytes};
-use crate::roles::{Credentials, Role, Verifier};
+use crate::roles::{Credentials, Role, Turns, Verifier};
 use crate::seal::Sealer;
 use crate::session_objects::BlobCache;
 use crate::settings::{PIN_BYTES_MAX, Settings};
@@ -38,6 +38,8 @@ pub struct Partition {
     pub(crate) blobs: BlobCache,
     /// Names PIN tries; of this process only.
     pub(crate) try_key: hmac::Key,
+    /// PIN tries run one after another for each client in a role.
+    pub(crate) turns: Turns,
     writer: Mutex<()>,
 }
 
@@ -143,6 +145,7 @@ impl Partition {
             hasher: hasher(domain),
             contents: RwLock::new(contents),
             try_key: hmac::Key::new(hmac::HMAC_SHA256, &bytes::<32>(&SystemRandom)),
+            turns: Turns::default(),
             writer: Mutex::new(()),
         }
     }
@@ -215,7 +218,7 @@ impl Partition {
             if change.is_empty() {
                 return Ok(answer);
             }
-            let (transaction, digests) = contents.prepare(&change, &self.sealer, &self.hasher);
+            let (transaction, digests) = contents.prepare(&change, &self.sealer, &self.hasher)?;
             (change, answer, transaction, digests)
         };
         let seq = self.store.apply(&transaction).map_err(|error| match error {

@@ -57,6 +57,8 @@ impl Access<'_> {
 
     /// Whether the caller may make, change or destroy token objects (HA 2.8): the Crypto Officer all of them, the
     /// security officer public ones.
+    ///
+    /// DEVIATION: docs/adr/0006-deviations.md, item 4: the standard asks for no login to write public token objects.
     pub(crate) fn writer(&self, private: bool) -> Result<LoggedIn, Refusal> {
         match self.login {
             Some(login) if login.role == Role::SecurityOfficer && !private => Ok(login),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::Role;
 use crate::random::{SystemRandom, bytes};
@@ -30,6 +30,12 @@ pub(crate) struct Verifier {
     /// Raised by whatever ends this role's tickets (RULES 2.6); a changed PIN does not.
     #[prost(uint64, tag = "7")]
     pub(crate) revocation: u64,
+}
+
+impl Drop for Verifier {
+    fn drop(&mut self) {
+        self.hash.zeroize();
+    }
 }
 
 /// All verifiers.

@@ -11,10 +11,12 @@ mod credentials;
 mod login;
 mod set_pin;
 mod tries;
+mod turns;
 
 pub(crate) use access::{Access, open as open_ticket};
 pub(crate) use credentials::{Credentials, Verifier};
 pub(crate) use tries::change_tag;
+pub(crate) use turns::Turns;
 
 /// A role of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

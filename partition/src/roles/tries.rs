@@ -1,4 +1,5 @@
-//! One PIN try: reserved in the store, then verified, then settled (HA 7, RULES 2.5).
+//! One PIN try: reserved in the store, then verified, then settled (HA 7, RULES 2.5), one after another for each client
+//! in a role.
 use aws_lc_rs::{digest, hmac};
 use spec::Rv;
 
@@ -21,6 +22,7 @@ impl Partition {
         now_ms: u64,
     ) -> Result<(), Refusal> {
         let tag = self.try_tag(role, pin, tag);
+        let _turn = self.turns.take(role, &caller.client);
         let rules = self.settings.try_rules();
         match self.store.reserve_try(role.user().0, &caller.client, &tag, now_ms, &rules)? {
             Reserved::Counted | Reserved::Repeated => {}
@@ -29,6 +31,7 @@ impl Partition {
                     "too many wrong PINs: wanted {} s of waiting first; no try was spent",
                     ms.div_ceil(1_000)
                 );
+                // DEVIATION: docs/adr/0006-deviations.md, item 5: the delay passes by itself, nothing is locked for good.
                 return Err(Refusal::rv(Rv::PIN_LOCKED, text));
             }
         }

@@ -17,6 +17,7 @@ pub fn run(make: &dyn Fn() -> Arc<dyn Store>) {
     a_fresh_store_is_empty(&*make());
     commits_are_counted_without_gaps(&*make());
     a_failed_expectation_writes_nothing(&*make());
+    a_transaction_that_names_a_key_twice_writes_nothing(&*make());
     a_version_is_the_seq_of_its_commit(&*make());
     removal_forgets_and_is_told_by_since(&*make());
     pages_are_in_ouid_order_and_hold_records_only(&*make());
@@ -83,6 +84,20 @@ fn a_failed_expectation_writes_nothing(store: &dyn Store) {
     assert_eq!(store.digest(0, 0).expect("digests are readable"), [Digest::ZERO]);
     let absent = Transaction { expect: vec![(Key::Manifest, None)], ..Transaction::default() };
     assert!(store.apply(&absent).is_err(), "`None` expects nothing there");
+}
+
+fn a_transaction_that_names_a_key_twice_writes_nothing(store: &dyn Store) {
+    let deltas = vec![Delta { bucket: 0, difference: Digest([1; 32]) }];
+    let both = vec![put(record(1), b"a"), put(record(1), b"b")];
+    let removed = Transaction { removes: vec![record(1)], ..puts(vec![put(record(1), b"a")]) };
+    let forgotten = Transaction { removes: vec![record(1), record(1)], ..Transaction::default() };
+    for twice in [puts(both), removed, forgotten] {
+        let error = store.apply(&Transaction { deltas: deltas.clone(), ..twice });
+        assert!(matches!(error, Err(StoreError::Failed(_))), "a key stands once in a transaction");
+    }
+    assert!(read(store, record(1)).is_none(), "nothing of it happened");
+    assert_eq!(store.seq().expect("seq is readable"), Seq(0), "no commit was counted");
+    assert_eq!(store.digest(0, 0).expect("digests are readable"), [Digest::ZERO]);
 }
 
 fn a_version_is_the_seq_of_its_commit(store: &dyn Store) {

@@ -42,6 +42,7 @@ impl MemoryStore {
 
 impl State {
     fn check(&self, transaction: &Transaction) -> Result<(), StoreError> {
+        transaction.check_keys()?;
         for (key, version) in &transaction.expect {
             if self.entries.get(key).map(|entry| entry.version) != *version {
                 return Err(StoreError::Conflict(key.clone()));

@@ -5,6 +5,7 @@
 //! apply(expect, puts, removes, deltas) -> seq + 1        one commit, one seq, no gap
 //! reserve_try -> verifier runs -> settle_try             a PIN try is spent before the PIN is looked at
 //! ```
+use std::collections::BTreeSet;
 use std::{error, fmt};
 
 use spec::record::Ouid;
@@ -68,7 +69,8 @@ pub struct Delta {
     pub difference: Digest,
 }
 
-/// One atomic change. Empty lists are allowed; even an empty transaction is one commit.
+/// One atomic change. Empty lists are allowed; even an empty transaction is one commit. A key stands at most once among
+/// `puts` and `removes` together: its deltas are the difference to what is stored, so that a second one would count twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
     /// The versions that must still hold, `None` for "nothing is stored under this key"; otherwise nothing happens.
@@ -81,6 +83,28 @@ pub struct Transaction {
     pub deltas: Vec<Delta>,
     /// A new incarnation (HA 1.5); absent to keep the one there is. The seq counts on.
     pub incarnation: Option<u64>,
+}
+
+impl Transaction {
+    /// A key that is written or removed more than once, which every store refuses.
+    pub fn repeated_key(&self) -> Option<&Key> {
+        let mut seen = BTreeSet::new();
+        self.puts.iter().map(|put| &put.key).chain(&self.removes).find(|key| !seen.insert(*key))
+    }
+
+    /// Errs with [`StoreError::Failed`] when a key is written or removed more than once; every `apply` begins with it.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn check_keys(&self) -> Result<(), StoreError> {
+        match self.repeated_key() {
+            None => Ok(()),
+            Some(key) => Err(StoreError::Failed(format!(
+                "wanted each key once in a transaction, found two puts or removes of {key:?}; this is a fault of the \
+                 partition"
+            ))),
+        }
+    }
 }
 
 /// One commit as `since` tells it.
@@ -127,7 +151,8 @@ pub trait Store: Send + Sync {
     /// Carries out a transaction, whole and durable before it returns, and answers the seq of that commit.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when an expectation does not hold.
+    /// [`StoreError::Conflict`] when an expectation does not hold; [`StoreError::Failed`] when a key stands twice
+    /// ([`Transaction::check_keys`]). Either way nothing has happened.
     fn apply(&self, transaction: &Transaction) -> Result<Seq, StoreError>;
 
     /// The entries under these keys, in that order, from one moment at which the store had reached `at_least`.

@@ -51,7 +51,7 @@ impl Tries {
         self.delay_ms(rules).saturating_sub(now_ms.saturating_sub(self.last_ms))
     }
 
-    /// Counts a try, or says why not. The caller writes the changed value in the same transaction.
+    /// Counts a try, or says why not. The caller writes the value in the same transaction if it has changed.
     pub fn reserve(&mut self, tag: &[u8; 32], now_ms: u64, rules: &TryRules) -> Reserved {
         if self.failed > 0 && self.last_tag == *tag {
             return Reserved::Repeated;

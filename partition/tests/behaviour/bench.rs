@@ -22,6 +22,22 @@ pub fn domain() -> DomainSecret {
     DomainSecret::new(Zeroizing::new([9; 32]))
 }
 
+/// Compares, when it is dropped, the digests that a store keeps with those of the records in it (HA 1.6): opening the
+/// partition does. A test that damages its store on purpose takes the store out.
+pub struct Audit {
+    pub store: Option<Arc<dyn store::Store>>,
+    serial: u64,
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        let Some(store) = self.store.take().filter(|_| !std::thread::panicking()) else { return };
+        if let Err(error) = Partition::open(store, domain(), self.serial, Settings::for_tests()) {
+            panic!("what the test left in the store does not open: {error}");
+        }
+    }
+}
+
 /// One member and who talks to it.
 pub struct Bench {
     pub partition: Partition,
@@ -30,6 +46,7 @@ pub struct Bench {
     pub ticket: Vec<u8>,
     pub now_ms: u64,
     pub attempt: u32,
+    pub audit: Audit,
 }
 
 /// Sixteen bytes that no other call of this process has had.
@@ -57,7 +74,8 @@ impl Bench {
             &SystemRandom,
         )
         .unwrap();
-        Self { partition, store, caller: CALLER, ticket: Vec::new(), now_ms: NOW_MS, attempt: 0 }
+        let audit = Audit { store: Some(store.clone()), serial };
+        Self { partition, store, caller: CALLER, ticket: Vec::new(), now_ms: NOW_MS, attempt: 0, audit }
     }
 
     /// With the Crypto Officer logged in.

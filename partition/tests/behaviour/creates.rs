@@ -184,3 +184,24 @@ fn ha_2_2_provisional_batches_are_forgotten_after_a_day_and_committed_ones_never
     bench.ok(lost.store(true));
     bench.ok(lost.commit());
 }
+
+#[test]
+fn ha_1_6_a_batch_that_names_an_object_twice_is_refused_and_the_store_opens_again() {
+    let bench = Bench::logged_in();
+    let mut batches = [made(&bench), made(&bench)];
+    for batch in &mut batches {
+        bench.ok(batch.store(true));
+        batch.ouids = vec![batch.ouids[0].clone(), batch.ouids[1].clone(), batch.ouids[0].clone()];
+    }
+    let seq = bench.store.seq().unwrap();
+    for twice in [batches[0].commit(), batches[1].discard()] {
+        assert_eq!(bench.outcome(twice), Outcome::MALFORMED);
+    }
+    assert_eq!(bench.store.seq().unwrap(), seq, "nothing was written");
+    batches.iter_mut().for_each(|batch| batch.ouids.truncate(2));
+    bench.ok(batches[0].commit());
+    bench.ok(batches[1].discard());
+    let root = bench.status().root;
+    let bench = crate::restart::reopened(bench);
+    assert_eq!((bench.status().root, bench.status().objects), (root, 2));
+}

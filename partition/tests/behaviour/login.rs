@@ -164,3 +164,39 @@ fn ha_2_7_joined_credentials_of_a_greater_epoch_win_and_older_ones_do_not() {
     other.ok(join(old));
     other.login(UserType::USER, b"new pin");
 }
+
+/// The codes of the same login sent by so many threads at once, each with a tag of its own.
+fn at_once(bench: &Bench, threads: usize, pin: &[u8]) -> Vec<Rv> {
+    let start = std::sync::Barrier::new(threads);
+    let one = || {
+        start.wait();
+        bench.rv(login(UserType::USER, pin))
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// A verifier slow enough that tries meet.
+fn slow() -> Bench {
+    Bench::with(1001, Settings { argon2_memory_kib: 4_096, ..Settings::for_tests() })
+}
+
+#[test]
+fn ha_4_2_right_pins_at_the_same_time_are_no_failures_to_each_other() {
+    let bench = slow();
+    (0..2).for_each(|_| assert_eq!(bench.rv(login(UserType::USER, b"wrong")), Rv::PIN_INCORRECT));
+    assert_eq!(at_once(&bench, 8, CO_PIN), [Rv::OK; 8]);
+    assert_eq!(failed(&bench), 0);
+}
+
+#[test]
+fn wrong_pins_at_the_same_time_are_counted_one_by_one_until_the_delay() {
+    let bench = slow();
+    let mut codes = at_once(&bench, 8, b"wrong");
+    codes.sort_by_key(|rv| rv.0);
+    let (incorrect, locked) = codes.split_at(3);
+    assert_eq!((incorrect, locked), (&[Rv::PIN_INCORRECT; 3][..], &[Rv::PIN_LOCKED; 5][..]));
+    assert_eq!(failed(&bench), 3);
+}

@@ -9,15 +9,11 @@ use zeroize::Zeroizing;
 
 use crate::bench::*;
 
-fn reopened(bench: Bench) -> Bench {
+pub fn reopened(bench: Bench) -> Bench {
     let Bench { partition, store, .. } = bench;
     drop(partition);
     let partition = Partition::open(store.clone(), domain(), 1001, Settings::for_tests()).unwrap();
-    Bench { partition, store, ..bench_parts(bench.caller, bench.ticket) }
-}
-
-fn bench_parts(caller: partition::Caller, ticket: Vec<u8>) -> Bench {
-    Bench { caller, ticket, ..Bench::new() }
+    Bench { partition, store, ..bench }
 }
 
 #[test]
@@ -83,7 +79,8 @@ fn another_domain_serial_or_an_empty_store_does_not_open() {
 
 #[test]
 fn a_store_changed_from_outside_does_not_open() {
-    let bench = Bench::logged_in();
+    let mut bench = Bench::logged_in();
+    bench.audit.store = None;
     let objects = [data(vec![token()]), data(vec![token()])].map(|make| bench.create(make).remove(0));
     let key = |object: &ObjectRef| Key::Record(Ouid::from_bytes(&object.ouid).unwrap());
     let entry = bench.store.read(&[key(&objects[0])], partition::store::Seq(0)).unwrap().remove(0).unwrap();
