@@ -1,5 +1,7 @@
 //! The digest of a member's content (HA 1.6): 4,096 buckets by ouid prefix, each the sum modulo 2^256 of keyed hashes
 //! of the canonical joined state of committed and deleted objects; the root is the hash of the buckets.
+use std::sync::OnceLock;
+
 use aws_lc_rs::{digest, hmac};
 use prost::Message;
 use spec::record::{Record, State};
@@ -70,20 +72,21 @@ impl RecordHasher {
 /// The buckets and their root.
 pub(crate) struct DigestTree {
     buckets: Vec<Digest>,
-    root: Option<Digest>,
+    /// Computed when it is asked for, by a reader; forgotten by a change.
+    root: OnceLock<Digest>,
 }
 
 impl DigestTree {
     /// Of nothing.
     pub(crate) fn new() -> Self {
-        Self { buckets: vec![Digest::ZERO; usize::from(BUCKETS)], root: None }
+        Self { buckets: vec![Digest::ZERO; usize::from(BUCKETS)], root: OnceLock::new() }
     }
 
     /// Adds a difference to a bucket.
     pub(crate) fn add(&mut self, bucket: u16, difference: &Digest) {
         if let Some(held) = self.buckets.get_mut(usize::from(bucket)) {
             *held = held.plus(difference);
-            self.root = None;
+            self.root = OnceLock::new();
         }
     }
 
@@ -92,22 +95,15 @@ impl DigestTree {
         &self.buckets
     }
 
-    /// The root, when no change has come since it was last computed.
-    pub(crate) fn known_root(&self) -> Option<Digest> {
-        self.root
-    }
-
     /// The root, computed when needed.
-    pub(crate) fn root(&mut self) -> Digest {
-        if let Some(root) = self.root {
-            return root;
-        }
-        let mut context = digest::Context::new(&digest::SHA256);
-        self.buckets.iter().for_each(|bucket| context.update(&bucket.0));
-        let mut hash = [0; 32];
-        hash.copy_from_slice(context.finish().as_ref());
-        self.root = Some(Digest(hash));
-        Digest(hash)
+    pub(crate) fn root(&self) -> Digest {
+        *self.root.get_or_init(|| {
+            let mut context = digest::Context::new(&digest::SHA256);
+            self.buckets.iter().for_each(|bucket| context.update(&bucket.0));
+            let mut hash = [0; 32];
+            hash.copy_from_slice(context.finish().as_ref());
+            Digest(hash)
+        })
     }
 }
 
@@ -143,7 +139,6 @@ mod tests {
         let mut tree = DigestTree::new();
         let empty = tree.root();
         tree.add(4095, &Digest([3; 32]));
-        assert_eq!(tree.known_root(), None);
         assert_ne!(tree.root(), empty);
         tree.add(4095, &Digest::ZERO.minus(&Digest([3; 32])));
         assert_eq!(tree.root(), empty);

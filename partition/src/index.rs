@@ -39,6 +39,7 @@ const INDEXED: [AttributeType; 3] = [AttributeType::CLASS, AttributeType::LABEL,
 pub(crate) struct Index {
     records: BTreeMap<Ouid, Arc<Held>>,
     live: BTreeSet<Ouid>,
+    deleted: BTreeSet<Ouid>,
     by_value: HashMap<(u64, Vec<u8>), BTreeSet<Ouid>>,
     quarantined: u64,
     pub(crate) tree: DigestTree,
@@ -49,6 +50,7 @@ impl Index {
         Self {
             records: BTreeMap::new(),
             live: BTreeSet::new(),
+            deleted: BTreeSet::new(),
             by_value: HashMap::new(),
             quarantined: 0,
             tree: DigestTree::new(),
@@ -85,7 +87,7 @@ impl Index {
 
     /// Whether nothing but tombstones is held.
     pub(crate) fn is_empty_but_for_tombstones(&self) -> bool {
-        self.records.values().all(|held| held.record.state() == State::Deleted)
+        self.records.len() == self.deleted.len()
     }
 
     /// Live records behind `after` in ouid order that may match: those of the smallest index that the template names.
@@ -111,9 +113,7 @@ impl Index {
         if last.is_some() && last <= after {
             return Vec::new();
         }
-        let range = self.records.range((from, to));
-        let deleted = range.filter(|(_, held)| held.record.state() == State::Deleted);
-        deleted.map(|(ouid, _)| *ouid).take(count).collect()
+        self.deleted.range((from, to)).take(count).copied().collect()
     }
 
     /// Puts a record in the place of what was held of its ouid; the digest follows.
@@ -125,6 +125,9 @@ impl Index {
         self.tree.add(ouid.bucket(), &held.digest);
         if held.record.quarantined {
             self.quarantined += 1;
+        }
+        if held.record.state() == State::Deleted {
+            self.deleted.insert(ouid);
         }
         if held.record.is_live() {
             self.live.insert(ouid);
@@ -142,6 +145,7 @@ impl Index {
         if held.record.quarantined {
             self.quarantined -= 1;
         }
+        self.deleted.remove(ouid);
         if self.live.remove(ouid) {
             for entry in indexed(&held.record) {
                 if let Some(set) = self.by_value.get_mut(&entry) {
@@ -199,6 +203,7 @@ mod tests {
         assert_eq!((search(&index, b"bb"), index.live_count()), (0, 0));
         assert_eq!(index.tombstones(None, None, 9), [ouid]);
         index.take(&ouid);
+        assert_eq!(index.tombstones(None, None, 9), []);
         assert!(index.tree.buckets().iter().all(|bucket| *bucket == Digest::ZERO));
     }
 

@@ -137,8 +137,6 @@ impl Partition {
         let [officer, user] =
             [Role::SecurityOfficer, Role::CryptoOfficer].map(|role| self.store.tries(role.user().0));
         let (officer, user) = (officer?, user?);
-        let known_root = self.contents.read().index.tree.known_root();
-        let root = known_root.unwrap_or_else(|| self.contents.write().index.tree.root());
         let contents = self.contents.read();
         let failed = |tries: &[([u8; 32], Tries)]| {
             tries.iter().fold(0_u32, |sum, (_, tries)| sum.saturating_add(tries.failed))
@@ -157,7 +155,7 @@ impl Partition {
             serial: self.serial,
             token_flags: flags | initialized | token::RNG | token::LOGIN_REQUIRED | token::TOKEN_INITIALIZED,
             manifest: Some(contents.manifest.clone()),
-            root: root.0.to_vec(),
+            root: contents.index.tree.root().0.to_vec(),
             objects: contents.index.live_count(),
             recovering: contents.recovering,
             pin_bytes_min: self.settings.pin_bytes_min,

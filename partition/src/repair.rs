@@ -1,4 +1,6 @@
 //! Repair: digests compared, sealed records taken out and joined (HA 1.2, 1.6, 4.6; RULES 3.3).
+use std::collections::BTreeSet;
+
 use prost::Message;
 use spec::messages::{
     Compare, CompareAnswer, Export, ExportAnswer, Join, JoinAnswer, RecordDigest, SealedRecord,
@@ -20,17 +22,21 @@ const COMPARE_RECORDS_MAX: usize = 100_000;
 impl Partition {
     pub(crate) fn compare(&self, compare: &Compare) -> Result<CompareAnswer, Refusal> {
         bounds::at_most("buckets", compare.buckets.len(), usize::from(BUCKETS))?;
-        let mut contents = self.contents.write();
+        let contents = self.contents.read();
         let root = contents.index.tree.root().0.to_vec();
         if compare.buckets.is_empty() {
             let buckets = contents.index.tree.buckets().iter().flat_map(|bucket| bucket.0).collect();
             return Ok(CompareAnswer { root, buckets, records: Vec::new() });
         }
         let mut records = Vec::new();
+        let mut seen = BTreeSet::new();
         for bucket in &compare.buckets {
             let bucket = u16::try_from(*bucket).ok().filter(|bucket| *bucket < BUCKETS);
             let bucket =
                 bucket.ok_or_else(|| Refusal::malformed(format!("wanted a bucket below {BUCKETS}")))?;
+            if !seen.insert(bucket) {
+                return Err(Refusal::malformed("wanted each bucket once in a comparison, found one twice"));
+            }
             let counted = contents
                 .index
                 .bucket(bucket)

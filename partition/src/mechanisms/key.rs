@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 /// Largest RSA modulus that is taken, in bytes (the limit of the mechanism table).
 const MODULUS_BYTES_MAX: usize = 1024;
+/// Largest public exponent that is taken, in bytes: each operation, and each check of a key, raises to it.
+const PUBLIC_EXPONENT_BYTES_MAX: usize = 8;
 /// Largest secret that is taken, in bytes (the limit of the mechanism table).
 const SECRET_BYTES_MAX: usize = 1024;
 
@@ -126,7 +128,7 @@ fn needed<'a>(get: Lookup<'a>, kind: A) -> Result<&'a [u8], Rv> {
 }
 
 fn rsa_public(get: Lookup<'_>) -> Result<RsaPublicKey, Rv> {
-    let (n, e) = (needed(get, A::MODULUS)?, needed(get, A::PUBLIC_EXPONENT)?);
+    let (n, e) = (needed(get, A::MODULUS)?, public_exponent(needed(get, A::PUBLIC_EXPONENT)?)?);
     let modulus_bits = modulus_bits(n)?;
     let raw = RsaPublic::new(n, e).map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?;
     Ok(RsaPublicKey { raw, modulus_bits })
@@ -134,7 +136,7 @@ fn rsa_public(get: Lookup<'_>) -> Result<RsaPublicKey, Rv> {
 
 fn rsa_private(get: Lookup<'_>) -> Result<RsaPrivateKey, Rv> {
     let [n, e, d] = [A::MODULUS, A::PUBLIC_EXPONENT, A::PRIVATE_EXPONENT].map(|kind| needed(get, kind));
-    let (n, e, d) = (n?, e?, d?);
+    let (n, e, d) = (n?, public_exponent(e?)?, d?);
     let modulus_bits = modulus_bits(n)?;
     let crt = [A::PRIME_1, A::PRIME_2, A::EXPONENT_1, A::EXPONENT_2, A::COEFFICIENT].map(get);
     let crt = match crt {
@@ -155,6 +157,12 @@ fn exponent_hash(d: &[u8], k: usize) -> Zeroizing<[u8; 32]> {
     let mut hash = Zeroizing::new([0; 32]);
     hash.copy_from_slice(&digest(Hash::Sha256, &padded));
     hash
+}
+
+/// A public exponent, bounded.
+fn public_exponent(e: &[u8]) -> Result<&[u8], Rv> {
+    let e = significant(e);
+    if e.len() <= PUBLIC_EXPONENT_BYTES_MAX { Ok(e) } else { Err(Rv::ATTRIBUTE_VALUE_INVALID) }
 }
 
 /// Size of a modulus in bits, bounded.
@@ -317,6 +325,20 @@ mod tests {
             wrong[i].value[0] ^= 0x20;
             assert_eq!(refusal(class, KeyType::RSA, &wrong), Some(Rv::ATTRIBUTE_VALUE_INVALID), "{i}");
         }
+    }
+
+    #[test]
+    fn rsa_public_exponents_are_bounded() {
+        let rsa = known::rsa_public_attributes();
+        let of = |e: &[u8]| [rsa[0].clone(), Attribute::new(A::PUBLIC_EXPONENT, e)];
+        let refused = |e: &[u8]| refusal(ObjectClass::PUBLIC_KEY, KeyType::RSA, &of(e));
+        assert_eq!(refused(&[&[0; 8][..], &[0xff; 8]].concat()), None);
+        assert_eq!(refused(&[0xff; 9]), Some(Rv::ATTRIBUTE_VALUE_INVALID));
+        assert_eq!(refused(&rsa[0].value), Some(Rv::ATTRIBUTE_VALUE_INVALID));
+        let mut private = known::rsa_private_attributes();
+        private[1].value = vec![0xff; 9];
+        let refused = refusal(ObjectClass::PRIVATE_KEY, KeyType::RSA, &private);
+        assert_eq!(refused, Some(Rv::ATTRIBUTE_VALUE_INVALID));
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub(crate) fn second_rsa() -> RsaPrivateKey {
 /// The PSS choices of the rsa crate.
 pub(crate) fn second_pss(hash: Hash, salt_bytes: usize) -> impl Fn() -> rsa::Pss {
     move || match hash {
-        Hash::Sha1 => rsa::Pss::new_with_salt::<sha1_of_rsa::Sha1>(salt_bytes),
+        Hash::Sha1 => rsa::Pss::new_with_salt::<sha1_010::Sha1>(salt_bytes),
         Hash::Sha224 => rsa::Pss::new_with_salt::<rsa::sha2::Sha224>(salt_bytes),
         Hash::Sha256 => rsa::Pss::new_with_salt::<rsa::sha2::Sha256>(salt_bytes),
         Hash::Sha384 => rsa::Pss::new_with_salt::<rsa::sha2::Sha384>(salt_bytes),

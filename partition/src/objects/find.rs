@@ -36,10 +36,17 @@ impl Partition {
                 version: held.record.version(),
             })
             .collect();
-        let more = found.len() > limit;
+        let mut more = found.len() > limit;
         found.truncate(limit);
         let last = if more { found.last().and_then(|last| Ouid::from_bytes(&last.ouid)) } else { None };
-        let deleted = contents.index.tombstones(after, last, bounds::FIND_LIMIT);
+        let mut deleted = contents.index.tombstones(after, last, bounds::FIND_LIMIT + 1);
+        if deleted.len() > bounds::FIND_LIMIT {
+            // The page ends at the last tombstone that fits; the next one continues behind it.
+            deleted.truncate(bounds::FIND_LIMIT);
+            let end = deleted.last().map(|ouid| ouid.0.to_vec());
+            found.retain(|found| Some(&found.ouid) <= end.as_ref());
+            more = true;
+        }
         Ok(FindAnswer { found, more, deleted: deleted.iter().map(|ouid| ouid.0.to_vec()).collect() })
     }
 }

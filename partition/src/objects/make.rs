@@ -44,6 +44,10 @@ impl Partition {
         };
         let (group, incarnation) = {
             let contents = self.contents.read();
+            if objects.iter().any(|attributes| has(attributes, A::TOKEN) && has(attributes, A::TRUSTED)) {
+                // CKA_TRUSTED begins, as it changes, at the home member alone (HA 1.3).
+                self.check_home(&contents)?;
+            }
             (contents.group(), contents.incarnation)
         };
         let stamp = Stamp::next(now_ms, None, incarnation);
@@ -88,10 +92,14 @@ impl Partition {
         };
         let template = &make.templates[0];
         let attributes = copied(&source.record, template)?;
-        let given = |kind| attributes.iter().any(|a: &Attribute| a.kind() == kind && a.value == [1]);
-        may_make(access, given(A::TOKEN), given(A::PRIVATE), template)?;
+        may_make(access, has(&attributes, A::TOKEN), has(&attributes, A::PRIVATE), template)?;
         Ok(attributes)
     }
+}
+
+/// Whether a truth value is there and true.
+fn has(attributes: &[Attribute], kind: A) -> bool {
+    attributes.iter().any(|attribute| attribute.kind() == kind && attribute.value == [1])
 }
 
 /// Whether the caller may make such an object (HA 2.8).

@@ -245,6 +245,28 @@ fn only_the_security_officer_trusts_and_only_at_home() {
     other.ticket = other.login(UserType::SO, SO_PIN);
     let set = other.set(&object, vec![yes(A::TRUSTED)]);
     assert_eq!(other.outcome(set), Outcome::NOT_HOME);
+    let public = || data(vec![no(A::PRIVATE), token()]);
+    let point = bench.attribute(&pair[0], A::EC_POINT).unwrap();
+    let trusted = |template: Vec<Attribute>| {
+        let mut key = vec![
+            Attribute::ulong(A::CLASS, ObjectClass::PUBLIC_KEY.0),
+            Attribute::ulong(A::KEY_TYPE, KeyType::EC.0),
+            Attribute::new(A::EC_PARAMS, P256),
+            Attribute::new(A::EC_POINT, point.clone()),
+            no(A::PRIVATE),
+        ];
+        key.extend(template);
+        create(key)
+    };
+    let away = Call::Make(trusted(vec![token(), yes(A::TRUSTED)]));
+    assert_eq!(other.outcome(away), Outcome::NOT_HOME, "HA 1.3: nor by making or copying");
+    let plain = other.create(trusted(vec![token(), no(A::TRUSTED)])).remove(0);
+    let templates = vec![vec![yes(A::TRUSTED)].into()];
+    let copy = Make { kind: MakeKind::COPY.0, source: Some(plain), templates, ..public() };
+    assert_eq!(other.outcome(Call::Make(copy)), Outcome::NOT_HOME);
+    bench.ticket = bench.login(UserType::SO, SO_PIN);
+    let home = bench.create(trusted(vec![token(), yes(A::TRUSTED)])).remove(0);
+    assert_eq!(bool_of(&bench, &home, A::TRUSTED), Some(true));
 }
 
 #[test]
@@ -299,4 +321,51 @@ fn ha_3_1_an_object_older_than_the_caller_knows_is_behind() {
     });
     let read = Call::GetAttributes(GetAttributes { object: Some(object), numbers: vec![] });
     assert_eq!(bench.outcome(read), Outcome::BEHIND);
+}
+
+/// Stores and destroys so many objects through peers' records, which is quicker than one by one.
+fn tombstones(bench: &Bench, count: usize) {
+    let sealer = bench.joined(1002);
+    let mut ouids = Vec::new();
+    for _ in 0..count {
+        let object = sealer.create(data(vec![token()])).remove(0);
+        ouids.push(object.ouid.clone());
+        sealer.ok(Call::Destroy(Destroy { object: Some(object) }));
+    }
+    for ouids in ouids.chunks(1_000) {
+        let export = Call::Export(Export { ouids: ouids.to_vec(), credentials: false, manifest: false });
+        let Answer::Export(export) = sealer.ok(export) else {
+            unreachable!("an export is answered by an export")
+        };
+        bench.ok(Call::Join(Join { records: export.records.clone(), ..Join::default() }));
+    }
+}
+
+#[test]
+fn pages_of_a_search_leave_out_no_tombstone_and_no_match() {
+    let bench = Bench::logged_in();
+    tombstones(&bench, 2_300);
+    let mut kept: Vec<_> = (0..5).map(|_| bench.create(data(vec![token()])).remove(0).ouid.clone()).collect();
+    kept.sort();
+    for limit in [2, 1_000] {
+        let (mut after, mut found, mut deleted, mut pages) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        loop {
+            let Answer::Find(page) = bench.ok(Call::Find(Find { template: None, after, limit })) else {
+                unreachable!("a search is answered by a search")
+            };
+            assert!(page.found.len() <= limit as usize && page.deleted.len() <= 1_000);
+            found.extend(page.found.iter().map(|found| found.ouid.clone()));
+            deleted.extend(page.deleted.clone());
+            pages += 1;
+            if !page.more {
+                break;
+            }
+            let last = page.found.last().map(|found| &found.ouid).max(page.deleted.last());
+            after = last.unwrap().clone();
+        }
+        assert_eq!(found, kept);
+        assert_eq!(deleted.len(), 2_300);
+        assert!(deleted.windows(2).all(|pair| pair[0] < pair[1]), "each once, in order");
+        assert!(pages >= 3, "found {pages}");
+    }
 }

@@ -138,3 +138,12 @@ fn rules_3_1_a_record_under_another_name_or_group_is_refused() {
     other.ok(join(one.clone()));
     assert_eq!(other.status().objects, 1);
 }
+
+#[test]
+fn a_comparison_names_each_bucket_once() {
+    let bench = Bench::logged_in();
+    let compare = |buckets| Call::Compare(Compare { buckets });
+    assert_eq!(bench.outcome(compare(vec![7, 8, 7])), Outcome::MALFORMED);
+    assert_eq!(bench.outcome(compare(vec![4096])), Outcome::MALFORMED);
+    assert_eq!(bench.outcome(compare((0..4096).collect())), Outcome::OK);
+}

@@ -151,10 +151,11 @@ pub struct FindAnswer {
     /// In ouid order.
     #[prost(message, repeated, tag = "1")]
     pub found: Vec<Found>,
-    /// Whether there may be more behind the last one.
+    /// Whether there may be more behind the last one of `found` and `deleted`, where the next page begins.
     #[prost(bool, tag = "2")]
     pub more: bool,
-    /// Ouids deleted here among the range of this page (for the merge of HA 3.2), when asked of several members.
+    /// Ouids deleted here among the range of this page (for the merge of HA 3.2), ascending; 1,000 at most, which may
+    /// end a page before anything is found.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub deleted: Vec<Vec<u8>>,
 }
