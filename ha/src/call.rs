@@ -6,6 +6,7 @@
 //!            |---> Busy    -> moved once, then waits with jitter
 //!            |---> Unknown -> chosen anew, at most members + 1 sends that may have executed
 //!            |---> silent  -> a probe; unanswered for 1 s -> the link is abandoned -> Unknown
+//!            |---> FAILED  -> chosen anew, never the same member; failed by every member: that answer
 //!            '---> ReceiveTimeout without reply or progress -> Unknown
 //! nobody to choose -> waits up to OutageWaitMs -> Outage
 //! ```
@@ -18,6 +19,7 @@ use spec::messages::{Answer, Call, MakeKind, Outcome, ReplyBody, ReplyHeader, Re
 use spec::platform::Moment;
 use spec::seam::MemberId;
 
+use crate::avoid::Avoided;
 use crate::desk::{Body, Desk, End};
 use crate::error::Error;
 use crate::group::{Group, View};
@@ -28,6 +30,11 @@ use crate::route::{Candidate, Choice, choose};
 const LOOK_AGAIN_MS: u64 = 20;
 /// How long members that carry no manifest of the group are given before the call fails, in milliseconds.
 const REFUSED_WAIT_MS: u64 = 1_000;
+/// How long members that fail or do not answer are asked about an object that another member misses, in milliseconds
+/// (at most `OutageWaitMs`).
+const OPEN_MS_MAX: u64 = 2_000;
+/// Between two such questions, in milliseconds.
+const OPEN_AGAIN_MS: u64 = 200;
 /// How long a process's first call waits for a majority of the members to appear, in milliseconds.
 const SETTLE_MS: u64 = 200;
 
@@ -115,11 +122,11 @@ impl Group {
             group: self,
             errand,
             body: body.clone(),
-            avoid: Vec::new(),
+            avoid: Avoided::default(),
             executed: 0,
             busy_moved: false,
             nobody_since: None,
-            last: None,
+            open_since: None,
             rebuilt: false,
         }
         .run(desk)
@@ -182,13 +189,19 @@ impl Group {
         Ok(())
     }
 
+    /// The members of the read set.
+    pub(crate) fn readable(&self, view: &View) -> impl Iterator<Item = MemberId> {
+        let members = view.seats.iter().map(|seat| &seat.member);
+        members.filter(|member| member.is_readable(&*self.seam)).map(|member| member.id)
+    }
+
     /// Chooses a member of the read set that may serve the errand and is not to be avoided.
-    fn choose(&self, view: &View, errand: &Errand, avoid: &[MemberId]) -> Choice {
+    fn choose(&self, view: &View, errand: &Errand, avoid: &Avoided) -> Choice {
         let now = self.platform.now();
         let seats = view.seats.iter().enumerate().filter(|(_, seat)| {
             let member = &seat.member;
             member.is_readable(&*self.seam)
-                && !avoid.contains(&member.id)
+                && !avoid.contains(member.id)
                 && !errand.object.is_some_and(|object| member.owes(object))
         });
         let newest = if errand.newest_credentials {
@@ -223,16 +236,26 @@ pub(crate) struct Errand {
     pub(crate) newest_credentials: bool,
 }
 
+/// Why a member has not said whether it holds an object.
+enum Silence {
+    /// It asks for so many milliseconds of patience.
+    Busy(u32),
+    /// The request or its reply was lost.
+    Lost,
+    /// It answered this.
+    Failed(Error),
+}
+
 /// The attempts of one call.
 struct Attempts<'a> {
     group: &'a Group,
     errand: Errand,
     body: Body,
-    avoid: Vec<MemberId>,
+    avoid: Avoided,
     executed: usize,
     busy_moved: bool,
     nobody_since: Option<Moment>,
-    last: Option<Error>,
+    open_since: Option<Moment>,
     rebuilt: bool,
 }
 
@@ -241,7 +264,7 @@ impl Attempts<'_> {
         loop {
             self.ended_by_close()?;
             if self.group.platform.now() >= self.errand.deadline {
-                return Err(self.last.unwrap_or(Error::Deadline));
+                return Err(self.avoid.last().unwrap_or(Error::Deadline));
             }
             let view = self.group.view();
             match self.group.choose(&view, &self.errand, &self.avoid) {
@@ -279,17 +302,19 @@ impl Attempts<'_> {
         match end {
             End::Reply(header, reply) => self.replied(desk, member, header, reply),
             End::Busy(ms) => {
+                self.nobody_since = None;
                 if std::mem::replace(&mut self.busy_moved, true) {
                     desk.pause(self.group.jitter_ms(u64::from(ms)).max(1));
                 }
                 Ok(None)
             }
             End::NotSent => {
-                self.avoid.push(member.id);
+                self.avoid.lost(member.id);
                 Ok(None)
             }
             End::Unknown => {
-                self.avoid.push(member.id);
+                self.nobody_since = None;
+                self.avoid.lost(member.id);
                 self.count_executed()?;
                 Ok(None)
             }
@@ -326,23 +351,27 @@ impl Attempts<'_> {
         reply: ReplyBody,
     ) -> Result<Option<Answered>, Error> {
         let outcome = Outcome(reply.outcome);
-        let Some(error) = Error::of_reply(member.id, &reply) else {
+        let error = Error::of_reply(member.id, &reply);
+        if member.is_rolled_back() && (error.is_some() || self.errand.class == Class::Role) {
+            return self.disbelieve(member).map(|()| None);
+        }
+        let Some(error) = error else {
             return answered(member.id, header, reply).map(Some);
         };
-        self.nobody_since = None;
         match outcome {
             Outcome::UNKNOWN | Outcome::BEHIND => self.ask_others(desk, member, error),
-            Outcome::RECOVERING | Outcome::NO_PARTITION | Outcome::FAILED => {
-                if outcome == Outcome::RECOVERING {
-                    member.demote();
-                }
-                tracing::warn!(member = %member.id, "{error}: another member is asked");
-                self.avoid.push(member.id);
-                self.last = Some(error);
+            Outcome::RECOVERING => {
+                member.demote();
+                self.avoid.unable(member.id, error);
                 Ok(None)
             }
-            Outcome::EXPIRED => {
-                self.avoid.push(member.id);
+            Outcome::NO_PARTITION | Outcome::FAILED | Outcome::EXPIRED => {
+                tracing::warn!(member = %member.id, "{error}: another member is asked");
+                // A failed login may have spent a try: two members at most (HA 4.2).
+                if outcome == Outcome::FAILED && self.errand.class == Class::Role {
+                    self.count_executed().map_err(|_| error.clone())?;
+                }
+                self.avoid.failed(member.id, error);
                 Ok(None)
             }
             Outcome::WRONG_GROUP => self.rebuild(desk, member, error),
@@ -350,8 +379,20 @@ impl Attempts<'_> {
         }
     }
 
+    /// The reply shows that the member's store went back: its refusals and its logins are not believed (HA 1.5).
+    fn disbelieve(&mut self, member: &Arc<Member>) -> Result<(), Error> {
+        let text =
+            format!("member {} went back to an older state and is not used until it is repaired", member.id);
+        if self.errand.class == Class::Role {
+            self.count_executed()?;
+        }
+        self.avoid.unable(member.id, Error::Peer(text));
+        Ok(())
+    }
+
     /// A member misses the object or is behind: all the others of the read set are asked in parallel, and only their
-    /// agreement is final (HA 3.1).
+    /// agreement is final (HA 3.1). A member that gave no verdict and is still of the read set keeps the question
+    /// open: it is put again for a while, and an object is never called gone without it.
     fn ask_others(
         &mut self,
         desk: &mut Desk<'_>,
@@ -370,20 +411,28 @@ impl Attempts<'_> {
             desk.send(member, &self.body, place, self.executed, self.errand.deadline);
         }
         let mut verdict = error;
-        let mut open = None;
+        let mut open: Vec<(Arc<Member>, Silence)> = Vec::new();
         while desk.is_waiting() {
-            let Some((_, member, end)) = desk.next(self.errand.deadline) else { break };
+            let Some((_, member, end)) = desk.next(self.errand.deadline) else {
+                desk.clear();
+                self.ended_by_close()?;
+                return Err(Error::Deadline);
+            };
             let (header, reply) = match end {
                 End::Reply(header, reply) => (header, reply),
                 End::Busy(ms) => {
-                    open = Some(ms);
+                    open.push((member, Silence::Busy(ms)));
                     continue;
                 }
                 End::Unknown => {
                     self.executed += 1;
+                    open.push((member, Silence::Lost));
                     continue;
                 }
-                End::NotSent => continue,
+                End::NotSent => {
+                    open.push((member, Silence::Lost));
+                    continue;
+                }
             };
             match (Outcome(reply.outcome), Error::of_reply(member.id, &reply)) {
                 (_, None) => {
@@ -394,19 +443,44 @@ impl Attempts<'_> {
                 }
                 (Outcome::DESTROYED, Some(gone)) => return Err(gone),
                 (Outcome::UNKNOWN, Some(_)) => {}
-                (
-                    Outcome::RECOVERING | Outcome::NO_PARTITION | Outcome::FAILED | Outcome::EXPIRED,
-                    Some(_),
-                ) => {}
+                (Outcome::RECOVERING, Some(_)) => member.demote(),
+                (Outcome::NO_PARTITION | Outcome::FAILED | Outcome::EXPIRED, Some(error)) => {
+                    open.push((member, Silence::Failed(error)));
+                }
                 (_, Some(other)) => verdict = other,
             }
         }
-        if let Some(ms) = open {
-            // A member that can be reached has not had its say.
-            desk.pause(self.group.jitter_ms(u64::from(ms)).max(1));
-            return Ok(None);
+        open.retain(|(member, _)| member.is_readable(&*group.seam));
+        if open.is_empty() { Err(verdict) } else { self.put_again(desk, &open).map(|()| None) }
+    }
+
+    /// Members that can be reached have not had their say: waits before they are asked again, or ends the call.
+    fn put_again(&mut self, desk: &mut Desk<'_>, open: &[(Arc<Member>, Silence)]) -> Result<(), Error> {
+        let now = self.group.platform.now();
+        let since = *self.open_since.get_or_insert(now);
+        let busy_ms = open.iter().filter_map(|(_, silence)| match silence {
+            Silence::Busy(ms) => Some(u64::from(*ms)),
+            Silence::Lost | Silence::Failed(_) => None,
+        });
+        // A busy member is patiently waited for; one that fails is given less time.
+        let (bound_ms, pause_ms) = match busy_ms.min() {
+            Some(ms) => (self.group.settings.outage_wait_ms, ms),
+            None => (OPEN_MS_MAX.min(self.group.settings.outage_wait_ms), OPEN_AGAIN_MS),
+        };
+        if now >= since.after_ms(bound_ms) {
+            let (member, silence) = &open[0];
+            let why = match silence {
+                Silence::Busy(_) => "is busy".to_owned(),
+                Silence::Lost => "did not answer".to_owned(),
+                Silence::Failed(error) => format!("gave no verdict ({error})"),
+            };
+            return Err(Error::Peer(format!(
+                "a member does not know the object, and member {} that may hold it {why}: repair or remove it",
+                member.id
+            )));
         }
-        Err(verdict)
+        desk.pause(self.group.jitter_ms(pause_ms).max(1));
+        Ok(())
     }
 
     /// The group has another generation than the one that the body names: nothing was executed, and the body is made
@@ -424,8 +498,7 @@ impl Attempts<'_> {
             RequestBody::decode(body.0.as_slice()).ok().map(|body| (body.group.clone(), body.generation))
         };
         if std::mem::replace(&mut self.rebuilt, true) || same(&current) == same(&self.body) {
-            self.avoid.push(member.id);
-            self.last = Some(error);
+            self.avoid.failed(member.id, error);
             return Ok(None);
         }
         let mut old = RequestBody::decode(self.body.0.as_slice())
@@ -436,27 +509,31 @@ impl Attempts<'_> {
         Ok(None)
     }
 
-    /// Nobody can be chosen: looks for members that can be admitted, and waits up to `OutageWaitMs`.
+    /// Nobody can be chosen: looks for members that can be admitted, and waits up to `OutageWaitMs`; not when every
+    /// member that can be read has failed the request.
     fn nobody(&mut self, desk: &mut Desk<'_>) -> Result<(), Error> {
         let now = self.group.platform.now();
         let since = *self.nobody_since.get_or_insert(now);
-        self.group.outage(since, now, self.errand.deadline).map_err(|outage| match self.last.take() {
-            Some(error) => error,
-            None => outage,
+        self.group.outage(since, now, self.errand.deadline).map_err(|outage| match outage {
+            Error::Outage { .. } => self.avoid.last().unwrap_or(outage),
+            closed => closed,
         })?;
         self.group.look(desk, false);
         let view = self.group.view();
         if view.seats.iter().any(|seat| seat.member.debts() > 0 && seat.member.is_writable(&*self.group.seam))
         {
             // The only members left may be those that owe the object.
-            self.group.pay_now();
+            self.group.pay_now(self.errand.deadline);
         }
         let free = !matches!(self.group.choose(&view, &self.errand, &self.avoid), Choice::Nobody);
         if free {
             return Ok(());
         }
+        if let Some(failure) = self.avoid.failed_by_all(self.group.readable(&view)) {
+            return Err(failure);
+        }
         desk.pause(LOOK_AGAIN_MS);
-        self.avoid.clear();
+        self.avoid.forgive();
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ use spec::{AttributeType, Ouid};
 use crate::desk::{Body, Desk};
 use crate::error::Error;
 use crate::group::{Group, View};
-use crate::member::Member;
+use crate::member::{Member, Phase};
 use crate::spread::{Goal, Settled};
 
 /// How long a write waits for the minimum of members to be reachable before it fails, in milliseconds (at most
@@ -90,13 +90,17 @@ impl Group {
         }
     }
 
-    /// The members that a write goes to: those that can be reached (HA 2.4), or without replication the one that
-    /// made it (HA 2.9).
+    /// The members that a write goes to: all that are not of another group, so that one whose link comes back in time
+    /// gets it too (HA 2.4), or without replication the one that made it (HA 2.9).
     pub(crate) fn write_set(&self, view: &View, maker: MemberId) -> Vec<Arc<Member>> {
         let members = view.seats.iter().map(|seat| seat.member.clone());
         members
             .filter(|member| {
-                if self.settings.synchronize { member.is_writable(&*self.seam) } else { member.id == maker }
+                if self.settings.synchronize {
+                    member.phase(&*self.seam) != Some(Phase::Refused)
+                } else {
+                    member.id == maker
+                }
             })
             .collect()
     }

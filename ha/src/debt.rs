@@ -1,6 +1,7 @@
 //! Debt (HA 2.5): acknowledged writes that one member has not acknowledged to this process.
 
 use spec::Ouid;
+use spec::platform::Moment;
 use spec::seam::MemberId;
 
 use crate::desk::Body;
@@ -14,6 +15,8 @@ pub(crate) const DEBT_MAX: usize = 4_096;
 const PAID_IN_A_ROUND_MAX: usize = 256;
 /// How long one payment may take, in milliseconds.
 const PAYMENT_MS_MAX: u64 = 2_000;
+/// How long an application's call pays debts, in milliseconds.
+const PAY_NOW_MS_MAX: u64 = 1_000;
 
 /// One write that a member owes: the bodies to send in order (Store, then Commit), the same bytes as at first.
 #[derive(Clone)]
@@ -35,21 +38,27 @@ impl Group {
         member.owe(Debt { number: self.number(), ouids: ouids.to_vec(), bodies: bodies.to_vec() });
     }
 
-    /// Pays debts on behalf of a call that waits for them, unless the group is being tended at this moment.
-    pub(crate) fn pay_now(&self) {
+    /// Pays debts on behalf of a call that waits for them, for a second at most and not past the call's deadline,
+    /// unless the group is being tended at this moment.
+    pub(crate) fn pay_now(&self, deadline: Moment) {
         if let Some(_turn) = self.turn() {
-            self.pay_debts();
+            self.pay_debts(deadline.min(self.platform.now().after_ms(PAY_NOW_MS_MAX)));
         }
     }
 
-    /// Sends what reachable members owe, oldest first; stops at a member with the first one it does not take.
-    pub(crate) fn pay_debts(&self) {
+    /// Sends what reachable members owe, oldest first, until the moment has come; stops at a member with the first
+    /// one it does not take.
+    pub(crate) fn pay_debts(&self, until: Moment) {
         for seat in &self.view().seats {
             let member = &seat.member;
             let mut paid = 0_usize;
             while !self.is_closed() && paid < PAID_IN_A_ROUND_MAX && member.is_writable(&*self.seam) {
+                let now = self.platform.now();
+                if now >= until {
+                    return;
+                }
                 let Some(debt) = member.oldest_debt() else { break };
-                let deadline = self.platform.now().after_ms(PAYMENT_MS_MAX);
+                let deadline = until.min(now.after_ms(PAYMENT_MS_MAX));
                 let goal = Goal { enough: 1, deadline, lost_ms: 0, sends_max: None };
                 let settled = self.spread(&[(member.clone(), 0)], &debt.bodies, &goal);
                 match settled.into_iter().next().map(|(_, settled)| settled) {

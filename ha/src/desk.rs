@@ -56,6 +56,10 @@ struct Open {
     tag: Tag,
     member: Arc<Member>,
     place: usize,
+    /// When the link that took it came up, if one was.
+    link: Option<Moment>,
+    /// The member's incarnation and seq known when it was sent: its reply cannot be older (HA 1.5).
+    floor: (u64, u64),
     sent: Moment,
     quiet_since: Moment,
     patience: Moment,
@@ -112,6 +116,11 @@ impl<'a> Desk<'a> {
             ..RequestHeader::default()
         };
         let request = Outgoing { header, body: body.0.clone() };
+        let link = match self.group.seam.standing(member.id) {
+            Standing::Up { since, .. } => Some(since),
+            Standing::Down { .. } => None,
+        };
+        let floor = member.position();
         let tag = self.group.seam.submit(&self.waiter, member.id, &request, deadline);
         let patience = if is_probe {
             now.after_ms(PROBE_MS)
@@ -122,6 +131,8 @@ impl<'a> Desk<'a> {
             tag,
             member: member.clone(),
             place,
+            link,
+            floor,
             sent: now,
             quiet_since: now,
             patience,
@@ -199,7 +210,7 @@ impl<'a> Desk<'a> {
         let at = self.open.iter().position(|open| open.tag == tag)?;
         let open = self.open.swap_remove(at);
         if let End::Reply(header, _) = &end {
-            open.member.note(header);
+            open.member.note(header, open.link, open.floor);
         }
         if open.is_probe {
             open.member.end_probe();

@@ -8,6 +8,7 @@ use spec::platform::Moment;
 use spec::seam::MemberId;
 use spec::{Ouid, Template};
 
+use crate::avoid::Avoided;
 use crate::desk::{Body, Desk, End};
 use crate::error::Error;
 use crate::group::{Group, View};
@@ -33,8 +34,19 @@ struct Search {
 enum SearchEnd {
     Going,
     Complete,
-    /// The member could not be asked to the end.
-    Broken,
+    /// The request or its reply was lost.
+    Lost {
+        /// Whether the member may have executed it.
+        maybe: bool,
+    },
+    /// The member asks for so many milliseconds of patience.
+    Busy(u32),
+    /// The member failed it, with this answer.
+    Failed(Error),
+    /// The member cannot serve now, with this answer.
+    Unable(Error),
+    /// The member is of another generation than the one that the search names.
+    WrongGroup(Error),
     /// The partition decided: the template is wrong, the ticket is dead.
     Decided(Error),
 }
@@ -56,53 +68,126 @@ impl Search {
     }
 }
 
+/// What one call of `find` has learned of the members.
+struct Tries {
+    deadline: Moment,
+    avoid: Avoided,
+    busy_ms: Option<u32>,
+    nobody_since: Option<Moment>,
+    unanswered: usize,
+    looked: bool,
+}
+
+impl Tries {
+    fn new(deadline: Moment) -> Self {
+        let avoid = Avoided::default();
+        Self { deadline, avoid, busy_ms: None, nobody_since: None, unanswered: 0, looked: false }
+    }
+
+    /// A member whose search broke is not searched again while there are others.
+    fn learn(&mut self, search: &Search) {
+        let id = search.member.id;
+        match &search.end {
+            SearchEnd::Going | SearchEnd::Complete | SearchEnd::Decided(_) => {}
+            SearchEnd::Lost { maybe } => {
+                self.unanswered += usize::from(*maybe);
+                if *maybe {
+                    self.nobody_since = None;
+                }
+                self.avoid.lost(id);
+            }
+            SearchEnd::Busy(ms) => {
+                self.busy_ms = Some(self.busy_ms.map_or(*ms, |other| other.min(*ms)));
+                self.avoid.lost(id);
+            }
+            SearchEnd::Failed(error) => self.avoid.failed(id, error.clone()),
+            SearchEnd::Unable(error) => self.avoid.unable(id, error.clone()),
+            SearchEnd::WrongGroup(error) if self.looked => self.avoid.failed(id, error.clone()),
+            SearchEnd::WrongGroup(error) => self.avoid.unable(id, error.clone()),
+        }
+    }
+}
+
 impl Group {
     /// Searches token objects; the matches in ouid order (C_FindObjectsInit). An empty ticket finds public ones.
     ///
     /// # Errors
-    /// What the partition answered, or `Outage`.
+    /// What the partition answered, the failure that every member answered, or `Outage`.
     pub fn find(&self, template: &Template, ticket: &[u8]) -> Result<Vec<Found>, Error> {
         let deadline = self.deadline();
         let mut desk = Desk::new(self);
-        let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
-        let changed = self.read_set_changed(&view);
-        let since = self.platform.now();
+        drop(self.ready(&mut desk, deadline)?);
+        let mut tries = Tries::new(deadline);
         loop {
             self.ensure_open()?;
             let now = self.platform.now();
-            let searchable = self.searchable(&view);
+            if now >= deadline {
+                return Err(tries.avoid.last().unwrap_or(Error::Deadline));
+            }
+            let view = arc_swap::Guard::into_inner(self.view());
+            let changed = self.read_set_changed(&view);
+            let mut searchable = self.searchable(&view, &tries.avoid);
+            if searchable.is_empty() {
+                self.nobody_to_search(&mut desk, &mut tries)?;
+                continue;
+            }
             // Without replication contents differ by intention (HA 2.9).
             let differ = self.is_divergent() || !self.settings.synchronize;
             let one = self.searcher(&view, &searchable).filter(|_| !differ);
             let found = match one {
-                Some(member) => self.search(&mut desk, &view, &[member], template, ticket, deadline)?,
-                None => self.search(&mut desk, &view, &searchable, template, ticket, deadline)?,
+                Some(member) => self.search(&mut desk, &view, &[member], template, ticket, &mut tries)?,
+                None => self.search(&mut desk, &view, &searchable, template, ticket, &mut tries)?,
             };
             let fresh = now < changed.after_ms(FRESH_READ_SET_MS);
             match found {
                 Some(found) if found.is_empty() && fresh && searchable.len() > 1 => {
-                    let merged = self.search(&mut desk, &view, &searchable, template, ticket, deadline)?;
+                    searchable.retain(|member| member.is_readable(&*self.seam));
+                    let merged = self.search(&mut desk, &view, &searchable, template, ticket, &mut tries)?;
                     return Ok(merged.unwrap_or(found));
                 }
                 Some(found) => return Ok(found),
                 None => {}
             }
-            self.wait_for_members(&mut desk, since, deadline)?;
-            desk.pause(AGAIN_MS);
+            if tries.unanswered > view.seats.len() {
+                let text = format!("a search was sent {} times and never answered", tries.unanswered);
+                return Err(Error::Peer(text));
+            }
         }
     }
 
-    /// Looks again for members to read, or ends the wait for them.
-    fn wait_for_members(&self, desk: &mut Desk<'_>, since: Moment, deadline: Moment) -> Result<(), Error> {
-        self.outage(since, self.platform.now(), deadline)?;
-        self.look(desk, false);
+    /// Every member that can be searched is passed over: ends the search when all have failed it, waits when one is
+    /// busy, and else looks for members for `OutageWaitMs` at most.
+    fn nobody_to_search(&self, desk: &mut Desk<'_>, tries: &mut Tries) -> Result<(), Error> {
+        if let Some(ms) = tries.busy_ms.take() {
+            tries.nobody_since = None;
+            desk.pause(self.jitter_ms(u64::from(ms)).max(1));
+            tries.avoid.forgive();
+            return Ok(());
+        }
+        let now = self.platform.now();
+        let since = *tries.nobody_since.get_or_insert(now);
+        self.outage(since, now, tries.deadline).map_err(|outage| match outage {
+            Error::Outage { .. } => tries.avoid.last().unwrap_or(outage),
+            closed => closed,
+        })?;
+        // A member of another generation tells a thorough look which it is; once is enough.
+        self.look(desk, !std::mem::replace(&mut tries.looked, true));
+        let view = self.view();
+        if let Some(failure) = tries.avoid.failed_by_all(self.readable(&view)) {
+            return Err(failure);
+        }
+        desk.pause(AGAIN_MS);
+        tries.avoid.forgive();
         Ok(())
     }
 
-    /// Members of the read set without debt; with debt when there are no others (HA 2.5).
-    fn searchable(&self, view: &View) -> Vec<Arc<Member>> {
-        let readable =
-            view.seats.iter().map(|seat| &seat.member).filter(|member| member.is_readable(&*self.seam));
+    /// Members of the read set without debt; with debt when there are no others (HA 2.5). Not those to be avoided.
+    fn searchable(&self, view: &View, avoid: &Avoided) -> Vec<Arc<Member>> {
+        let readable = view
+            .seats
+            .iter()
+            .map(|seat| &seat.member)
+            .filter(|member| member.is_readable(&*self.seam) && !avoid.contains(member.id));
         let clean: Vec<Arc<Member>> =
             readable.clone().filter(|member| member.debts() == 0).cloned().collect();
         if clean.is_empty() { readable.cloned().collect() } else { clean }
@@ -154,8 +239,9 @@ impl Group {
         members: &[Arc<Member>],
         template: &Template,
         ticket: &[u8],
-        deadline: Moment,
+        tries: &mut Tries,
     ) -> Result<Option<Vec<Found>>, Error> {
+        let deadline = tries.deadline;
         let mut searches: Vec<Search> = members.iter().cloned().map(Search::new).collect();
         let page = |desk: &mut Desk<'_>, place: usize, search: &Search| {
             let find = Find { template: Some(template.clone()), after: search.after.clone(), limit: PAGE };
@@ -168,19 +254,35 @@ impl Group {
             let Some((place, _, end)) = desk.next(deadline) else { break };
             let search = &mut searches[place];
             match end {
+                End::Reply(..) if search.member.is_rolled_back() => {
+                    search.end = SearchEnd::Unable(odd(&search.member, "went back to an older state"));
+                }
                 End::Reply(_, reply) => match (Error::of_reply(search.member.id, &reply), reply.answer) {
                     (None, Some(Answer::Find(answer))) => search.take(answer),
-                    (None, _) => search.end = SearchEnd::Broken,
+                    (None, _) => {
+                        search.end =
+                            SearchEnd::Failed(odd(&search.member, "answered a search with something else"))
+                    }
                     (Some(error), _) => search.end = refused(Outcome(reply.outcome), error, search),
                 },
-                End::Busy(_) | End::NotSent | End::Unknown => search.end = SearchEnd::Broken,
+                End::Busy(ms) => search.end = SearchEnd::Busy(ms),
+                End::NotSent => search.end = SearchEnd::Lost { maybe: false },
+                End::Unknown => search.end = SearchEnd::Lost { maybe: true },
             }
             if matches!(search.end, SearchEnd::Going) {
                 page(desk, place, search);
             }
         }
+        desk.clear();
+        for search in &searches {
+            tries.learn(search);
+        }
         merge(searches)
     }
+}
+
+fn odd(member: &Member, what: &str) -> Error {
+    Error::Peer(format!("member {} {what}", member.id))
 }
 
 /// What a refusal means for the search of one member.
@@ -188,11 +290,12 @@ fn refused(outcome: Outcome, error: Error, search: &Search) -> SearchEnd {
     match outcome {
         Outcome::RECOVERING => {
             search.member.demote();
-            SearchEnd::Broken
+            SearchEnd::Unable(error)
         }
-        Outcome::EXPIRED | Outcome::NO_PARTITION | Outcome::FAILED | Outcome::WRONG_GROUP => {
+        Outcome::WRONG_GROUP => SearchEnd::WrongGroup(error),
+        Outcome::EXPIRED | Outcome::NO_PARTITION | Outcome::FAILED => {
             tracing::warn!(member = %search.member.id, "{error}: another member is searched");
-            SearchEnd::Broken
+            SearchEnd::Failed(error)
         }
         _ => SearchEnd::Decided(error),
     }
@@ -208,7 +311,12 @@ fn merge(searches: Vec<Search>) -> Result<Option<Vec<Found>>, Error> {
         deleted.extend(search.deleted);
         match search.end {
             SearchEnd::Complete => complete = true,
-            SearchEnd::Going | SearchEnd::Broken => continue,
+            SearchEnd::Going
+            | SearchEnd::Lost { .. }
+            | SearchEnd::Busy(_)
+            | SearchEnd::Failed(_)
+            | SearchEnd::Unable(_)
+            | SearchEnd::WrongGroup(_) => continue,
             SearchEnd::Decided(error) => {
                 decided = Some(error);
                 continue;

@@ -4,6 +4,7 @@
 //! [`spec::seam::Seam`], so the same code runs over links, over partitions in the process and under simulation.
 #![forbid(unsafe_code)]
 
+mod avoid;
 mod call;
 mod change;
 mod create;

@@ -74,6 +74,17 @@ pub(crate) struct Seat {
     pub(crate) weight: u32,
 }
 
+/// What replies have said of the member's store (HA 1.5).
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// When the link came up on which it was heard.
+    link: u64,
+    incarnation: u64,
+    seq: u64,
+    credential_epoch: u64,
+    manifest_epoch: u64,
+}
+
 /// One member.
 pub(crate) struct Member {
     /// Its partition's serial number.
@@ -86,10 +97,8 @@ pub(crate) struct Member {
     probe: AtomicBool,
     phase: AtomicU8,
     link: AtomicU64,
-    incarnation: AtomicU64,
-    seq: AtomicU64,
-    credential_epoch: AtomicU64,
-    manifest_epoch: AtomicU64,
+    known: Lock<Known>,
+    rolled_back: AtomicBool,
     report: Lock<Option<StatusAnswer>>,
     refusal: Lock<String>,
     debt: Lock<VecDeque<Debt>>,
@@ -109,10 +118,8 @@ impl Member {
             probe: AtomicBool::new(false),
             phase: AtomicU8::new(Phase::Fresh.byte()),
             link: AtomicU64::new(u64::MAX),
-            incarnation: AtomicU64::new(0),
-            seq: AtomicU64::new(0),
-            credential_epoch: AtomicU64::new(0),
-            manifest_epoch: AtomicU64::new(0),
+            known: Lock::new(Known::default()),
+            rolled_back: AtomicBool::new(false),
             report: Lock::new(None),
             refusal: Lock::new(String::new()),
             debt: Lock::new(VecDeque::new()),
@@ -178,32 +185,82 @@ impl Member {
         self.refusal.lock().clone()
     }
 
-    /// Keeps what every reply says about the member. Replies may overtake each other, so nothing goes back within
-    /// one incarnation.
-    pub(crate) fn note(&self, header: &ReplyHeader) {
-        if self.incarnation.swap(header.incarnation, Ordering::AcqRel) == header.incarnation {
-            self.seq.fetch_max(header.seq, Ordering::AcqRel);
-        } else {
-            self.seq.store(header.seq, Ordering::Release);
+    /// Keeps what every reply says about the member. `link` is when the link that took the request came up, `floor`
+    /// the position known when it was sent. Replies may overtake each other, so nothing goes back within one link and
+    /// incarnation; the first reply on another link or of another incarnation replaces what was known. A reply that
+    /// is below its floor shows that the store was rolled back: the member is not read until it has been compared
+    /// (HA 1.5). Replies made outside a partition (incarnation 0) say nothing.
+    pub(crate) fn note(&self, header: &ReplyHeader, link: Option<Moment>, floor: (u64, u64)) {
+        if header.incarnation == 0 {
+            return;
         }
-        self.credential_epoch.fetch_max(header.credential_epoch, Ordering::AcqRel);
-        self.manifest_epoch.fetch_max(header.manifest_epoch, Ordering::AcqRel);
+        let rolled_back = floor.0 == header.incarnation && header.seq < floor.1;
+        let mut known = self.known.lock();
+        let link = link.map_or(known.link, |link| link.0);
+        if link < known.link {
+            return;
+        }
+        let other = header.incarnation != known.incarnation;
+        if other || link > known.link || rolled_back {
+            *known = Known {
+                link,
+                incarnation: header.incarnation,
+                seq: header.seq,
+                credential_epoch: header.credential_epoch,
+                manifest_epoch: header.manifest_epoch,
+            };
+        } else {
+            known.seq = known.seq.max(header.seq);
+            known.credential_epoch = known.credential_epoch.max(header.credential_epoch);
+            known.manifest_epoch = known.manifest_epoch.max(header.manifest_epoch);
+        }
+        drop(known);
         self.window.store(header.window, Ordering::Relaxed);
+        if rolled_back {
+            self.roll_back(floor.1, header.seq);
+        } else if other {
+            // A store that knows of its restore says `recovering` itself.
+            self.compared();
+        }
+    }
+
+    fn roll_back(&self, before: u64, now: u64) {
+        self.demote();
+        if !self.rolled_back.swap(true, Ordering::AcqRel) {
+            tracing::warn!(
+                member = %self.id,
+                "the member went back from commit {before} to {now}: its store was replaced by an older image. It \
+                 serves no logins and no uses until it has been compared with another member: let a process with \
+                 the Crypto Officer logged in run, which repairs it, or make its partition anew and add it again \
+                 (vtl haAdmin addMember)"
+            );
+        }
+    }
+
+    /// Whether the member's store went back and has not been compared with another one since (HA 1.5).
+    pub(crate) fn is_rolled_back(&self) -> bool {
+        self.rolled_back.load(Ordering::Acquire)
+    }
+
+    /// The member has been compared with another one.
+    pub(crate) fn compared(&self) {
+        self.rolled_back.store(false, Ordering::Release);
     }
 
     /// The incarnation and seq last heard (HA 1.5).
     pub(crate) fn position(&self) -> (u64, u64) {
-        (self.incarnation.load(Ordering::Acquire), self.seq.load(Ordering::Acquire))
+        let known = self.known.lock();
+        (known.incarnation, known.seq)
     }
 
     /// The version of its credentials last heard.
     pub(crate) fn credential_epoch(&self) -> u64 {
-        self.credential_epoch.load(Ordering::Acquire)
+        self.known.lock().credential_epoch
     }
 
     /// The version of its manifest last heard.
     pub(crate) fn manifest_epoch(&self) -> u64 {
-        self.manifest_epoch.load(Ordering::Acquire)
+        self.known.lock().manifest_epoch
     }
 
     /// Keeps an answer to Status.
@@ -353,14 +410,37 @@ mod tests {
         assert_eq!(member.latency_ns(Moment(9_000)), 7_000);
     }
 
+    fn header(incarnation: u64, seq: u64, credential_epoch: u64) -> ReplyHeader {
+        ReplyHeader { incarnation, seq, credential_epoch, ..ReplyHeader::default() }
+    }
+
     #[test]
-    fn seq_never_goes_back_within_an_incarnation() {
+    fn replies_that_overtake_each_other_take_nothing_back() {
         let member = Member::new(MemberId(1));
-        let header = |incarnation, seq| ReplyHeader { incarnation, seq, ..ReplyHeader::default() };
-        member.note(&header(1, 9));
-        member.note(&header(1, 7));
-        assert_eq!(member.position(), (1, 9));
-        member.note(&header(2, 1));
-        assert_eq!(member.position(), (2, 1));
+        let link = Some(Moment(5));
+        member.note(&header(1, 9, 3), link, (0, 0));
+        member.note(&header(1, 7, 2), link, (0, 0));
+        member.note(&header(0, 0, 0), link, (1, 9));
+        member.note(&header(1, 6, 1), Some(Moment(4)), (0, 0));
+        assert_eq!((member.position(), member.credential_epoch()), ((1, 9), 3));
+        member.note(&header(2, 1, 1), link, (1, 9));
+        assert_eq!((member.position(), member.credential_epoch()), ((2, 1), 1));
+        member.note(&header(2, 1, 0), Some(Moment(6)), (2, 1));
+        assert_eq!((member.position(), member.credential_epoch()), ((2, 1), 0));
+        assert!(!member.is_rolled_back());
+    }
+
+    #[test]
+    fn a_reply_below_what_was_known_when_it_was_asked_for_is_a_roll_back() {
+        let member = Member::new(MemberId(1));
+        member.decide(Moment(5), Phase::Admitted);
+        member.note(&header(1, 9, 3), Some(Moment(5)), (0, 0));
+        member.note(&header(1, 7, 2), Some(Moment(5)), (1, 9));
+        assert!(member.is_rolled_back());
+        assert_eq!(member.phase_on(Moment(5)), Phase::Recovering);
+        assert_eq!((member.position(), member.credential_epoch()), ((1, 7), 2));
+        // A restore that is owned up to takes a new incarnation.
+        member.note(&header(2, 7, 2), Some(Moment(5)), (1, 7));
+        assert!(!member.is_rolled_back());
     }
 }

@@ -110,6 +110,7 @@ impl Group {
         for Participant { member, since } in participants {
             // A link that came up meanwhile keeps its own phase: it is judged anew.
             if matches!(self.seam.standing(member.id), Standing::Up { since: now, .. } if now == *since) {
+                member.compared();
                 member.decide(*since, Phase::Admitted);
             }
         }
@@ -256,7 +257,11 @@ impl Group {
             if answer.records.is_empty() {
                 return Err(odd("does not give out records that it has listed"));
             }
+            let before = wanted.len();
             wanted.retain(|ouid| !answer.records.iter().any(|record| record.ouid == *ouid));
+            if wanted.len() == before {
+                return Err(odd("gives out records that it was not asked for"));
+            }
             for target in &way.targets {
                 let join = Join { records: answer.records.clone(), ..Join::default() };
                 self.step(&participants[*target].member, Call::Join(join), ticket)?;

@@ -121,7 +121,7 @@ impl Spread<'_> {
             let done = self.jobs.iter().filter(|job| job.is_done()).count();
             let open = self.jobs.iter().filter(|job| job.is_open()).count();
             // Without hope nothing more is sent; what is on its way is still waited for.
-            let hopeless = done + open < self.goal.enough;
+            let hopeless = done + open < self.goal.enough || self.is_refused(done);
             if !hopeless {
                 self.send_due(desk);
             }
@@ -155,6 +155,12 @@ impl Spread<'_> {
                 self.ended(place, end);
             }
         }
+    }
+
+    /// Whether every member that can be reached has refused: members that cannot be are not waited for.
+    fn is_refused(&self, done: usize) -> bool {
+        let refused = |job: &Job| matches!(job.settled, Settled::Refused(_) | Settled::Missing);
+        done == 0 && self.jobs.iter().any(refused) && self.reachable_open() == 0
     }
 
     fn reachable_open(&self) -> usize {

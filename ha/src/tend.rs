@@ -43,7 +43,7 @@ impl Group {
     pub fn tend(&self) -> Moment {
         if let Some(_turn) = self.turn().filter(|_| !self.is_closed()) {
             self.look(&mut Desk::new(self), true);
-            self.pay_debts();
+            self.pay_debts(Moment::NEVER);
             self.repair_round();
         }
         if self.is_closed() {
@@ -200,6 +200,8 @@ impl Group {
         let seen: Vec<&Seen> = seen.iter().filter(|seen| view.member(seen.member.id).is_some()).collect();
         if !self.settings.synchronize || view.seats.len() == 1 {
             for seen in &seen {
+                // The last member is never put out, and without replication there is nothing to compare with.
+                seen.member.compared();
                 seen.decide(if seen.status.recovering { Phase::Recovering } else { Phase::Admitted });
             }
             return;
@@ -216,7 +218,10 @@ impl Group {
             .collect();
         if !references.is_empty() {
             for seen in able.iter().filter(|seen| !is_reference(&seen.member)) {
-                let equal = references.contains(&seen.status.root.as_slice());
+                let equal = references.contains(&seen.status.root.as_slice()) && self.is_level(&seen.member);
+                if equal {
+                    seen.member.compared();
+                }
                 seen.decide(if equal { Phase::Admitted } else { Phase::Recovering });
             }
         } else if !view.seats.iter().any(|seat| is_reference(&seat.member)) {
@@ -224,11 +229,31 @@ impl Group {
         }
     }
 
-    /// With no reference alive members are admitted as they are: verified when several agree, else unverified.
+    /// Whether a member whose store went back holds the newest credentials and manifest: digests do not cover them.
+    /// Others need no such proof, for logins look at the epochs themselves.
+    fn is_level(&self, member: &Member) -> bool {
+        let behind = |other: &Member| {
+            member.credential_epoch() < other.credential_epoch()
+                || member.manifest_epoch() < other.manifest_epoch()
+        };
+        !member.is_rolled_back() || !self.view().seats.iter().any(|seat| behind(&seat.member))
+    }
+
+    /// With no reference alive members are admitted as they are: verified when several agree, else unverified. One
+    /// whose store went back is not, until it agrees with another one (HA 1.5).
     fn judge_without_reference(&self, able: &[&Seen]) {
         let agree = able.windows(2).all(|pair| pair[0].status.root == pair[1].status.root);
+        let verified = agree && able.len() > 1;
         for seen in able {
-            seen.decide(if agree && able.len() > 1 { Phase::Admitted } else { Phase::Unverified });
+            let equal = verified && self.is_level(&seen.member);
+            if equal {
+                seen.member.compared();
+            }
+            seen.decide(match equal {
+                true => Phase::Admitted,
+                false if seen.member.is_rolled_back() => Phase::Recovering,
+                false => Phase::Unverified,
+            });
         }
         if able.len() > 1 {
             self.set_divergent(!agree);

@@ -7,6 +7,7 @@ mod closing;
 mod partition;
 mod reads;
 mod roles;
+mod sick;
 mod writes;
 
 use std::collections::{BTreeMap, VecDeque};

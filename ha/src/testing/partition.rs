@@ -38,6 +38,7 @@ impl Thing {
 }
 
 /// The partition.
+#[derive(Clone)]
 pub(crate) struct Model {
     serial: u64,
     pub(crate) things: BTreeMap<Ouid, Thing>,
@@ -240,6 +241,7 @@ impl Model {
             self.change_tags.insert(set.tag.clone());
             self.pin = set.new.clone();
             self.credential_epoch += 1;
+            self.seq += 1;
         }
         let mut credentials = vec![self.credential_epoch as u8];
         credentials.extend(&self.pin);
@@ -345,6 +347,7 @@ impl Model {
         {
             self.credential_epoch = u64::from(*epoch);
             self.pin = pin.to_vec();
+            self.seq += 1;
         }
         if let Ok(manifest) = <Manifest as prost::Message>::decode(join.manifest.as_slice())
             && manifest.epoch > self.manifest.epoch
