@@ -50,7 +50,7 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Threads for links.
     pub workers: usize,
-    /// Threads for private RSA operations, generation and PIN checks.
+    /// Threads for private RSA operations and generation, and as many more for PIN checks.
     pub crypto_threads: usize,
     /// Most links at once.
     pub links_max: usize,

@@ -11,8 +11,10 @@ use zeroize::Zeroizing;
 pub enum Lane {
     /// The link's own: microseconds.
     Inline,
-    /// The bounded pool of the processor's cores: private RSA operations, generation, PIN checks.
+    /// The bounded pool of the processor's cores: private RSA operations, generation.
     Crypto,
+    /// A bounded pool for PIN checks, which compute for long and wait for the disk as well (RULES 2.8).
+    Pin,
     /// A thread that may wait for the disk.
     Disk,
 }

@@ -363,7 +363,7 @@ impl Link {
                 let (reply, body) = run(&*handler, &work);
                 self.reply(reply, body);
             }
-            Lane::Crypto | Lane::Disk => self.delegate(lane, handler, work, held),
+            Lane::Crypto | Lane::Pin | Lane::Disk => self.delegate(lane, handler, work, held),
         }
         Ok(())
     }
@@ -395,6 +395,7 @@ impl Link {
         };
         let accepted = match lane {
             Lane::Disk => self.shared.workers.disk(job),
+            Lane::Pin => self.shared.workers.pin(job),
             Lane::Crypto | Lane::Inline => self.shared.workers.crypto(job),
         };
         match accepted {

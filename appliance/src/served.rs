@@ -45,11 +45,7 @@ impl Handler for Served {
     }
 
     fn lane(&self, body: &[u8]) -> Lane {
-        match Partition::cost(body) {
-            Cost::Short => Lane::Inline,
-            Cost::Long => Lane::Crypto,
-            Cost::Disk => Lane::Disk,
-        }
+        lane(body)
     }
 
     fn requests(&self) -> Vec<(&'static str, u64)> {
@@ -70,5 +66,42 @@ impl Handler for Served {
                 tracing::error!(serial = self.partition.serial(), %error, "unfinished creates stay")
             }
         }
+    }
+}
+
+fn lane(body: &[u8]) -> Lane {
+    match Partition::cost(body) {
+        Cost::Short => Lane::Inline,
+        Cost::Long if checks_a_pin(body) => Lane::Pin,
+        Cost::Long => Lane::Crypto,
+        Cost::Disk => Lane::Disk,
+    }
+}
+
+/// Whether it computes for long and makes durable writes in between: a try is reserved before the check and settled
+/// after it.
+fn checks_a_pin(body: &[u8]) -> bool {
+    matches!(Partition::call_name(body), Some("Login" | "SetPin"))
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use spec::messages::{Call, Login, RequestBody, SetPin, Status, Store};
+
+    use super::*;
+
+    #[test]
+    fn pin_checks_have_a_lane_of_their_own() {
+        // The names are those of the table of calls.
+        for name in ["Login", "SetPin"] {
+            assert!(CALLS.iter().any(|row| row.name == name), "{name}");
+        }
+        let lane =
+            |call: Call| lane(&RequestBody { call: Some(call), ..RequestBody::default() }.encode_to_vec());
+        assert_eq!(lane(Call::Login(Login::default())), Lane::Pin);
+        assert_eq!(lane(Call::SetPin(SetPin::default())), Lane::Pin);
+        assert_eq!(lane(Call::Store(Store::default())), Lane::Disk);
+        assert_eq!(lane(Call::Status(Status::default())), Lane::Inline);
     }
 }

@@ -1,4 +1,4 @@
-//! Threads for work that must not stop a link: a bounded lane for the processor, another for the disk.
+//! Threads for work that must not stop a link: bounded lanes for the processor, for PIN checks and for the disk.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 
 /// Requests that may wait for each thread of a lane; more are told to come again (HA 4.5).
 const WAITING_PER_THREAD: usize = 256;
-/// Threads that may wait for the disk at once; their transactions share commits.
+/// Threads that may wait for the disk at once: those of one partition for one another, partitions side by side.
 const DISK_THREADS: usize = 64;
 
 /// One lane.
@@ -54,13 +54,18 @@ pub struct Full;
 /// The lanes of a server.
 pub struct Workers {
     crypto: Pool,
+    pin: Pool,
     disk: Pool,
 }
 
 impl Workers {
-    /// Lanes with so many threads for the processor.
+    /// Lanes with so many threads for the processor, and as many for PIN checks: a slow disk stops logins, not signing.
     pub fn new(crypto_threads: usize) -> Self {
-        Self { crypto: Pool::new(crypto_threads), disk: Pool::new(DISK_THREADS) }
+        Self {
+            crypto: Pool::new(crypto_threads),
+            pin: Pool::new(crypto_threads),
+            disk: Pool::new(DISK_THREADS),
+        }
     }
 
     /// Runs work on the processor's lane, first come first served. Call it inside a runtime.
@@ -69,6 +74,14 @@ impl Workers {
     /// When the queue is full.
     pub fn crypto(&self, work: impl FnOnce() + Send + 'static) -> Result<(), Full> {
         self.crypto.submit(work)
+    }
+
+    /// Runs work on the lane of PIN checks, first come first served. Call it inside a runtime.
+    ///
+    /// # Errors
+    /// When the queue is full.
+    pub fn pin(&self, work: impl FnOnce() + Send + 'static) -> Result<(), Full> {
+        self.pin.submit(work)
     }
 
     /// Runs work on the disk's lane. Call it inside a runtime.
@@ -81,7 +94,8 @@ impl Workers {
 
     /// How many requests wait for a thread.
     pub fn waiting(&self) -> u32 {
-        let waiting = self.crypto.waiting.load(Ordering::Relaxed) + self.disk.waiting.load(Ordering::Relaxed);
+        let pools = [&self.crypto, &self.pin, &self.disk];
+        let waiting: usize = pools.iter().map(|pool| pool.waiting.load(Ordering::Relaxed)).sum();
         u32::try_from(waiting).unwrap_or(u32::MAX)
     }
 }
@@ -110,7 +124,8 @@ mod tests {
                 workers.crypto(work).unwrap();
             }
             assert_eq!(workers.crypto(|| ()), Err(Full));
-            assert_eq!(workers.disk(|| ()), Ok(()), "the other lane is free");
+            assert_eq!(workers.disk(|| ()), Ok(()), "the other lanes are free");
+            assert_eq!(workers.pin(|| ()), Ok(()), "the other lanes are free");
         });
         starts.recv().unwrap();
         starts.recv().unwrap();

@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 
 const SERIAL: u64 = 7;
 
-/// A body names its lane and how many milliseconds it takes: "i0", "c1500", "d20"; "p" panics; "r1000" is answered
+/// A body names its lane and how many milliseconds it takes: "i0", "c1500", "d20", "l500" (as a login); "p" panics; "r1000" is answered
 /// with so many bytes, "e" with itself, both on the lane for the processor.
 #[derive(Default)]
 struct Scripted {
@@ -73,6 +73,7 @@ impl Handler for Scripted {
         match body[0] {
             b'i' | b'p' => Lane::Inline,
             b'd' => Lane::Disk,
+            b'l' => Lane::Pin,
             _ => Lane::Crypto,
         }
     }
@@ -209,6 +210,19 @@ fn slow_work_stops_neither_pings_nor_short_work_and_tells_progress() {
         }
     }
     assert!((2..=3).contains(&progress), "one a second for 2.5 seconds, found {progress}");
+}
+
+#[test]
+fn pin_checks_that_wait_do_not_stop_signing() {
+    let stage = stage(16, 1);
+    let mut link = stage.link();
+    for tag in 1..=3 {
+        link.send_request(tag, SERIAL, 10_000, b"l700".to_vec());
+    }
+    stage.until_ran(1);
+    link.send_request(4, SERIAL, 10_000, b"c0".to_vec());
+    assert_eq!(reply_tag(link.receive()), 4);
+    assert_eq!(stage.handler.ran.load(Ordering::SeqCst), 2, "of three PIN checks one runs at a time");
 }
 
 #[test]
@@ -411,7 +425,7 @@ fn a_client_that_reads_nothing_gets_no_more_replies_made_than_the_bound() {
     std::thread::sleep(Duration::from_millis(1_500));
     // The bound, what is being written (4 MiB), a reply for each thread, and what the kernel's buffers take (6 + 4 MiB).
     let ran = stage.handler.ran.load(Ordering::SeqCst);
-    assert!(ran >= 4 && ran <= 4 + 5 + 2 + 10, "{ran} replies of 1 MiB were made");
+    assert!((4..=4 + 5 + 2 + 10).contains(&ran), "{ran} replies of 1 MiB were made");
     let held = stage.memory.held();
     assert!(held <= 12 * MIB, "{held} bytes are held");
     let (replies, busy) = replies_and_busy(&mut link, MIB, 200);

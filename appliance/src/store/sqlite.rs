@@ -1,13 +1,14 @@
-//! The store of a partition in one SQLite file (HA 7): write-ahead log, full synchronisation, and one commit for all
-//! transactions that wait at the same time.
+//! The store of a partition in one SQLite file (HA 7): write-ahead log, full synchronisation, one durable commit for each
+//! transaction.
 //!
 //! ```text
-//! apply -> queue -> lock of the writer -> was it done by another's batch?  yes: its result
-//!                                         no: take the whole queue, a savepoint each, one durable commit
+//! apply -> lock of the writer -> expectations hold?  no: Conflict, rolled back
+//!                                yes: written, committed, synchronised
 //! a failed commit poisons the store: what is on the disk is not known, nothing more is written until a restart
 //! ```
+//! A partition decides and applies under its own writer lock, so there is never a second transaction of it to share a
+//! commit with; partitions have files of their own and commit side by side.
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -36,17 +37,10 @@ const SCHEMA: &str = "
         last_ms INTEGER NOT NULL, last_tag BLOB NOT NULL, PRIMARY KEY (role, client)) STRICT, WITHOUT ROWID;
 ";
 
-/// A transaction that waits for its commit.
-struct Job {
-    transaction: Transaction,
-    result: Mutex<Option<Result<Seq, StoreError>>>,
-}
-
 /// One partition's database. This process alone uses the file (the lock of the data folder).
 pub struct SqliteStore {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
-    queue: Mutex<Vec<Arc<Job>>>,
     seq: AtomicU64,
     incarnation: AtomicU64,
     poisoned: AtomicBool,
@@ -67,7 +61,6 @@ impl SqliteStore {
         Ok(SqliteStore {
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
-            queue: Mutex::new(Vec::new()),
             seq: AtomicU64::new(seq),
             incarnation: AtomicU64::new(incarnation),
             poisoned: AtomicBool::new(false),
@@ -77,39 +70,6 @@ impl SqliteStore {
     /// Whether a commit has failed, after which nothing is written any more.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Acquire)
-    }
-
-    /// Runs a batch in one durable commit and leaves each job its result.
-    fn commit(&self, connection: &mut Connection, batch: &[Arc<Job>]) {
-        let outcome = self.healthy().and_then(|()| {
-            let mut transaction = connection.transaction().map_err(|error| failed(&error))?;
-            let mut results = Vec::with_capacity(batch.len());
-            for job in batch {
-                results.push(in_savepoint(&mut transaction, &job.transaction)?);
-            }
-            let standing = transaction
-                .query_row("SELECT seq, incarnation FROM standing", [], |row| {
-                    Ok((number(row, 0)?, number(row, 1)?))
-                })
-                .map_err(|error| failed(&error))?;
-            transaction.commit().map_err(|error| self.poison(&error))?;
-            Ok((results, standing))
-        });
-        match outcome {
-            Ok((results, (seq, incarnation))) => {
-                self.incarnation.store(incarnation, Ordering::Release);
-                self.seq.store(seq, Ordering::Release);
-                for (job, result) in batch.iter().zip(results) {
-                    *job.result.lock() = Some(result);
-                }
-            }
-            Err(error) => {
-                let text = error.to_string();
-                for job in batch {
-                    *job.result.lock() = Some(Err(StoreError::Failed(text.clone())));
-                }
-            }
-        }
     }
 
     fn healthy(&self) -> Result<(), StoreError> {
@@ -134,8 +94,9 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        self.healthy()?;
         let mut connection = self.writer.lock();
+        // Under the lock: who waited for a commit that failed writes nothing either.
+        self.healthy()?;
         let transaction = connection.transaction().map_err(|error| failed(&error))?;
         let value = work(&transaction).map_err(|error| failed(&error))?;
         transaction.commit().map_err(|error| self.poison(&error))?;
@@ -143,30 +104,15 @@ impl SqliteStore {
     }
 }
 
-/// Carries out one transaction; the outer error is the medium's and ends the batch, the inner one is its own.
-fn in_savepoint(
-    transaction: &mut rusqlite::Transaction<'_>,
-    wanted: &Transaction,
-) -> Result<Result<Seq, StoreError>, StoreError> {
+/// What no transaction may hold, whatever is stored.
+fn check(wanted: &Transaction) -> Result<(), StoreError> {
     if let Some(delta) = wanted.deltas.iter().find(|delta| delta.bucket >= BUCKETS) {
-        return Ok(Err(StoreError::Failed(format!(
+        return Err(StoreError::Failed(format!(
             "wanted a bucket below {BUCKETS}, found {}; this is a fault of the partition",
             delta.bucket
-        ))));
+        )));
     }
-    if let Err(refused) = wanted.check_keys() {
-        return Ok(Err(refused));
-    }
-    let savepoint = transaction.savepoint().map_err(|error| failed(&error))?;
-    for (key, version) in &wanted.expect {
-        let found = version_of(&savepoint, key).map_err(|error| failed(&error))?;
-        if found != *version {
-            return Ok(Err(StoreError::Conflict(key.clone())));
-        }
-    }
-    let seq = write(&savepoint, wanted).map_err(|error| failed(&error))?;
-    savepoint.commit().map_err(|error| failed(&error))?;
-    Ok(Ok(Seq(seq)))
+    wanted.check_keys()
 }
 
 fn version_of(connection: &Connection, key: &Key) -> rusqlite::Result<Option<u64>> {
@@ -245,16 +191,23 @@ fn limit(count: usize) -> i64 {
 
 impl Store for SqliteStore {
     fn apply(&self, transaction: &Transaction) -> Result<Seq, StoreError> {
-        let job = Arc::new(Job { transaction: transaction.clone(), result: Mutex::new(None) });
-        self.queue.lock().push(job.clone());
+        check(transaction)?;
         let mut connection = self.writer.lock();
-        if let Some(result) = job.result.lock().take() {
-            return result;
+        self.healthy()?;
+        // Dropped without a commit, it is rolled back.
+        let change = connection.transaction().map_err(|error| failed(&error))?;
+        for (key, version) in &transaction.expect {
+            if version_of(&change, key).map_err(|error| failed(&error))? != *version {
+                return Err(StoreError::Conflict(key.clone()));
+            }
         }
-        let batch = std::mem::take(&mut *self.queue.lock());
-        self.commit(&mut connection, &batch);
-        drop(connection);
-        job.result.lock().take().expect("a job is in the queue until a batch has given it a result")
+        let seq = write(&change, transaction).map_err(|error| failed(&error))?;
+        change.commit().map_err(|error| self.poison(&error))?;
+        if let Some(incarnation) = transaction.incarnation {
+            self.incarnation.store(incarnation, Ordering::Release);
+        }
+        self.seq.store(seq, Ordering::Release);
+        Ok(Seq(seq))
     }
 
     fn read(&self, keys: &[Key], at_least: Seq) -> Result<Vec<Option<Entry>>, StoreError> {

@@ -1,6 +1,7 @@
 //! Tests of the SQLite store: the contract of HA 7, durability and damage.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use partition::store::Delta;
 
@@ -159,4 +160,17 @@ fn a_full_disk_refuses_the_change_and_recovers() {
     assert!(!store.is_poisoned());
     limit(1_000_000);
     assert_eq!(store.apply(&put(2, &[2; 100_000])).unwrap(), Seq(2));
+}
+
+#[test]
+fn two_puts_of_one_key_are_refused_and_nothing_is_written() {
+    let (_place, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    let mut twice = put(1, b"one");
+    twice.puts.extend([put(2, b"two").puts, put(1, b"other").puts].concat());
+    assert!(matches!(store.apply(&twice), Err(StoreError::Failed(_))));
+    assert_eq!((store.seq().unwrap(), store.page(None, 9).unwrap().len()), (Seq(0), 0));
+    assert_eq!(store.digest(1, 1).unwrap(), [Digest::ZERO]);
+    twice.puts.pop();
+    assert_eq!(store.apply(&twice).unwrap(), Seq(1));
 }
