@@ -1,4 +1,5 @@
-//! Searches (HA 3.2): one member in pages; all of them, merged, while contents are known to differ.
+//! Searches (HA 3.2): one member in pages; all of them, merged, while contents are known to differ. A member that
+//! fails, is busy or does not answer is left for another one.
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

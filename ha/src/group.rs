@@ -151,8 +151,9 @@ impl Group {
         self.repair_ticket.lock().clone()
     }
 
-    /// Ends the group (C_Finalize): every call that runs ends soon, every later one at once, both with
-    /// CKR_CRYPTOKI_NOT_INITIALIZED; a write that may have happened ends with `OutcomeUnknown`. `tend` returns at once. There is no way back.
+    /// Ends the group (C_Finalize): every call that runs ends within a third of a second, every later one at once,
+    /// both with CKR_CRYPTOKI_NOT_INITIALIZED; a write that may have happened ends with `OutcomeUnknown`. `tend`
+    /// returns at once. There is no way back.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }

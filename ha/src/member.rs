@@ -10,6 +10,7 @@
 //!                                    (write set only; Unverified when no verified member lives)
 //! any of them ---- its link is another one than the judged one ----> Fresh
 //! any of them ---- of another group ----> Refused
+//! any of them ---- its store went back (HA 1.5) ----> Recovering until compared, whatever its link
 //! ```
 //!
 //! A phase holds for one link only: `link` keeps the moment at which that link came up, and a member whose link is

@@ -50,6 +50,8 @@ pub(crate) struct Model {
     pub(crate) tries: BTreeSet<Vec<u8>>,
     pub(crate) change_tags: BTreeSet<Vec<u8>>,
     pub(crate) incarnation: u64,
+    /// It gives out records that it was not asked for.
+    pub(crate) exports_strangers: bool,
     seq: u64,
     made: u8,
 }
@@ -76,6 +78,7 @@ impl Model {
             tries: BTreeSet::new(),
             change_tags: BTreeSet::new(),
             incarnation: serial,
+            exports_strangers: false,
             seq: 0,
             made: 0,
         }
@@ -329,13 +332,13 @@ impl Model {
             let thing = self.things.get(&ouid).filter(|thing| thing.state != State::Provisional)?;
             Some(SealedRecord { ouid: ouid.0.to_vec(), maker: 1, envelope: thing.bytes() })
         });
+        let mut records: Vec<SealedRecord> = records.collect();
+        if self.exports_strangers {
+            records.iter_mut().for_each(|record| record.ouid = vec![0xee; 16]);
+        }
         let mut credentials = vec![self.credential_epoch as u8];
         credentials.extend(&self.pin);
-        ExportAnswer {
-            records: records.collect(),
-            credentials,
-            manifest: prost::Message::encode_to_vec(&self.manifest),
-        }
+        ExportAnswer { records, credentials, manifest: prost::Message::encode_to_vec(&self.manifest) }
     }
 
     fn take(&mut self, join: spec::messages::Join) -> Answer {

@@ -278,3 +278,30 @@ fn a_call_pays_debts_for_a_second_at_most() {
     assert!(world.ms() - before <= 400, "took {} ms", world.ms() - before);
     assert!(!world.model(1, |model| model.is_live(other)));
 }
+
+#[test]
+fn a_repair_ends_when_a_member_gives_out_records_that_nobody_asked_for() {
+    let (world, group, ouid) = with_object(2);
+    world.model(2, |model| model.things.clear());
+    world.down(2);
+    world.up(2);
+    (1..=2).for_each(|member| world.model(member, |model| model.exports_strangers = true));
+    group.set_repair_ticket(Some(TICKET));
+    world.tend(&group, 2);
+    assert_eq!(group.status().members[1].state, MemberState::Recovering);
+    (1..=2).for_each(|member| world.model(member, |model| model.exports_strangers = false));
+    world.tend(&group, 2);
+    assert_eq!(group.status().members[1].state, MemberState::Up);
+    assert!(world.model(2, |model| model.is_live(ouid)));
+}
+
+#[test]
+fn an_outage_is_told_once() {
+    let (world, group, ouid) = with_object(2);
+    (1..=2).for_each(|member| world.down(member));
+    assert!(matches!(used(&group, ouid), Err(Error::Outage { .. })));
+    assert!(!group.tells_outage(), "it has been told");
+    world.up(1);
+    world.tend(&group, 2);
+    assert!(group.tells_outage(), "the next one is another one");
+}
