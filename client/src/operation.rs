@@ -23,7 +23,7 @@ use crate::face::Produced;
 struct Held<T> {
     operation: T,
     /// The last call met a total outage: Init may replace the operation (RULES 1.3).
-    /// DEVIATION: docs/adr/0006-deviations.md, 2.
+    /// DEVIATION: docs/adr/0006-deviations.md, item 2.
     stalled: bool,
 }
 

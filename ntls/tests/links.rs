@@ -382,7 +382,7 @@ fn while_the_link_to_a_partition_is_down_another_server_that_offers_it_is_asked(
     let mut servers = [Server::start(named("first")), Server::start(named("second"))];
     let links = world.links(servers.iter().map(Server::name).collect());
     let waiter = waiter();
-    let mut asked = |links: &Links| {
+    let asked = |links: &Links| {
         links.submit(&waiter, MEMBER, &request(vec![1]), within(5_000));
         let Event::Reply(_, reply) = next(&waiter, 5_000) else { panic!("no reply") };
         reply.body.to_vec()

@@ -1,5 +1,7 @@
 //! The one table of every option the module reads. It drives validation, defaults, the documentation and
 //! `Chrystoki.conf.example`; a second table names the vendor's keys that are known and not used.
+//!
+//! DEVIATION: docs/adr/0006-deviations.md, item 8: rows that say "this release" are read and checked without effect.
 
 use super::document::index_of;
 

@@ -3,11 +3,14 @@ use std::sync::{Arc, Mutex};
 
 use client::{InitializeOptions, Module};
 use ntls::platform::System;
+use prost::Message;
 use spec::flags::session::{RW_SESSION, SERIAL_SESSION};
+use spec::messages::{Outcome, ReplyBody, ReplyHeader};
 use spec::numbers::SessionState;
 use spec::platform::Moment;
-use spec::seam::{MemberId, Outgoing, Seam, Standing, Tag, Waiter};
-use spec::{Attribute, AttributeType as A, Rv, UserType};
+use spec::seam::{Event, MemberId, Outgoing, Reply, Seam, Standing, Tag, Waiter};
+use spec::{Attribute, AttributeType as A, Rv, Template, UserType};
+use zeroize::Zeroizing;
 
 use crate::lab::{CO_PIN, Lab, SLOT, SO_PIN, rv};
 
@@ -144,19 +147,28 @@ fn of_several_logins_at_once_one_wins_and_the_others_are_already_logged_in() {
     );
 }
 
-/// A seam that does something once, after a request has been answered and before the caller hears of it.
+/// A seam that does something once, after a request has been sent and before the caller hears of the answer. With
+/// `dead` that request never reaches its member: the answer is that its ticket is dead.
 struct Meanwhile {
     inner: Arc<dyn Seam>,
     once: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    dead: bool,
 }
 
 impl Seam for Meanwhile {
     fn submit(&self, waiter: &Arc<Waiter>, member: MemberId, request: &Outgoing, deadline: Moment) -> Tag {
-        let tag = self.inner.submit(waiter, member, request, deadline);
         let once = self.once.lock().unwrap().take();
-        if let Some(once) = once {
+        let Some(once) = once else { return self.inner.submit(waiter, member, request, deadline) };
+        if !self.dead {
+            let tag = self.inner.submit(waiter, member, request, deadline);
             once();
+            return tag;
         }
+        once();
+        let tag = Tag(u64::MAX);
+        let header = ReplyHeader { tag: tag.0, incarnation: 1, ..ReplyHeader::default() };
+        let body = ReplyBody { outcome: Outcome::TICKET_DEAD.0, ..ReplyBody::default() };
+        waiter.deliver(Event::Reply(tag, Reply { header, body: Zeroizing::new(body.encode_to_vec()) }));
         tag
     }
 
@@ -177,13 +189,38 @@ impl Seam for Meanwhile {
     }
 }
 
-#[test]
-fn a_login_whose_last_session_was_closed_meanwhile_leaves_nobody_logged_in() {
-    let lab = Lab::new();
-    let seam = Arc::new(Meanwhile { inner: lab.seam.clone(), once: Mutex::new(None) });
+fn module_over(lab: &Lab, dead: bool) -> (Arc<Meanwhile>, Arc<Module>) {
+    let seam = Arc::new(Meanwhile { inner: lab.seam.clone(), once: Mutex::new(None), dead });
     let module = Arc::new(Module::new());
     let options = InitializeOptions { may_create_threads: false };
     module.initialize_over(seam.clone(), Arc::new(System), lab.configuration(), options).unwrap();
+    (seam, module)
+}
+
+#[test]
+fn a_dead_ticket_ends_its_own_login_and_not_the_next_one() {
+    for again in [false, true] {
+        let lab = Lab::new();
+        let (seam, module) = module_over(&lab, true);
+        let session = module.open_session(SLOT, SERIAL_SESSION | RW_SESSION).unwrap();
+        module.login(session, UserType::USER, Some(CO_PIN)).unwrap();
+        let other = module.clone();
+        *seam.once.lock().unwrap() = Some(Box::new(move || {
+            if again {
+                other.logout(session).unwrap();
+                other.login(session, UserType::USER, Some(CO_PIN)).unwrap();
+            }
+        }));
+        module.find_init(session, Template { attributes: Vec::new() }).unwrap_err();
+        let state = if again { SessionState::RW_USER_FUNCTIONS } else { SessionState::RW_PUBLIC_SESSION };
+        assert_eq!(module.session_info(session).unwrap().state, state, "logged in again: {again}");
+    }
+}
+
+#[test]
+fn a_login_whose_last_session_was_closed_meanwhile_leaves_nobody_logged_in() {
+    let lab = Lab::new();
+    let (seam, module) = module_over(&lab, false);
     let session = module.open_session(SLOT, SERIAL_SESSION | RW_SESSION).unwrap();
     let closing = module.clone();
     *seam.once.lock().unwrap() = Some(Box::new(move || closing.close_all_sessions(SLOT).unwrap()));
