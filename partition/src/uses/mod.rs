@@ -1,4 +1,6 @@
 //! Plan and Use: the member checks everything, whatever the client has checked (RULES 1.1, 1.4; DESIGN 1).
+use std::sync::Arc;
+
 use spec::flags::mechanism as bits;
 use spec::mechanisms::row_of;
 use spec::messages::{KeyFunction, MechanismMessage, Plan, PlanAnswer};
@@ -8,10 +10,12 @@ use spec::{AttributeType as A, Mechanism, MechanismType, Rv, value};
 mod run;
 
 use crate::bounds;
+use crate::engine::Key;
 use crate::error::Refusal;
+use crate::index::Held;
 use crate::mechanisms::{self, Job};
 use crate::message::mechanism_of;
-use crate::objects::flag;
+use crate::objects::{flag, key_type_of};
 use crate::partition::Partition;
 use crate::roles::Access;
 
@@ -64,6 +68,17 @@ impl Asked {
     }
 }
 
+/// The parsed key, when it may be used so. Rights and key type come first, for parsing checks an RSA key, and what a
+/// request costs is told from its function and mechanism.
+fn permitted_key(held: &Held, asked: &Asked) -> Result<Arc<Key>, Rv> {
+    let key_type = key_type_of(&held.record).ok_or(Rv::KEY_HANDLE_INVALID)?;
+    let mechanism = asked.mechanism.mechanism_type;
+    check_rights(&held.record, asked.attribute, asked.bit, mechanism)?;
+    let row = row_of(mechanism).ok_or(Rv::MECHANISM_INVALID)?;
+    row.check_parameters(&asked.mechanism.parameters)?;
+    if row.accepts_key(key_type) { held.key() } else { Err(Rv::KEY_TYPE_INCONSISTENT) }
+}
+
 impl Partition {
     /// RULES 1.4: a digest from outside grants nothing new only where the key permits the raw form of that padding.
     fn prehash_permitted(&self, record: &Record, mechanism: MechanismType) -> bool {
@@ -76,8 +91,7 @@ impl Partition {
         let asked = Asked::read(plan.function, plan.mechanism.as_ref())?;
         let object = bounds::object(plan.key.as_ref())?;
         let held = self.resolve(&self.contents.read(), access, object, Rv::USER_NOT_LOGGED_IN)?;
-        let key = held.key()?;
-        check_rights(&held.record, asked.attribute, asked.bit, asked.mechanism.mechanism_type)?;
+        let key = permitted_key(&held, &asked)?;
         let answer = mechanisms::plan(&Job {
             mechanism: &asked.mechanism,
             function: asked.function,

@@ -10,7 +10,7 @@ use spec::record::Record;
 use spec::{AttributeType as A, Ouid, Rv};
 use zeroize::Zeroizing;
 
-use super::{Asked, check_rights};
+use super::{Asked, permitted_key};
 use crate::bounds;
 use crate::error::Refusal;
 use crate::mechanisms::{self, Input, Job};
@@ -67,8 +67,7 @@ impl Partition {
         };
         let ouid = bounds::ouid(&held.record.ouid)?;
         check_plan(wanted, &held.record, ouid)?;
-        let key = held.key()?;
-        check_rights(&held.record, asked.attribute, asked.bit, asked.mechanism.mechanism_type)?;
+        let key = permitted_key(&held, &asked)?;
         let gives_output = how != How::STREAM || wanted.last;
         if gives_output && flag(&held.record, A::ALWAYS_AUTHENTICATE) {
             self.check_context_pin(access, wanted, body, now_ms)?;

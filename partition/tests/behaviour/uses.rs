@@ -76,6 +76,8 @@ fn rights_are_those_of_the_key_and_the_mechanism() {
         (KeyFunction::DECRYPT, &rsa, private, Rv::OK),
         (KeyFunction::VERIFY, &rsa, public, Rv::OK),
         (KeyFunction::SIGN, &rsa, &aes, Rv::KEY_TYPE_INCONSISTENT),
+        (KeyFunction::DECRYPT, &cbc, private, Rv::KEY_TYPE_INCONSISTENT),
+        (KeyFunction::DECRYPT, &short, private, Rv::MECHANISM_PARAM_INVALID),
         (KeyFunction::ENCRYPT, &cbc, &aes, Rv::OK),
         (KeyFunction::ENCRYPT, &short, &aes, Rv::MECHANISM_PARAM_INVALID),
         (KeyFunction::SIGN, &cbc, &aes, Rv::MECHANISM_INVALID),
