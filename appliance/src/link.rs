@@ -45,6 +45,8 @@ const TICK: Duration = Duration::from_millis(200);
 const DRAIN: Duration = Duration::from_millis(300);
 /// With so many bytes of replies unwritten, what comes is answered Busy.
 const UNWRITTEN_BYTES_MAX: usize = 4 << 20;
+/// How often a link whose frame has no room looks for some.
+const STARVED: Duration = Duration::from_millis(20);
 /// How long a client is asked to wait that has filled its window or the lanes, in milliseconds.
 const BUSY_MS: u32 = 20;
 
@@ -122,6 +124,8 @@ struct Link {
     sender: mpsc::UnboundedSender<Finished>,
     out: Outbox,
     memory: Arc<Memory>,
+    /// What has come of a frame that is not whole; counted for the process alone.
+    partial: Held,
     /// When progress is looked at next.
     look: Instant,
     draining: Option<Instant>,
@@ -142,8 +146,10 @@ pub(crate) async fn serve(
     let (sender, finished) = mpsc::unbounded_channel();
     let asker = Asker { client: client.fingerprint, instance };
     let memory = shared.memory.part(shared.limits.link_bytes);
+    let partial = shared.memory.hold(0);
     let link = Link {
         shared,
+        partial,
         client,
         version,
         asker,
@@ -210,7 +216,7 @@ impl Link {
                 }
                 () = stopped(&mut stop), if self.draining.is_none() => self.drain(),
                 Ok(()) = assignments.changed() => self.offer_anew(),
-                read = stream.read(&mut buffer) => match read {
+                read = stream.read(&mut buffer), if !self.is_starved() => match read {
                     Ok(0) => return self.ended(&reader),
                     Ok(count) => {
                         heard = Instant::now();
@@ -239,10 +245,16 @@ impl Link {
         } else {
             Some(self.look)
         };
-        match [quiet, drained].into_iter().flatten().min() {
+        let starved = self.is_starved().then(|| Instant::now() + STARVED);
+        match [quiet, drained, starved].into_iter().flatten().min() {
             Some(at) => sleep_until(at.into()).await,
             None => pending().await,
         }
+    }
+
+    /// Whether the rest of a frame must wait until there is room for it.
+    fn is_starved(&self) -> bool {
+        self.partial.bytes() > 0 && self.partial.is_over()
     }
 
     fn alarmed(&self, reader: &FrameReader, heard: Instant) -> Result<(), String> {
@@ -307,7 +319,10 @@ impl Link {
     }
 
     fn take(&mut self, reader: &mut FrameReader, mut bytes: &[u8]) -> Result<(), String> {
+        let mut unfinished = bytes.len();
         while let Some(frame) = reader.take(&mut bytes).map_err(|error| error.to_string())? {
+            unfinished = bytes.len();
+            self.partial.resize(0);
             match frame {
                 Frame::Ping(number) => self.out.push(&encode(&Frame::Pong(number))),
                 Frame::Request(header, body) => self.request(header, body)?,
@@ -330,6 +345,7 @@ impl Link {
                 }
             }
         }
+        self.partial.resize(self.partial.bytes() + unfinished);
         Ok(())
     }
 

@@ -437,3 +437,38 @@ fn a_client_that_reads_nothing_gets_no_more_replies_made_than_the_bound() {
     });
     assert!(free, "{} bytes are held for nobody", stage.memory.held());
 }
+
+#[test]
+fn frames_that_never_end_hold_no_more_than_the_process_may() {
+    let stage = bounded(16, 1, 64 * MIB, 4 * PART);
+    let mut good = stage.link();
+    good.send_request(1, SERIAL, 10_000, b"c0".to_vec());
+    assert_eq!(reply_tag(good.receive()), 1);
+    let header =
+        RequestHeader { tag: 1, partition: SERIAL, remaining_ms: 10_000, ..RequestHeader::default() };
+    let whole = ntls::frame::encode(&Frame::Request(header, Zeroizing::new(vec![b'e'; 16 * PART])));
+    let unfinished = [(); 3].map(|()| {
+        let mut link = stage.link();
+        link.send(&whole[..6 * PART]);
+        link
+    });
+    let full = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(2));
+        stage.memory.held() > 4 * PART
+    });
+    assert!(full, "{} bytes are held", stage.memory.held());
+    std::thread::sleep(Duration::from_millis(200));
+    let held = stage.memory.held();
+    // One read of 16 KiB of each may be above it.
+    assert!(held <= 4 * PART + 3 * (16 << 10), "{held} bytes are held");
+    good.send_request(2, SERIAL, 10_000, b"c0".to_vec());
+    assert!(matches!(good.receive(), Some(Frame::Busy(2, _))));
+    drop(unfinished);
+    let free = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        stage.memory.held() == 0
+    });
+    assert!(free, "{} bytes are held for nobody", stage.memory.held());
+    good.send_request(3, SERIAL, 10_000, b"c0".to_vec());
+    assert_eq!(reply_tag(good.receive()), 3);
+}

@@ -23,7 +23,9 @@ const UNSAFE_ALLOWED: &[&str] =
     &["pkcs11/src/abi", "awsraw/", "tests/", "benches/", "fuzz/", "pkcs11/tests", "xtask/src/c_caller"];
 
 /// The floor of HA 8: these crates reach clock, chance, threads and sockets through Platform only.
-const BEHIND_PLATFORM: &[&str] = &["client/src", "ha/src", "ntls/src/links"];
+const BEHIND_PLATFORM: &[&str] = &["client/src", "ha/src", "ntls/src"];
+/// What implements Platform, and what asks the wall clock of certificates outside of calls.
+const PLATFORM_ITSELF: &[&str] = &["ntls/src/platform.rs", "ntls/src/certificate.rs"];
 const BANNED_BEHIND_PLATFORM: &[&str] = &[
     "std::thread",
     "std::net",
@@ -141,7 +143,7 @@ fn clock_chance_threads_and_sockets_are_reached_through_platform() {
     let mut wrong = Vec::new();
     for (path, text) in sources() {
         let behind = BEHIND_PLATFORM.iter().any(|prefix| path.starts_with(prefix));
-        if !behind || path.contains("test") {
+        if !behind || path.contains("test") || PLATFORM_ITSELF.contains(&path.as_str()) {
             continue;
         }
         for (index, line) in product_part(&text).lines().enumerate() {
@@ -249,15 +251,49 @@ fn rules(name: &str) -> BTreeSet<String> {
     all
 }
 
-/// What follows each mention of `HA ` or `RULES ` in a text, when it is a number.
+/// The numbers behind each mention of `HA ` or `RULES ` in a text: `HA 2.1`, and each of `HA 1.5, 1.6`.
 fn citations<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
-    text.match_indices(word)
-        .filter(|(at, _)| !text[..*at].ends_with(|c: char| c.is_alphanumeric()))
-        .map(|(at, _)| &text[at + word.len()..])
-        .map(|rest| &rest[..rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len())])
-        .map(|number| number.trim_end_matches('.'))
-        .filter(|number| !number.is_empty())
-        .collect()
+    let mut all = Vec::new();
+    for (at, _) in
+        text.match_indices(word).filter(|(at, _)| !text[..*at].ends_with(|c: char| c.is_alphanumeric()))
+    {
+        let mut rest = &text[at + word.len()..];
+        loop {
+            let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+            let number = rest[..end].trim_end_matches('.');
+            if number.is_empty() {
+                break;
+            }
+            all.push(number);
+            let Some(next) = rest[end..].strip_prefix(", ") else { break };
+            // Behind a whole section's number a list is prose, not a citation.
+            if !number.contains('.') || !next.starts_with(|c: char| c.is_ascii_digit()) {
+                break;
+            }
+            rest = next;
+        }
+    }
+    all
+}
+
+/// The project's own pages.
+fn pages() -> Vec<(String, String)> {
+    let root = root();
+    let folders = ["", "docs", "docs/adr"];
+    let mut all = Vec::new();
+    for folder in folders {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap().map(Result::unwrap) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".md") {
+                all.push((format!("{folder}/{name}"), std::fs::read_to_string(entry.path()).unwrap()));
+            }
+        }
+    }
+    all.push((
+        "docs/rules/STATUS.md".into(),
+        std::fs::read_to_string(root.join("docs/rules/STATUS.md")).unwrap(),
+    ));
+    all
 }
 
 #[test]
@@ -266,7 +302,7 @@ fn every_cited_rule_exists() {
     for (word, file) in [("HA ", "HA.md"), ("RULES ", "RULES.md")] {
         let known = rules(file);
         assert!(known.len() > 15, "{file} is read wrongly");
-        for (path, text) in sources() {
+        for (path, text) in sources().into_iter().chain(pages()) {
             for number in citations(&text, word) {
                 if !known.contains(number) {
                     wrong.push(format!("{path} cites {word}{number}"));
@@ -275,6 +311,41 @@ fn every_cited_rule_exists() {
         }
     }
     report("citations of rules that do not exist", &wrong);
+}
+
+#[test]
+fn every_deviation_in_code_stands_in_the_decision_and_is_marked() {
+    let page = std::fs::read_to_string(root().join("docs/adr/0006-deviations.md")).unwrap();
+    let decision = page.split("**Decision.**").nth(1).unwrap().split("**Alternatives.**").next().unwrap();
+    let items: Vec<&str> = decision
+        .lines()
+        .filter_map(|line| line.split_once(". "))
+        .map(|(number, _)| number)
+        .filter(|number| number.parse::<u32>().is_ok())
+        .collect();
+    assert!(items.len() > 5, "the decision is read wrongly");
+    let marked: Vec<String> = sources()
+        .iter()
+        .flat_map(|(path, text)| {
+            text.lines().map(move |line| (path.clone(), line.to_owned())).collect::<Vec<_>>()
+        })
+        .filter(|(path, line)| !path.starts_with("tests/") && line.contains("DEVIATION:"))
+        .map(|(_, line)| line)
+        .collect();
+    let mut wrong: Vec<String> = items
+        .iter()
+        .filter(|number| {
+            !marked.iter().any(|line| line.contains(&format!("0006-deviations.md, item {number}")))
+        })
+        .map(|number| format!("item {number} has no marker in the code"))
+        .collect();
+    let named = |line: &&String| {
+        items.iter().any(|number| line.contains(&format!("0006-deviations.md, item {number}")))
+    };
+    wrong.extend(
+        marked.iter().filter(|line| !named(line)).map(|line| format!("no item for: {}", line.trim())),
+    );
+    report("deviations", &wrong);
 }
 
 #[test]

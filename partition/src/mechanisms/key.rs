@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 /// Largest RSA modulus that is taken, in bytes (the limit of the mechanism table).
 const MODULUS_BYTES_MAX: usize = 1024;
 /// Largest public exponent that is taken, in bytes: each operation, and each check of a key, raises to it.
+/// DEVIATION: docs/adr/0006-deviations.md, item 9: the standard knows no such bound.
 const PUBLIC_EXPONENT_BYTES_MAX: usize = 8;
 /// Largest secret that is taken, in bytes (the limit of the mechanism table).
 const SECRET_BYTES_MAX: usize = 1024;
