@@ -45,6 +45,8 @@ const TICK: Duration = Duration::from_millis(200);
 const DRAIN: Duration = Duration::from_millis(300);
 /// With so many bytes of replies unwritten, what comes is answered Busy.
 const UNWRITTEN_BYTES_MAX: usize = 4 << 20;
+/// So much of a frame comes in whatever is held; the rest of a longer one waits for room.
+const FRAME_BYTES_FREE: usize = 64 << 10;
 /// How often a link whose frame has no room looks for some.
 const STARVED: Duration = Duration::from_millis(20);
 /// How long a client is asked to wait that has filled its window or the lanes, in milliseconds.
@@ -124,7 +126,9 @@ struct Link {
     sender: mpsc::UnboundedSender<Finished>,
     out: Outbox,
     memory: Arc<Memory>,
-    /// What has come of a frame that is not whole; counted for the process alone.
+    /// Bytes that have come of a frame that is not whole.
+    unfinished: usize,
+    /// Those above what every link may have, for the process alone.
     partial: Held,
     /// When progress is looked at next.
     look: Instant,
@@ -149,6 +153,7 @@ pub(crate) async fn serve(
     let partial = shared.memory.hold(0);
     let link = Link {
         shared,
+        unfinished: 0,
         partial,
         client,
         version,
@@ -204,6 +209,7 @@ impl Link {
             if Instant::now() >= self.look {
                 self.tell_progress();
             }
+            let starved = self.is_starved();
             tokio::select! {
                 biased;
                 Some(done) = finished.recv() => {
@@ -216,7 +222,7 @@ impl Link {
                 }
                 () = stopped(&mut stop), if self.draining.is_none() => self.drain(),
                 Ok(()) = assignments.changed() => self.offer_anew(),
-                read = stream.read(&mut buffer), if !self.is_starved() => match read {
+                read = stream.read(&mut buffer), if !starved => match read {
                     Ok(0) => return self.ended(&reader),
                     Ok(count) => {
                         heard = Instant::now();
@@ -232,29 +238,30 @@ impl Link {
                     Err(error) if error.kind() == ErrorKind::UnexpectedEof => return self.ended(&reader),
                     Err(error) => return Err(format!("the connection broke: {error}")),
                 },
-                () = self.alarm(&reader, heard) => self.alarmed(&reader, heard)?,
+                () = self.alarm(&reader, heard, starved) => self.alarmed(&reader, heard)?,
             }
         }
     }
 
     /// Wakes for progress, the end of draining and silence, whichever is first.
-    async fn alarm(&self, reader: &FrameReader, heard: Instant) {
+    async fn alarm(&self, reader: &FrameReader, heard: Instant, starved: bool) {
         let drained = self.draining.map(|since| since + DRAIN);
         let quiet = if self.outstanding.is_empty() {
             self.silence(reader).map(|limit| heard + limit)
         } else {
             Some(self.look)
         };
-        let starved = self.is_starved().then(|| Instant::now() + STARVED);
+        let starved = starved.then(|| Instant::now() + STARVED);
         match [quiet, drained, starved].into_iter().flatten().min() {
             Some(at) => sleep_until(at.into()).await,
             None => pending().await,
         }
     }
 
-    /// Whether the rest of a frame must wait until there is room for it.
-    fn is_starved(&self) -> bool {
-        self.partial.bytes() > 0 && self.partial.is_over()
+    /// Takes room for the next read of a long frame; whether there is none, so that it must wait.
+    fn is_starved(&mut self) -> bool {
+        let Some(above) = self.unfinished.checked_sub(FRAME_BYTES_FREE) else { return false };
+        !self.partial.grow(above + READ_BYTES)
     }
 
     fn alarmed(&self, reader: &FrameReader, heard: Instant) -> Result<(), String> {
@@ -319,9 +326,9 @@ impl Link {
     }
 
     fn take(&mut self, reader: &mut FrameReader, mut bytes: &[u8]) -> Result<(), String> {
-        let mut unfinished = bytes.len();
+        self.unfinished += bytes.len();
         while let Some(frame) = reader.take(&mut bytes).map_err(|error| error.to_string())? {
-            unfinished = bytes.len();
+            self.unfinished = bytes.len();
             self.partial.resize(0);
             match frame {
                 Frame::Ping(number) => self.out.push(&encode(&Frame::Pong(number))),
@@ -345,7 +352,6 @@ impl Link {
                 }
             }
         }
-        self.partial.resize(self.partial.bytes() + unfinished);
         Ok(())
     }
 

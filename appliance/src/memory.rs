@@ -3,8 +3,9 @@
 //! ```text
 //! Memory of the process <- Memory of each link <- Held: one body, then the reply to it; gives its bytes back when dropped
 //! ```
-//! A body is taken in only if it fits. A reply's size is known when it is there, so it is counted even above the bound,
-//! and nothing else starts until the peer has read enough: at most one reply for each running thread is above it.
+//! A body is taken in only if it fits; the rest of a long frame is read only when there is room for it. A reply's size is
+//! known when it is there, so it is counted even above the bound, and nothing else starts until the peer has read enough:
+//! at most one reply for each running thread is above it.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -80,6 +81,17 @@ impl Held {
         self.memory.is_over()
     }
 
+    /// Takes what is missing to so many bytes; whether it fits, and nothing taken when it does not.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let missing = bytes.saturating_sub(self.bytes);
+        if missing == 0 {
+            return true;
+        }
+        let Some(mut more) = self.memory.take(missing) else { return false };
+        self.bytes += std::mem::take(&mut more.bytes);
+        true
+    }
+
     /// Other bytes have taken the place of these, fitting or not.
     pub fn resize(&mut self, bytes: usize) {
         self.memory.add(bytes);
@@ -110,6 +122,8 @@ mod tests {
         assert_eq!((first.held(), second.held(), process.held()), (6, 4, 10));
         drop(six);
         let mut two = second.take(2).unwrap();
+        assert!(!two.grow(3) && two.grow(2) && two.grow(1), "it has 2 and no room for more");
+        assert_eq!((second.held(), two.bytes()), (6, 2));
         two.resize(9);
         assert!(second.is_over() && two.is_over(), "13 of 6 in the link");
         assert!(first.is_over(), "13 of 10 in the process");
