@@ -48,6 +48,19 @@ fn rules_1_4_a_prehashed_request_is_refused_unless_the_raw_form_is_permitted() {
 }
 
 #[test]
+fn rules_1_1_a_plan_may_leave_iv_and_aad_out() {
+    let bench = Bench::logged_in();
+    let aes = bench.key(vec![token()]);
+    for (mechanism_type, parameters) in [
+        (M::AES_CBC, Parameters::Iv(Vec::new())),
+        (M::AES_CBC_PAD, Parameters::Iv(Vec::new())),
+        (M::AES_GCM, Parameters::Gcm { iv: Vec::new(), aad: Vec::new(), tag_bits: 128 }),
+    ] {
+        planned(&bench, KeyFunction::ENCRYPT, &Mechanism { mechanism_type, parameters }, &aes);
+    }
+}
+
+#[test]
 fn rules_1_4_under_the_policy_hash_in_member_no_digest_from_outside_is_signed() {
     let settings = Settings { hash_in_member: true, ..Settings::for_tests() };
     let mut bench = Bench::with(1001, settings);
@@ -77,7 +90,7 @@ fn rights_are_those_of_the_key_and_the_mechanism() {
         (KeyFunction::VERIFY, &rsa, public, Rv::OK),
         (KeyFunction::SIGN, &rsa, &aes, Rv::KEY_TYPE_INCONSISTENT),
         (KeyFunction::DECRYPT, &cbc, private, Rv::KEY_TYPE_INCONSISTENT),
-        (KeyFunction::DECRYPT, &short, private, Rv::MECHANISM_PARAM_INVALID),
+        (KeyFunction::DECRYPT, &short, private, Rv::KEY_TYPE_INCONSISTENT),
         (KeyFunction::ENCRYPT, &cbc, &aes, Rv::OK),
         (KeyFunction::ENCRYPT, &short, &aes, Rv::MECHANISM_PARAM_INVALID),
         (KeyFunction::SIGN, &cbc, &aes, Rv::MECHANISM_INVALID),
