@@ -46,6 +46,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that lived so long past its Hello was a good one: the next tries begin with short delays. Shorter ones are those
 /// of an appliance that closes as soon as it is asked.
 const GOOD_LIFE: Duration = Duration::from_millis(100);
+/// Shorter lives let the delays grow to those of this attempt, no further: whoever says Hello is there.
+const SHORT_LIFE_ATTEMPT: u32 = 3;
 
 /// One link.
 pub(crate) struct Link {
@@ -335,9 +337,8 @@ impl Link {
                 Ok(channel_since) => {
                     let reason = link.read(shared);
                     link.fail(shared, reason);
-                    if platform.now().since(channel_since) >= GOOD_LIFE {
-                        attempt = 0;
-                    }
+                    let was_good = platform.now().since(channel_since) >= GOOD_LIFE;
+                    attempt = if was_good { 0 } else { attempt.min(SHORT_LIFE_ATTEMPT) };
                 }
                 Err(reason) => link.fail(shared, reason),
             }
