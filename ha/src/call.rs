@@ -74,7 +74,8 @@ fn object_of(call: &Call) -> Option<Ouid> {
         | Call::Adopt(_)
         | Call::Compare(_)
         | Call::Export(_)
-        | Call::Join(_) => None,
+        | Call::Join(_)
+        | Call::Lease(_) => None,
     };
     object.and_then(|object| Ouid::from_bytes(&object.ouid))
 }

@@ -163,7 +163,7 @@ impl<'a> Desk<'a> {
             }
             let wake = self.open.iter().map(|open| open.due()).fold(until, Moment::min);
             let wake = if self.open.is_empty() { wake.min(self.soon()) } else { wake };
-            let (tag, end) = match self.waiter.wait(wake) {
+            let (tag, end) = match self.group.seam.wait(&self.waiter, wake) {
                 Event::Reply(tag, reply) => (tag, read_reply(reply.header, &reply.body)),
                 Event::Busy(tag, ms) => (tag, End::Busy(ms)),
                 Event::Fault(tag, Fault::NotSent) => (tag, End::NotSent),
@@ -189,7 +189,7 @@ impl<'a> Desk<'a> {
     pub(crate) fn pause(&mut self, ms: u64) {
         let until = self.group.platform.now().after_ms(ms);
         while self.group.platform.now() < until && !self.group.is_closed() {
-            self.waiter.wait(until.min(self.soon()));
+            self.group.seam.wait(&self.waiter, until.min(self.soon()));
         }
     }
 

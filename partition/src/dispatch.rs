@@ -26,7 +26,8 @@ const fn may_name_no_group(call: &Call) -> bool {
         | Call::Adopt(_)
         | Call::Compare(_)
         | Call::Export(_)
-        | Call::Join(_) => true,
+        | Call::Join(_)
+        | Call::Lease(_) => true,
         Call::Plan(_)
         | Call::Use(_)
         | Call::Random(_)
@@ -53,7 +54,8 @@ const fn while_recovering(call: &Call) -> bool {
         | Call::Adopt(_)
         | Call::Compare(_)
         | Call::Export(_)
-        | Call::Join(_) => true,
+        | Call::Join(_)
+        | Call::Lease(_) => true,
         Call::Login(_)
         | Call::SetPin(_)
         | Call::Plan(_)
@@ -171,6 +173,7 @@ impl Partition {
             Call::Compare(compare) => Answer::Compare(self.compare(compare)?),
             Call::Export(export) => Answer::Export(self.export(access, export)?),
             Call::Join(join) => Answer::Join(self.join(access, join)?),
+            Call::Lease(lease) => Answer::Lease(self.lease(access, lease, now_ms)?),
         })
     }
 }

@@ -18,6 +18,7 @@ mod engine;
 mod error;
 pub mod in_process;
 mod index;
+mod lease;
 mod manifest;
 pub mod mechanisms;
 mod message;

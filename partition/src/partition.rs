@@ -10,6 +10,7 @@ use crate::contents::{Change, Contents, META_IDENTITY};
 use crate::digest_tree::RecordHasher;
 use crate::domain::DomainSecret;
 use crate::error::{Error, Refusal};
+use crate::lease::LeaseCell;
 use crate::random::{Random, SystemRandom, bytes};
 use crate::roles::{Credentials, Role, Turns, Verifier};
 use crate::seal::Sealer;
@@ -40,6 +41,7 @@ pub struct Partition {
     pub(crate) try_key: hmac::Key,
     /// PIN tries run one after another for each client in a role.
     pub(crate) turns: Turns,
+    pub(crate) lease: LeaseCell,
     writer: Mutex<()>,
 }
 
@@ -146,6 +148,7 @@ impl Partition {
             contents: RwLock::new(contents),
             try_key: hmac::Key::new(hmac::HMAC_SHA256, &bytes::<32>(&SystemRandom)),
             turns: Turns::default(),
+            lease: LeaseCell::default(),
             writer: Mutex::new(()),
         }
     }

@@ -82,6 +82,7 @@ pub static CALLS: &[Row] = &[
     row(26, "Compare", Class::Read, Secrecy::Open, false, "HA 1.6, 4.6"),
     row(27, "Export", Class::Read, Secrecy::Secret, true, "HA 4.6, RULES 3.3"),
     row(28, "Join", Class::Store, Secrecy::Secret, true, "HA 1.2, 4.6, RULES 3.3"),
+    row(29, "Lease", Class::Use, Secrecy::Open, true, "HA 4.6, RULES 3.3"),
 ];
 
 /// The row of a call's number.

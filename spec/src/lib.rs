@@ -9,6 +9,7 @@ pub mod flags;
 pub mod functions;
 pub mod mechanisms;
 pub mod messages;
+pub mod meter;
 pub mod numbers;
 pub mod platform;
 pub mod record;

@@ -99,6 +99,16 @@ pub trait Seam: Send + Sync {
     fn abandon(&self, member: MemberId, reason: &str);
     /// The waiter hears `Woken` whenever the standing of any member changes.
     fn subscribe(&self, waiter: &Arc<Waiter>);
+    /// The waiter's next event, or `Deadline` once the moment has come. The caller's thread is lent to the seam for so
+    /// long: links are driven by those who wait (HA 5).
+    fn wait(&self, waiter: &Arc<Waiter>, until: Moment) -> Event {
+        waiter.wait(until)
+    }
+    /// Whether bytes of the member lie unread on our side: then its silence is ours (HA 4.4, 5 (3)).
+    fn has_unread(&self, member: MemberId) -> bool {
+        let _ = member;
+        false
+    }
 }
 
 /// The mailbox of one caller.

@@ -209,6 +209,10 @@ impl Model {
                 officer()?;
                 self.take(join)
             }
+            Call::Lease(lease) => {
+                officer()?;
+                Answer::Lease(spec::messages::LeaseAnswer { granted: lease.ms > 0, left_ms: lease.ms })
+            }
             Call::ChangeManifest(_) | Call::Adopt(_) => return Err(rv(Rv::FUNCTION_NOT_SUPPORTED)),
         })
     }

@@ -147,3 +147,31 @@ fn a_comparison_names_each_bucket_once() {
     assert_eq!(bench.outcome(compare(vec![4096])), Outcome::MALFORMED);
     assert_eq!(bench.outcome(compare((0..4096).collect())), Outcome::OK);
 }
+
+#[test]
+fn one_holder_has_the_repair_lease_until_it_ends_or_is_given_back() {
+    let mut bench = Bench::logged_in();
+    let ask = |bench: &Bench, holder: u8, ms: u32| match bench
+        .ok(Call::Lease(Lease { holder: vec![holder; 16], ms }))
+    {
+        Answer::Lease(answer) => (answer.granted, answer.left_ms),
+        _ => unreachable!("a lease is answered by a lease"),
+    };
+    assert_eq!(ask(&bench, 1, 5_000), (true, 5_000));
+    assert_eq!(ask(&bench, 2, 5_000), (false, 5_000));
+    bench.now_ms += 3_000;
+    assert_eq!(ask(&bench, 2, 5_000), (false, 2_000));
+    assert_eq!(ask(&bench, 1, 5_000), (true, 5_000), "the holder renews");
+    assert_eq!(ask(&bench, 2, 0), (false, 5_000), "only the holder gives it back");
+    assert_eq!(ask(&bench, 1, 0), (false, 0));
+    assert_eq!(ask(&bench, 2, 5_000), (true, 5_000));
+    bench.now_ms += 5_000;
+    assert_eq!(ask(&bench, 1, 60_000), (true, 60_000));
+    bench.now_ms -= 3_600_000;
+    assert_eq!(ask(&bench, 2, 1_000), (true, 1_000), "a clock that is set back frees the lease");
+    for wrong in [Lease { holder: vec![1; 15], ms: 1 }, Lease { holder: vec![1; 16], ms: 60_001 }] {
+        assert_eq!(bench.outcome(Call::Lease(wrong)), Outcome::MALFORMED);
+    }
+    let stranger = Bench::new();
+    assert_ne!(stranger.outcome(Call::Lease(Lease { holder: vec![1; 16], ms: 1 })), Outcome::OK);
+}

@@ -40,7 +40,8 @@ pub use objects::{
     SetAttributesAnswer, Store,
 };
 pub use repair::{
-    Compare, CompareAnswer, Export, ExportAnswer, Join, JoinAnswer, RecordDigest, SealedRecord,
+    Compare, CompareAnswer, Export, ExportAnswer, Join, JoinAnswer, Lease, LeaseAnswer, RecordDigest,
+    SealedRecord,
 };
 pub use roles::{
     Adopt, ChangeManifest, ChangeManifestAnswer, Login, LoginAnswer, MechanismFacts, SetPin, SetPinAnswer,
@@ -166,7 +167,7 @@ pub struct RequestBody {
     /// The call.
     #[prost(
         oneof = "Call",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29"
     )]
     pub call: Option<Call>,
 }
@@ -214,12 +215,14 @@ pub enum Call {
     Export(Export),
     #[prost(message, tag = "28")]
     Join(Join),
+    #[prost(message, tag = "29")]
+    Lease(Lease),
 }
 
 impl Call {
     /// The numbers of all calls, for the test that compares them with the table.
-    pub const NUMBERS: [u32; 19] =
-        [10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28];
+    pub const NUMBERS: [u32; 20] =
+        [10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29];
 
     /// The call's number in [`CALLS`](crate::calls::CALLS).
     pub fn number(&self) -> u32 {
@@ -243,6 +246,7 @@ impl Call {
             Call::Compare(_) => 26,
             Call::Export(_) => 27,
             Call::Join(_) => 28,
+            Call::Lease(_) => 29,
         }
     }
 }
@@ -307,7 +311,7 @@ pub struct ReplyBody {
     /// The answer when the outcome is `OK`.
     #[prost(
         oneof = "Answer",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29"
     )]
     pub answer: Option<Answer>,
 }
@@ -355,6 +359,8 @@ pub enum Answer {
     Export(ExportAnswer),
     #[prost(message, tag = "28")]
     Join(JoinAnswer),
+    #[prost(message, tag = "29")]
+    Lease(LeaseAnswer),
 }
 
 /// Done, with nothing to tell.

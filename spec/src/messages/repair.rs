@@ -92,6 +92,29 @@ pub struct Join {
     pub repaired: bool,
 }
 
+/// Asks for the right to repair (HA 4.6): one repairer at a time under a lease that the member keeps in memory. The holder
+/// renews it with the same call; `ms` 0 gives it back. Demands a Crypto Officer's ticket or the replicator identity.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Lease {
+    /// 16 random bytes that name the repairer.
+    #[prost(bytes = "vec", tag = "1")]
+    pub holder: Vec<u8>,
+    /// For how long, in milliseconds; 60,000 at most.
+    #[prost(uint32, tag = "2")]
+    pub ms: u32,
+}
+
+/// Who repairs.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LeaseAnswer {
+    /// Whether the asker holds the lease now.
+    #[prost(bool, tag = "1")]
+    pub granted: bool,
+    /// How long the lease that stands still runs, in milliseconds; 0 when none does.
+    #[prost(uint32, tag = "2")]
+    pub left_ms: u32,
+}
+
 /// What the join did.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct JoinAnswer {

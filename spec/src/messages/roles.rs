@@ -57,6 +57,12 @@ pub struct StatusAnswer {
     /// Failed tries of the security officer's PIN on this member since its last success.
     #[prost(uint32, tag = "15")]
     pub failed_tries_so: u32,
+    /// When the appliance's server certificate ends, milliseconds since 1970; 0 when it does not say.
+    #[prost(uint64, tag = "16")]
+    pub server_certificate_ends_ms: u64,
+    /// When the asking client's certificate ends, milliseconds since 1970; 0 when it does not say.
+    #[prost(uint64, tag = "17")]
+    pub client_certificate_ends_ms: u64,
 }
 
 /// `CK_MECHANISM_INFO` of one mechanism (PKCS #11 v3.1, 5.5.6).
