@@ -14,6 +14,7 @@ pub mod numbers;
 pub mod platform;
 pub mod record;
 pub mod seam;
+pub mod stats;
 pub mod value;
 
 pub use mechanisms::{Mechanism, Parameters};
