@@ -4,6 +4,7 @@
 //! decode -> group and generation -> recovering? -> at_least -> ticket -> the call
 //! ```
 use prost::Message;
+use spec::Rv;
 use spec::messages::{
     Answer, Call, Outcome, Random, RandomAnswer, ReplyBody, ReplyHeader, RequestBody, RequestHeader,
 };
@@ -12,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::bounds;
 use crate::cost::call_number;
 use crate::error::Refusal;
-use crate::partition::{Caller, Partition};
+use crate::partition::{Caller, LinkFacts, Partition};
 use crate::random::{Random as _, SystemRandom};
 use crate::roles::{Access, open_ticket};
 
@@ -78,7 +79,19 @@ impl Partition {
         body: &[u8],
         now_ms: u64,
     ) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
-        let reply = match self.answer(caller, header, body, now_ms) {
+        self.handle_on(&LinkFacts::default(), caller, header, body, now_ms)
+    }
+
+    /// As [`handle`](Self::handle), for a request that came over a link of which more is known.
+    pub fn handle_on(
+        &self,
+        link: &LinkFacts,
+        caller: &Caller,
+        header: &RequestHeader,
+        body: &[u8],
+        now_ms: u64,
+    ) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
+        let reply = match self.answer(link, caller, header, body, now_ms) {
             Ok(answer) => ReplyBody { answer: Some(answer), ..ReplyBody::default() },
             Err(refusal) => refusal.into_reply(),
         };
@@ -89,6 +102,7 @@ impl Partition {
 
     fn answer(
         &self,
+        link: &LinkFacts,
         caller: &Caller,
         header: &RequestHeader,
         body: &[u8],
@@ -103,7 +117,8 @@ impl Partition {
         }
         self.check_standing(&request, call, header)?;
         match call {
-            Call::Status(status) => return Ok(Answer::Status(self.status(caller, status, now_ms)?)),
+            Call::Status(status) => return Ok(Answer::Status(self.status(link, caller, status, now_ms)?)),
+            call if link.replicator => return self.replicate(caller, call, now_ms),
             Call::Login(login) => return Ok(Answer::Login(self.login(caller, login, now_ms)?)),
             Call::SetPin(set) => return Ok(Answer::SetPin(self.set_pin(caller, set, now_ms)?)),
             Call::Adopt(adopt) if self.has_adopted(adopt) => {
@@ -113,6 +128,36 @@ impl Partition {
         }
         let access = open_ticket(&self.sealer, &self.contents.read(), caller, &request.ticket)?;
         self.run(&access, call, header, body, now_ms)
+    }
+
+    /// What a peer may do beside Status (HA 4.7): it carries no ticket, and nothing else is open to it.
+    fn replicate(&self, caller: &Caller, call: &Call, now_ms: u64) -> Result<Answer, Refusal> {
+        let access = Access { caller, login: None, replicator: true };
+        Ok(match call {
+            Call::Compare(compare) => Answer::Compare(self.compare(compare)?),
+            Call::Export(export) => Answer::Export(self.export(&access, export)?),
+            Call::Join(join) => Answer::Join(self.join(&access, join)?),
+            Call::Lease(lease) => Answer::Lease(self.lease(&access, lease, now_ms)?),
+            Call::Status(_)
+            | Call::Login(_)
+            | Call::SetPin(_)
+            | Call::Plan(_)
+            | Call::Use(_)
+            | Call::Random(_)
+            | Call::Make(_)
+            | Call::Store(_)
+            | Call::Commit(_)
+            | Call::Discard(_)
+            | Call::Find(_)
+            | Call::GetAttributes(_)
+            | Call::SetAttributes(_)
+            | Call::Destroy(_)
+            | Call::ChangeManifest(_)
+            | Call::Adopt(_) => {
+                let text = "a peer may ask for Status, Compare, Export, Join and Lease, nothing else";
+                return Err(Refusal::rv(Rv::FUNCTION_REJECTED, text));
+            }
+        })
     }
 
     /// The member's own reasons not to answer this call.
@@ -152,7 +197,9 @@ impl Partition {
         now_ms: u64,
     ) -> Result<Answer, Refusal> {
         Ok(match call {
-            Call::Status(status) => Answer::Status(self.status(access.caller, status, now_ms)?),
+            Call::Status(status) => {
+                Answer::Status(self.status(&LinkFacts::default(), access.caller, status, now_ms)?)
+            }
             Call::Login(login) => Answer::Login(self.login(access.caller, login, now_ms)?),
             Call::SetPin(set) => Answer::SetPin(self.set_pin(access.caller, set, now_ms)?),
             Call::Plan(plan) => Answer::Plan(self.plan(access, plan)?),

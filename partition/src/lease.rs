@@ -25,7 +25,7 @@ impl Partition {
         lease: &Lease,
         now_ms: u64,
     ) -> Result<LeaseAnswer, Refusal> {
-        access.officer()?;
+        access.repairer()?;
         let holder: [u8; HOLDER_BYTES] = lease.holder.as_slice().try_into().map_err(|_| {
             Refusal::malformed(format!(
                 "wanted a holder's name of {HOLDER_BYTES} bytes, found {}",

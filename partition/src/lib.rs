@@ -37,6 +37,6 @@ mod uses;
 pub use cost::Cost;
 pub use domain::DomainSecret;
 pub use error::Error;
-pub use partition::{Caller, Partition};
+pub use partition::{Caller, LinkFacts, Partition};
 pub use random::{Random, SystemRandom};
 pub use settings::{PIN_BYTES_MAX, Settings};

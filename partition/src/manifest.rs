@@ -8,14 +8,15 @@ use prost::Message;
 use spec::flags::token;
 use spec::mechanisms::ROWS;
 use spec::messages::{
-    Adopt, ChangeManifest, ChangeManifestAnswer, Done, MechanismFacts, Outcome, Status, StatusAnswer,
+    Adopt, ChangeManifest, ChangeManifestAnswer, Done, MechanismFacts, Outcome, SeenMember, Status,
+    StatusAnswer,
 };
 use spec::record::{Manifest, MemberRole};
 
 use crate::bounds;
 use crate::contents::{Change, Contents};
 use crate::error::Refusal;
-use crate::partition::{Caller, Partition};
+use crate::partition::{Caller, LinkFacts, Partition};
 use crate::roles::{Access, Credentials, Role, change_tag};
 use crate::seal::{Context, Group, NotOpened, What};
 use crate::settings::PIN_BYTES_MAX;
@@ -130,6 +131,7 @@ impl Partition {
 
     pub(crate) fn status(
         &self,
+        link: &LinkFacts,
         caller: &Caller,
         status: &Status,
         now_ms: u64,
@@ -160,15 +162,29 @@ impl Partition {
             recovering: contents.recovering,
             pin_bytes_min: self.settings.pin_bytes_min,
             pin_bytes_max: PIN_BYTES_MAX,
-            mechanisms: if status.mechanisms { facts() } else { Vec::new() },
+            mechanisms: if status.mechanisms { self.facts() } else { Vec::new() },
             software: SOFTWARE.into(),
             quarantined: contents.index.quarantined_count(),
-            wall_ms: now_ms,
+            wall_ms: if link.wall_ms > 0 { link.wall_ms } else { now_ms },
             failed_tries_user: failed(&user),
             failed_tries_so: failed(&officer),
-            // The appliance knows its certificates.
-            ..StatusAnswer::default()
+            server_certificate_ends_ms: link.server_certificate_ends_ms,
+            client_certificate_ends_ms: link.client_certificate_ends_ms,
+            incarnation: contents.incarnation,
+            seq: contents.seq,
+            seen: if link.replicator { seen_of(&contents.manifest, &link.seen) } else { Vec::new() },
         })
+    }
+
+    /// `CK_MECHANISM_INFO` of every mechanism that this partition offers (PKCS #11 v3.1, 5.5.6).
+    fn facts(&self) -> Vec<MechanismFacts> {
+        let fact = |row: &spec::mechanisms::Row| MechanismFacts {
+            number: row.mechanism.0,
+            key_size_min: row.key_size_min,
+            key_size_max: row.key_size_max,
+            flags: row.flags,
+        };
+        ROWS.iter().filter(|row| self.settings.offers(row.mechanism)).map(fact).collect()
     }
 
     /// The `CKF_USER_PIN_*` flags of this client's own tries; those of the security officer stand four bits higher.
@@ -180,6 +196,12 @@ impl Partition {
         let locked = if tries.remaining_ms(now_ms, &rules) > 0 { token::USER_PIN_LOCKED } else { 0 };
         low | last | locked
     }
+}
+
+/// What was seen of this group's members.
+fn seen_of(manifest: &Manifest, seen: &[SeenMember]) -> Vec<SeenMember> {
+    let is_member = |serial: u64| manifest.members.iter().any(|member| member.serial == serial);
+    seen.iter().filter(|seen| is_member(seen.serial)).cloned().collect()
 }
 
 /// What every manifest of the group must be.
@@ -202,15 +224,4 @@ fn check_manifest(held: &Manifest, wanted: &Manifest) -> Result<(), Refusal> {
         return broken("wanted a home among the members, found none");
     }
     Ok(())
-}
-
-/// `CK_MECHANISM_INFO` of every mechanism (PKCS #11 v3.1, 5.5.6).
-fn facts() -> Vec<MechanismFacts> {
-    let fact = |row: &spec::mechanisms::Row| MechanismFacts {
-        number: row.mechanism.0,
-        key_size_min: row.key_size_min,
-        key_size_max: row.key_size_max,
-        flags: row.flags,
-    };
-    ROWS.iter().map(fact).collect()
 }

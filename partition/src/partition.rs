@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use parking_lot::{Mutex, RwLock};
-use spec::messages::{Outcome, ReplyHeader};
+use spec::messages::{Outcome, ReplyHeader, SeenMember};
 use spec::record::{Manifest, ManifestMember, MemberRole};
 
 use crate::contents::{Change, Contents, META_IDENTITY};
@@ -25,6 +25,21 @@ pub struct Caller {
     pub client: [u8; 32],
     /// The public key of the application's instance, proved on the link (RULES 2.6).
     pub instance: [u8; 32],
+}
+
+/// What the link knows beside the caller; by default nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkFacts {
+    /// Whether the link is that of a peer: the replicator identity (HA 4.7, RULES 3.3).
+    pub replicator: bool,
+    /// When the appliance's server certificate ends, milliseconds since 1970; 0 when there is none.
+    pub server_certificate_ends_ms: u64,
+    /// When the client's certificate ends, milliseconds since 1970; 0 when there is none.
+    pub client_certificate_ends_ms: u64,
+    /// The wall clock in milliseconds since 1970, for people; 0 when it is the time of the request.
+    pub wall_ms: u64,
+    /// Where the appliance has last seen the members of the group, for its peers (HA 1.5).
+    pub seen: Vec<SeenMember>,
 }
 
 /// A partition over a store.
@@ -188,6 +203,28 @@ impl Partition {
         let change =
             Change { incarnation: Some(incarnation), recovering: Some(recovering), ..Change::default() };
         self.write(|_| Ok((change, ()))).map_err(|refusal| Error::Store(refusal.text))
+    }
+
+    /// An operator's word that a recovering member shall serve as it is (HA 1.5); whether it was recovering.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when it could not be written.
+    pub fn adopt_as_it_is(&self) -> Result<bool, Error> {
+        let decide = |contents: &Contents| {
+            let change = Change { recovering: contents.recovering.then_some(false), ..Change::default() };
+            Ok((change, contents.recovering))
+        };
+        self.write(decide).map_err(|refusal| Error::Store(refusal.text))
+    }
+
+    /// Whether somebody has seen this member at a commit that its store does not know, or with another root there: then
+    /// the store went back, or it or the other one is a clone (HA 1.5).
+    pub fn contradicts(&self, seen: &SeenMember) -> bool {
+        let contents = self.contents.read();
+        let same = seen.serial == self.serial && seen.incarnation == contents.incarnation;
+        let gone_back = seen.seq > contents.seq;
+        let cloned = seen.seq == contents.seq && seen.root != contents.index.tree.root().0;
+        same && (gone_back || cloned)
     }
 
     /// The member's standing now, as the header of a reply without a tag: for replies that are made outside of it.

@@ -54,7 +54,7 @@ impl Partition {
 
     /// Sealed records, committed or deleted; those that would pass the bound of bytes are left out.
     pub(crate) fn export(&self, access: &Access<'_>, export: &Export) -> Result<ExportAnswer, Refusal> {
-        access.officer()?;
+        access.repairer()?;
         bounds::at_most("ouids", export.ouids.len(), bounds::RECORDS_MAX)?;
         let contents = self.contents.read();
         let mut records = Vec::new();
@@ -81,7 +81,7 @@ impl Partition {
 
     /// Joins what peers hold with what is held here, in one transaction (HA 1.2).
     pub(crate) fn join(&self, access: &Access<'_>, join: &Join) -> Result<JoinAnswer, Refusal> {
-        access.officer()?;
+        access.repairer()?;
         bounds::at_most("records", join.records.len(), bounds::RECORDS_MAX)?;
         self.write(|contents| {
             let mut change = Change::default();

@@ -1,4 +1,6 @@
 //! What an operator may set for a partition; every setting has a default.
+use spec::MechanismType;
+
 use crate::store::TryRules;
 
 /// The settings of a partition.
@@ -26,6 +28,9 @@ pub struct Settings {
     pub blob_cache_entries: usize,
     /// The sealed bytes of those at most.
     pub blob_cache_bytes: usize,
+    /// Mechanisms that this partition does not offer: each plan, use and generation with one answers
+    /// CKR_MECHANISM_INVALID, and Status does not list it.
+    pub mechanisms_off: Vec<MechanismType>,
 }
 
 impl Default for Settings {
@@ -42,6 +47,7 @@ impl Default for Settings {
             window: 64,
             blob_cache_entries: 4_096,
             blob_cache_bytes: 16 << 20,
+            mechanisms_off: Vec::new(),
         }
     }
 }
@@ -50,6 +56,11 @@ impl Default for Settings {
 pub const PIN_BYTES_MAX: u32 = 255;
 
 impl Settings {
+    /// Whether the partition offers a mechanism.
+    pub fn offers(&self, mechanism: MechanismType) -> bool {
+        !self.mechanisms_off.contains(&mechanism)
+    }
+
     /// The rules of PIN tries.
     pub fn try_rules(&self) -> TryRules {
         TryRules {

@@ -33,6 +33,9 @@ impl Partition {
                 "wanted {wanted} templates for this kind, found {found}"
             )));
         }
+        if let Some(mechanism) = &make.mechanism {
+            self.check_offered(MechanismType(mechanism.number))?;
+        }
         let objects = match MakeKind(make.kind) {
             MakeKind::GENERATE => vec![generate(access, make)?],
             MakeKind::GENERATE_PAIR => generate_pair(access, make)?,

@@ -32,6 +32,8 @@ pub(crate) struct LoggedIn {
 pub(crate) struct Access<'a> {
     pub(crate) caller: &'a Caller,
     pub(crate) login: Option<LoggedIn>,
+    /// Whether a peer asks (HA 4.7).
+    pub(crate) replicator: bool,
 }
 
 impl Access<'_> {
@@ -53,6 +55,11 @@ impl Access<'_> {
                 "wanted a login as Crypto Officer, found none; log in as CKU_USER",
             )
         })
+    }
+
+    /// Who may move records for repair (RULES 3.3): a Crypto Officer, or a peer.
+    pub(crate) fn repairer(&self) -> Result<(), Refusal> {
+        if self.replicator { Ok(()) } else { self.officer().map(drop) }
     }
 
     /// Whether the caller may make, change or destroy token objects (HA 2.8): the Crypto Officer all of them, the
@@ -85,7 +92,9 @@ pub(crate) fn open<'a>(
     caller: &'a Caller,
     wire: &[u8],
 ) -> Result<Access<'a>, Refusal> {
-    let Some((byte, envelope)) = wire.split_first() else { return Ok(Access { caller, login: None }) };
+    let Some((byte, envelope)) = wire.split_first() else {
+        return Ok(Access { caller, login: None, replicator: false });
+    };
     let login = Role::of_byte(*byte).and_then(|role| {
         let plain = sealer.open(&context(contents, caller, role), envelope).ok()?;
         let ticket = Ticket::decode(plain.as_slice()).ok()?;
@@ -94,7 +103,7 @@ pub(crate) fn open<'a>(
         current.then_some(LoggedIn { role, login })
     });
     match login {
-        Some(login) => Ok(Access { caller, login: Some(login) }),
+        Some(login) => Ok(Access { caller, login: Some(login), replicator: false }),
         None => Err(Refusal::new(
             Outcome::TICKET_DEAD,
             "wanted a ticket of this group, client, instance and revocation number, found another; log in again",

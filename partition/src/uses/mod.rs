@@ -83,12 +83,23 @@ impl Partition {
     /// RULES 1.4: a digest from outside grants nothing new only where the key permits the raw form of that padding.
     fn prehash_permitted(&self, record: &Record, mechanism: MechanismType) -> bool {
         let Some(raw) = row_of(mechanism).and_then(|row| row.raw) else { return false };
-        !self.settings.hash_in_member && allowed(record).is_none_or(|list| list.contains(&raw.0))
+        !self.settings.hash_in_member
+            && self.settings.offers(raw)
+            && allowed(record).is_none_or(|list| list.contains(&raw.0))
+    }
+
+    /// Refuses a mechanism that this partition does not offer: a member of less ability says so (DESIGN 1).
+    pub(crate) fn check_offered(&self, mechanism: MechanismType) -> Result<(), Refusal> {
+        if self.settings.offers(mechanism) {
+            return Ok(());
+        }
+        Err(Refusal::rv(Rv::MECHANISM_INVALID, format!("{mechanism} is switched off on this member")))
     }
 
     /// How to run a mechanism with a key, or the code that the standard reports at Init (RULES 1.1).
     pub(crate) fn plan(&self, access: &Access<'_>, plan: &Plan) -> Result<PlanAnswer, Refusal> {
         let asked = Asked::read(plan.function, plan.mechanism.as_ref())?;
+        self.check_offered(asked.mechanism.mechanism_type)?;
         let object = bounds::object(plan.key.as_ref())?;
         let held = self.resolve(&self.contents.read(), access, object, Rv::USER_NOT_LOGGED_IN)?;
         let key = permitted_key(&held, &asked)?;

@@ -60,6 +60,7 @@ impl Partition {
     ) -> Result<UseAnswer, Refusal> {
         let how = check_form(wanted)?;
         let asked = Asked::read(wanted.function, wanted.mechanism.as_ref())?;
+        self.check_offered(asked.mechanism.mechanism_type)?;
         let object = bounds::object(wanted.key.as_ref())?;
         let (held, group) = {
             let contents = self.contents.read();

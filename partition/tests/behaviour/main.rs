@@ -18,6 +18,7 @@ mod login;
 mod manifest;
 mod mechanisms;
 mod objects;
+mod peers;
 mod refusals;
 mod repair;
 mod restart;

@@ -40,7 +40,7 @@ fn only_calls_of_tools_may_leave_the_group_open() {
     ] {
         for call in every_call() {
             let number = call.number();
-            let open = [10, 11, 12, 24, 25, 26, 27, 28].contains(&number) && group.is_empty();
+            let open = [10, 11, 12, 24, 25, 26, 27, 28, 29].contains(&number) && group.is_empty();
             let ticket = bench.ticket.clone();
             let body = RequestBody { group: group.clone(), generation, ticket, call: Some(call) };
             let outcome = Outcome(bench.raw(&body.encode_to_vec()).outcome);
@@ -118,6 +118,8 @@ fn calls_without_their_parts_or_past_their_bounds_are_malformed() {
         Call::Export(Export { ouids: vec![vec![]; 1], ..Export::default() }),
         Call::Export(Export { ouids: vec![vec![1; 16]; 1001], ..Export::default() }),
         Call::Join(Join { records: vec![SealedRecord::default(); 1001], ..Join::default() }),
+        Call::Lease(Lease { holder: vec![1; 15], ms: 1 }),
+        Call::Lease(Lease { holder: vec![1; 16], ms: 60_001 }),
     ];
     for (at, call) in calls.into_iter().enumerate() {
         let reply = bench.send(call);
@@ -130,11 +132,11 @@ fn calls_without_their_parts_or_past_their_bounds_are_malformed() {
 fn calls_that_change_what_lasts_are_refused_without_a_login() {
     let mut bench = Bench::logged_in();
     bench.ticket.clear();
-    for call in every_call().into_iter().filter(|call| [24, 25, 27, 28].contains(&call.number())) {
+    for call in every_call().into_iter().filter(|call| [24, 25, 27, 28, 29].contains(&call.number())) {
         assert_eq!(bench.rv(call), spec::Rv::USER_NOT_LOGGED_IN);
     }
     bench.ticket = bench.login(spec::UserType::SO, SO_PIN);
-    for call in every_call().into_iter().filter(|call| [24, 25, 27, 28].contains(&call.number())) {
+    for call in every_call().into_iter().filter(|call| [24, 25, 27, 28, 29].contains(&call.number())) {
         assert_eq!(bench.rv(call), spec::Rv::USER_NOT_LOGGED_IN, "the security officer is no Crypto Officer");
     }
 }
@@ -162,6 +164,7 @@ pub fn every_call() -> Vec<Call> {
         Call::Compare(Compare::default()),
         Call::Export(Export::default()),
         Call::Join(Join::default()),
+        Call::Lease(Lease { holder: vec![1; 16], ms: 1_000 }),
     ];
     assert_eq!(calls.iter().map(Call::number).collect::<Vec<_>>(), Call::NUMBERS);
     calls

@@ -44,8 +44,8 @@ pub use repair::{
     SealedRecord,
 };
 pub use roles::{
-    Adopt, ChangeManifest, ChangeManifestAnswer, Login, LoginAnswer, MechanismFacts, SetPin, SetPinAnswer,
-    Status, StatusAnswer,
+    Adopt, ChangeManifest, ChangeManifestAnswer, Login, LoginAnswer, MechanismFacts, SeenMember, SetPin,
+    SetPinAnswer, Status, StatusAnswer,
 };
 
 /// The version of the wire spoken by this release; both sides use the lower of the two (RULES 3.4).

@@ -63,6 +63,33 @@ pub struct StatusAnswer {
     /// When the asking client's certificate ends, milliseconds since 1970; 0 when it does not say.
     #[prost(uint64, tag = "17")]
     pub client_certificate_ends_ms: u64,
+    /// The incarnation that `seq` counts in (HA 1.5).
+    #[prost(uint64, tag = "18")]
+    pub incarnation: u64,
+    /// The commit at which the root was `root`; the header's may be a later one.
+    #[prost(uint64, tag = "19")]
+    pub seq: u64,
+    /// Where the appliance has last seen the members of the group (HA 1.5); told to its peers alone.
+    #[prost(message, repeated, tag = "20")]
+    pub seen: Vec<SeenMember>,
+}
+
+/// Where somebody has last seen a member: its store went back when it is behind that later, and is a clone when it
+/// shows another root there (HA 1.5).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SeenMember {
+    /// The member's serial number.
+    #[prost(uint64, tag = "1")]
+    pub serial: u64,
+    /// Its incarnation.
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
+    /// Its commits in that incarnation.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    /// The root of its digest at that commit, 32 bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub root: Vec<u8>,
 }
 
 /// `CK_MECHANISM_INFO` of one mechanism (PKCS #11 v3.1, 5.5.6).
