@@ -22,9 +22,10 @@ use spec::seam::MemberId;
 use crate::avoid::Avoided;
 use crate::desk::{Body, Desk, End};
 use crate::error::Error;
-use crate::group::{Group, View};
+use crate::group::Group;
 use crate::member::Member;
 use crate::route::{Candidate, Choice, choose};
+use crate::view::View;
 
 /// Between two looks at who can be reached, in milliseconds.
 const LOOK_AGAIN_MS: u64 = 20;
@@ -93,7 +94,7 @@ impl Group {
     /// act upon and call again.
     pub fn any(&self, call: Call, ticket: &[u8]) -> Result<Answered, Error> {
         let deadline = if generates(&call) {
-            self.platform.now().after_ms(self.settings.generate_ms_max)
+            self.platform.now().after_ms(self.settings().generate_ms_max)
         } else {
             self.deadline()
         };
@@ -107,14 +108,17 @@ impl Group {
 
     /// When a call that begins now must have ended, unless it generates keys.
     pub(crate) fn deadline(&self) -> Moment {
-        self.platform.now().after_ms(self.settings.call_ms_max)
+        self.platform.now().after_ms(self.settings().call_ms_max)
     }
 
     /// When a write that begins now gives up waiting for acknowledgements: two silences and one outage later.
     pub(crate) fn write_deadline(&self) -> Moment {
-        let ms =
-            self.settings.receive_timeout_ms.saturating_mul(2).saturating_add(self.settings.outage_wait_ms);
-        self.platform.now().after_ms(ms.min(self.settings.call_ms_max))
+        let ms = self
+            .settings()
+            .receive_timeout_ms
+            .saturating_mul(2)
+            .saturating_add(self.settings().outage_wait_ms);
+        self.platform.now().after_ms(ms.min(self.settings().call_ms_max))
     }
 
     /// Sends a body to one member after the other until one answers or a rule ends it.
@@ -178,7 +182,7 @@ impl Group {
     /// is told of an outage once.
     pub(crate) fn outage(&self, since: Moment, now: Moment, deadline: Moment) -> Result<(), Error> {
         self.ensure_open()?;
-        if now >= since.after_ms(self.settings.outage_wait_ms) || now >= deadline {
+        if now >= since.after_ms(self.settings().outage_wait_ms) || now >= deadline {
             let waited_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
             if self.tells_outage() {
                 for member in self.status().members {
@@ -210,17 +214,23 @@ impl Group {
         } else {
             0
         };
-        choose(seats.filter(|(_, seat)| seat.member.credential_epoch() >= newest).map(|(place, seat)| {
-            Candidate {
+        let seats = seats.filter(|(_, seat)| seat.member.credential_epoch() >= newest);
+        choose(
+            self.settings().policy,
+            self.next_turn(),
+            seats.map(|(place, seat)| Candidate {
                 place,
                 role: seat.role,
                 weight: seat.weight,
-                outstanding: seat.member.outstanding(),
-                window: seat.member.window(),
-                latency_ns: seat.member.latency_ns(now),
-                resting: seat.member.is_resting(now),
-            }
-        }))
+                preference: seat.preference,
+                outstanding: seat.member.load.outstanding(),
+                window: seat.member.load.window(),
+                latency_ns: seat.member.load.latency_ns(now),
+                resting: seat.member.load.is_resting(now),
+                doubtful: seat.member.load.is_doubted(seat.member.id, &*self.seam),
+                ramp_percent: seat.member.load.ramp_percent(now),
+            }),
+        )
     }
 }
 
@@ -465,8 +475,8 @@ impl Attempts<'_> {
         });
         // A busy member is patiently waited for; one that fails is given less time.
         let (bound_ms, pause_ms) = match busy_ms.min() {
-            Some(ms) => (self.group.settings.outage_wait_ms, ms),
-            None => (OPEN_MS_MAX.min(self.group.settings.outage_wait_ms), OPEN_AGAIN_MS),
+            Some(ms) => (self.group.settings().outage_wait_ms, ms),
+            None => (OPEN_MS_MAX.min(self.group.settings().outage_wait_ms), OPEN_AGAIN_MS),
         };
         if now >= since.after_ms(bound_ms) {
             let (member, silence) = &open[0];

@@ -52,7 +52,7 @@ impl Group {
                 answered.member
             )));
         };
-        if let (false, true, Some(ouid)) = (session, self.settings.synchronize, ouid) {
+        if let (false, true, Some(ouid)) = (session, self.settings().synchronize, ouid) {
             let records = self.changed_record(&view, answered.member, ouid, &changed.record, ticket)?;
             self.join_others(answered.member, &[ouid], Join { records, ..Join::default() }, ticket)?;
         }
@@ -63,7 +63,7 @@ impl Group {
     /// asked for it.
     fn changed_record(
         &self,
-        view: &crate::group::View,
+        view: &crate::view::View,
         writer: MemberId,
         ouid: Ouid,
         record: &[u8],
@@ -97,7 +97,7 @@ impl Group {
         self.ensure_minimum()?;
         let view = arc_swap::Guard::into_inner(self.view());
         let bodies = [Body::of(&view, ticket, Call::Destroy(Destroy { object: Some(object) }))];
-        if !self.settings.synchronize {
+        if !self.settings().synchronize {
             return self.destroy_at_holder(&bodies[0], ouid);
         }
         let members: Vec<(Arc<Member>, usize)> =
@@ -106,7 +106,7 @@ impl Group {
         let goal = Goal {
             enough: wanted,
             deadline: self.write_deadline(),
-            lost_ms: self.settings.outage_wait_ms,
+            lost_ms: self.settings().outage_wait_ms,
             sends_max: Some(view.seats.len() + 1),
         };
         let settled = self.spread(&members, &bodies, &goal);
@@ -116,7 +116,7 @@ impl Group {
     /// Judges what became of a destroy.
     fn destroyed(
         &self,
-        view: &crate::group::View,
+        view: &crate::view::View,
         ouid: Ouid,
         settled: Vec<(Arc<Member>, Settled)>,
         wanted: usize,
@@ -170,7 +170,7 @@ impl Group {
     /// many took it. Without the right to move records they are left to repair.
     fn spread_tombstone(
         &self,
-        view: &crate::group::View,
+        view: &crate::view::View,
         holder: &Arc<Member>,
         missing: &[Arc<Member>],
         ouid: Ouid,
@@ -212,7 +212,7 @@ impl Group {
         join: Join,
         ticket: &[u8],
     ) -> Result<(), Error> {
-        if !self.settings.synchronize {
+        if !self.settings().synchronize {
             return Ok(());
         }
         let view = arc_swap::Guard::into_inner(self.view());
@@ -221,7 +221,8 @@ impl Group {
         let others = self.write_set(&view, writer).into_iter().filter(|member| member.id != writer);
         let others: Vec<(Arc<Member>, usize)> = others.map(|member| (member, 0)).collect();
         let deadline = self.write_deadline();
-        let goal = Goal { enough: wanted, deadline, lost_ms: self.settings.outage_wait_ms, sends_max: None };
+        let goal =
+            Goal { enough: wanted, deadline, lost_ms: self.settings().outage_wait_ms, sends_max: None };
         let settled = self.spread(&others, &bodies, &goal);
         if forbidden(&settled) {
             // Moving records needs a Crypto Officer's ticket (RULES 3.3), and this caller is the security officer.

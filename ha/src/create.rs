@@ -20,9 +20,10 @@ use spec::{AttributeType, Ouid};
 
 use crate::desk::{Body, Desk};
 use crate::error::Error;
-use crate::group::{Group, View};
+use crate::group::Group;
 use crate::member::{Member, Phase};
 use crate::spread::{Goal, Settled};
+use crate::view::View;
 
 /// How long a write waits for the minimum of members to be reachable before it fails, in milliseconds (at most
 /// `OutageWaitMs`): a link that is just being set up again is no reason to fail.
@@ -71,7 +72,7 @@ impl Group {
         let mut desk = Desk::new(self);
         drop(self.ready(&mut desk, self.deadline())?);
         let start = self.platform.now();
-        let wait_ms = MINIMUM_WAIT_MS.min(self.settings.outage_wait_ms);
+        let wait_ms = MINIMUM_WAIT_MS.min(self.settings().outage_wait_ms);
         loop {
             self.ensure_open()?;
             let view = self.view();
@@ -96,7 +97,7 @@ impl Group {
         let members = view.seats.iter().map(|seat| seat.member.clone());
         members
             .filter(|member| {
-                if self.settings.synchronize {
+                if self.settings().synchronize {
                     member.phase(&*self.seam) != Some(Phase::Refused)
                 } else {
                     member.id == maker
@@ -124,9 +125,9 @@ impl Group {
             self.write_set(&view, maker).into_iter().map(|member| (member, 0)).collect();
         // With one copy wanted a lost acknowledgement may hide a finished create: it is pursued like a Commit.
         let lost_ms = if provisional {
-            MINIMUM_WAIT_MS.min(self.settings.outage_wait_ms)
+            MINIMUM_WAIT_MS.min(self.settings().outage_wait_ms)
         } else {
-            self.settings.outage_wait_ms
+            self.settings().outage_wait_ms
         };
         let goal = Goal { enough: wanted, deadline, lost_ms, sends_max: None };
         let stored = self.spread(&members, &bodies[..1], &goal);
@@ -155,7 +156,7 @@ impl Group {
                 Settled::Refused(_) => None,
             })
             .collect();
-        let goal = Goal { lost_ms: self.settings.outage_wait_ms, ..goal };
+        let goal = Goal { lost_ms: self.settings().outage_wait_ms, ..goal };
         let committed = self.spread(&members, &bodies, &goal);
         let copies = acknowledged(&committed);
         self.owe_rest(&view, &committed, &ouids, &bodies);

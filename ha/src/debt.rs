@@ -32,7 +32,7 @@ pub(crate) struct Debt {
 impl Group {
     /// Notes that a member owes a write.
     pub(crate) fn owe(&self, member: &Member, ouids: &[Ouid], bodies: &[Body]) {
-        if !self.settings.synchronize {
+        if !self.settings().synchronize {
             return;
         }
         member.owe(Debt { number: self.number(), ouids: ouids.to_vec(), bodies: bodies.to_vec() });

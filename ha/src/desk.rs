@@ -7,34 +7,34 @@ use spec::platform::Moment;
 use spec::seam::{Event, Fault, Outgoing, Standing, Tag, Waiter};
 use zeroize::Zeroizing;
 
-use crate::group::{Group, View};
+use crate::cost::Cost;
+use crate::group::Group;
 use crate::member::Member;
+use crate::view::View;
 
 /// A member that has said nothing for so long while it owes a reply is probed, in milliseconds.
 const SILENCE_MS: u64 = 300;
 /// How long it may take until a waiting thread sees that the group is closed, in milliseconds.
 const CLOSED_MS: u64 = 100;
-/// A probe unanswered for so long gives the link up, in milliseconds.
-pub(crate) const PROBE_MS: u64 = 1_000;
 
 /// An encoded request body, shared by all its sends (RULES 1.5).
 #[derive(Clone)]
-pub(crate) struct Body(pub(crate) Arc<Zeroizing<Vec<u8>>>);
+pub(crate) struct Body(pub(crate) Arc<Zeroizing<Vec<u8>>>, Cost);
 
 impl Body {
     /// Encodes a call into a buffer of exactly its length, so that no copy of a secret is left behind by growth.
     pub(crate) fn encode(group: &[u8], generation: u64, ticket: &[u8], call: Call) -> Body {
+        let cost = Cost::of(&call);
         let body =
             RequestBody { group: group.to_vec(), generation, ticket: ticket.to_vec(), call: Some(call) };
         let mut bytes = Zeroizing::new(Vec::with_capacity(body.encoded_len()));
         body.encode(&mut *bytes).expect("a vector takes what is encoded");
-        Body(Arc::new(bytes))
+        Body(Arc::new(bytes), cost)
     }
 
     /// Encodes a call for the group as it is known.
     pub(crate) fn of(view: &View, ticket: &[u8], call: Call) -> Body {
-        let generation = view.manifest.as_ref().map_or(0, |manifest| manifest.generation);
-        Body::encode(&view.group(), generation, ticket, call)
+        Body::encode(view.group(), view.generation(), ticket, call)
     }
 }
 
@@ -65,6 +65,7 @@ struct Open {
     patience: Moment,
     deadline: Moment,
     is_probe: bool,
+    cost: Cost,
 }
 
 /// The desk of one calling thread: its mailbox and its requests on their way. Dropping it cancels them.
@@ -92,7 +93,7 @@ impl<'a> Desk<'a> {
         attempt: usize,
         deadline: Moment,
     ) {
-        member.begin();
+        member.load.begin();
         self.submit(member, body, place, u32::try_from(attempt).unwrap_or(u32::MAX), deadline, false);
     }
 
@@ -123,9 +124,9 @@ impl<'a> Desk<'a> {
         let floor = member.position();
         let tag = self.group.seam.submit(&self.waiter, member.id, &request, deadline);
         let patience = if is_probe {
-            now.after_ms(PROBE_MS)
+            now.after_ms(self.group.settings().probe_ms)
         } else {
-            deadline.min(now.after_ms(self.group.settings.receive_timeout_ms))
+            deadline.min(now.after_ms(self.group.settings().receive_timeout_ms))
         };
         self.open.push(Open {
             tag,
@@ -138,6 +139,7 @@ impl<'a> Desk<'a> {
             patience,
             deadline,
             is_probe,
+            cost: body.1,
         });
     }
 
@@ -150,7 +152,9 @@ impl<'a> Desk<'a> {
     pub(crate) fn clear(&mut self) {
         for open in self.open.drain(..) {
             self.group.seam.cancel(open.member.id, open.tag);
-            if open.is_probe { open.member.end_probe() } else { open.member.end() }
+            if !open.is_probe {
+                open.member.load.end();
+            }
         }
     }
 
@@ -201,7 +205,7 @@ impl<'a> Desk<'a> {
         let now = self.group.platform.now();
         if let Some(open) = self.open.iter_mut().find(|open| open.tag == tag) {
             open.quiet_since = now;
-            open.patience = open.deadline.min(now.after_ms(self.group.settings.receive_timeout_ms));
+            open.patience = open.deadline.min(now.after_ms(self.group.settings().receive_timeout_ms));
         }
     }
 
@@ -213,17 +217,24 @@ impl<'a> Desk<'a> {
             open.member.note(header, open.link, open.floor);
         }
         if open.is_probe {
-            open.member.end_probe();
             return None;
         }
         let now = self.group.platform.now();
-        open.member.end();
+        open.member.load.end();
         match &end {
-            End::Reply(..) => open.member.sample(now, open.sent),
-            End::Busy(ms) => open.member.rest(now.after_ms(u64::from(*ms))),
+            End::Reply(..) => open.member.load.answered(open.cost, now, open.sent),
+            End::Busy(ms) => open.member.load.rest(now.after_ms(u64::from(*ms))),
             End::NotSent | End::Unknown => {}
         }
         Some((open.place, open.member, end))
+    }
+
+    /// Whether no probe is on its way to the member.
+    fn probe_is_due(&self, member: &Member, now: Moment) -> bool {
+        match self.group.seam.standing(member.id) {
+            Standing::Up { heard, .. } => member.load.begin_probe(now, heard),
+            Standing::Down { .. } => false,
+        }
     }
 
     /// Acts on everything whose moment has come: gives up a request, starts a probe, abandons a link whose probe
@@ -242,8 +253,10 @@ impl<'a> Desk<'a> {
                 seam.cancel(member.id, tag);
                 self.ended(tag, End::Unknown);
                 if matches!(seam.standing(member.id), Standing::Up { heard, .. } if heard <= sent) {
-                    tracing::info!(member = %member.id, "a probe was not answered for {PROBE_MS} ms: the link is given up");
-                    seam.abandon(member.id, "a probe was not answered for one second");
+                    let reason =
+                        format!("a probe was not answered for {} ms", self.group.settings().probe_ms);
+                    tracing::info!(member = %member.id, "{reason}: the link is given up");
+                    seam.abandon(member.id, &reason);
                 }
                 return None;
             }
@@ -256,9 +269,9 @@ impl<'a> Desk<'a> {
                 Standing::Up { heard, .. } if heard.after_ms(SILENCE_MS) > now => heard,
                 _ => now,
             };
-            if open.quiet_since == now && member.begin_probe() {
+            if open.quiet_since == now && self.probe_is_due(&member, now) {
                 let probe = self.group.probe.clone();
-                self.submit(&member, &probe, 0, 0, now.after_ms(PROBE_MS), true);
+                self.submit(&member, &probe, 0, 0, now.after_ms(self.group.settings().probe_ms), true);
                 return None;
             }
         }

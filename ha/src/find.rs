@@ -12,8 +12,9 @@ use spec::{Ouid, Template};
 use crate::avoid::Avoided;
 use crate::desk::{Body, Desk, End};
 use crate::error::Error;
-use crate::group::{Group, View};
+use crate::group::Group;
 use crate::member::Member;
+use crate::view::View;
 
 /// Matches in one page.
 const PAGE: u32 = 1_000;
@@ -133,7 +134,7 @@ impl Group {
                 continue;
             }
             // Without replication contents differ by intention (HA 2.9).
-            let differ = self.is_divergent() || !self.settings.synchronize;
+            let differ = self.is_divergent() || !self.settings().synchronize;
             let one = self.searcher(&view, &searchable).filter(|_| !differ);
             let found = match one {
                 Some(member) => self.search(&mut desk, &view, &[member], template, ticket, &mut tries)?,

@@ -6,101 +6,42 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use spec::messages::{Call, Status};
 use spec::platform::{Lock, Moment, Platform};
-use spec::record::{Manifest, ManifestMember, MemberRole};
+use spec::record::Manifest;
 use spec::seam::{MemberId, Seam};
 use spec::{Ouid, Rv};
 use zeroize::Zeroizing;
 
 use crate::desk::Body;
 use crate::error::Error;
-use crate::member::{Member, Seat};
-use crate::minimum::Minimum;
+use crate::repair::Difference;
+use crate::settings::GroupSettings;
+use crate::view::View;
 
 /// At most so many objects wait for a closer look (HA 3.1).
 const SUSPECTS_MAX: usize = 4_096;
-
-/// What the configuration says about a group.
-#[derive(Clone, Debug)]
-pub struct GroupSettings {
-    /// The configured members; the manifest rules once it is known (HA 2.6).
-    pub members: Vec<MemberId>,
-    /// The group's serial number in the configuration. `None` for a slot of one single partition: then the
-    /// configured member alone is the group, whatever manifest it carries.
-    pub serial: Option<u64>,
-    /// `Hatoki: MinimumCopies` (HA 2.2).
-    pub minimum: Minimum,
-    /// `Hatoki: OutageWaitMs`: how long a call waits while no member can be reached, in milliseconds.
-    pub outage_wait_ms: u64,
-    /// `ReceiveTimeout`: a request without reply or progress for so many milliseconds moves to another member.
-    pub receive_timeout_ms: u64,
-    /// `DefaultTimeOut`: every call ends within so many milliseconds, but for the generation of keys.
-    pub call_ms_max: u64,
-    /// `KeypairGenTimeOut`: a call that generates keys ends within so many milliseconds.
-    pub generate_ms_max: u64,
-    /// `HASynchronize`: false means no replication, no repair, no admission by content (HA 2.9).
-    pub synchronize: bool,
-}
-
-impl Default for GroupSettings {
-    fn default() -> Self {
-        Self {
-            members: Vec::new(),
-            serial: None,
-            minimum: Minimum::default(),
-            outage_wait_ms: 20_000,
-            receive_timeout_ms: 20_000,
-            call_ms_max: 120_000,
-            generate_ms_max: 2_700_000,
-            synchronize: true,
-        }
-    }
-}
 
 /// A group of members that act as one token. Shared by all threads; no lock is held while it waits.
 pub struct Group {
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) seam: Arc<dyn Seam>,
-    pub(crate) settings: GroupSettings,
+    settings: ArcSwap<GroupSettings>,
     /// An encoded Status for whatever group the partition is in: the probe.
     pub(crate) probe: Body,
     pub(crate) born: Moment,
     view: ArcSwap<View>,
+    pub(crate) view_turn: Lock<()>,
     settled: AtomicBool,
     divergent: AtomicBool,
     closed: AtomicBool,
     outage_told: AtomicBool,
     numbers: AtomicU64,
+    turns: AtomicU64,
     pub(crate) searcher: AtomicU64,
     pub(crate) read_set: Lock<ReadSet>,
     pub(crate) tending: AtomicBool,
-    pub(crate) last_difference: Lock<Option<(Moment, BTreeSet<u16>)>>,
+    pub(crate) last_difference: Lock<Option<Difference>>,
     suspects: Lock<BTreeSet<Ouid>>,
     repair_ticket: Lock<Option<Zeroizing<Vec<u8>>>>,
-}
-
-/// Who the members are: replaced as a whole when the manifest changes.
-pub(crate) struct View {
-    /// The manifest with the greatest epoch seen.
-    pub(crate) manifest: Option<Manifest>,
-    /// The members.
-    pub(crate) seats: Vec<Seat>,
-}
-
-impl View {
-    /// The home member's serial number.
-    pub(crate) fn home(&self) -> Option<MemberId> {
-        self.manifest.as_ref().map(|manifest| MemberId(manifest.home))
-    }
-
-    /// The group's id; empty before the manifest is known.
-    pub(crate) fn group(&self) -> Vec<u8> {
-        self.manifest.as_ref().map(|manifest| manifest.group.clone()).unwrap_or_default()
-    }
-
-    /// The member of this id.
-    pub(crate) fn member(&self, id: MemberId) -> Option<&Arc<Member>> {
-        self.seats.iter().map(|seat| &seat.member).find(|member| member.id == id)
-    }
 }
 
 /// The read set as a search last saw it, and when it changed (HA 3.2).
@@ -112,22 +53,19 @@ pub(crate) struct ReadSet {
 impl Group {
     /// A group over a seam; sends nothing yet.
     pub fn new(platform: Arc<dyn Platform>, seam: Arc<dyn Seam>, settings: GroupSettings) -> Arc<Group> {
-        let seats = settings
-            .members
-            .iter()
-            .map(|id| Seat { member: Member::new(*id), role: MemberRole::Active, weight: 100 })
-            .collect();
         let mut start = [0; 8];
         platform.random(&mut start);
         Arc::new(Group {
             probe: Body::encode(&[], 0, &[], Call::Status(Status { mechanisms: false })),
             born: platform.now(),
-            view: ArcSwap::from_pointee(View { manifest: None, seats }),
+            view: ArcSwap::from_pointee(View::of_configuration(&settings, None)),
+            view_turn: Lock::new(()),
             settled: AtomicBool::new(false),
             divergent: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             outage_told: AtomicBool::new(false),
             numbers: AtomicU64::new(u64::from_le_bytes(start)),
+            turns: AtomicU64::new(0),
             searcher: AtomicU64::new(0),
             read_set: Lock::new(ReadSet { ids: Vec::new(), changed: platform.now() }),
             tending: AtomicBool::new(false),
@@ -136,7 +74,7 @@ impl Group {
             repair_ticket: Lock::new(None),
             platform,
             seam,
-            settings,
+            settings: ArcSwap::from_pointee(settings),
         })
     }
 
@@ -183,55 +121,40 @@ impl Group {
         self.view().manifest.clone()
     }
 
+    /// The settings as they are now.
+    pub(crate) fn settings(&self) -> arc_swap::Guard<Arc<GroupSettings>> {
+        self.settings.load()
+    }
+
+    /// Other settings from now on.
+    pub(crate) fn replace_settings(&self, settings: GroupSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
     /// Who the members are now.
     pub(crate) fn view(&self) -> arc_swap::Guard<Arc<View>> {
         self.view.load()
     }
 
-    /// Takes a manifest over when it is newer than the one known (HA 2.6): greater generation, then greater epoch.
-    pub(crate) fn learn(&self, manifest: &Manifest) {
-        let old = self.view.load_full();
-        let age = |manifest: &Manifest| (manifest.generation, manifest.epoch);
-        // A single partition may join a group meanwhile; a group keeps its id (see `belongs`).
-        let older = |known: &Manifest| known.group == manifest.group && age(known) >= age(manifest);
-        if old.manifest.as_ref().is_some_and(older) {
-            return;
-        }
-        let seat = |entry: &ManifestMember| {
-            let id = MemberId(entry.serial);
-            let member = old.member(id).cloned().unwrap_or_else(|| Member::new(id));
-            Seat { member, role: entry.role(), weight: entry.weight }
-        };
-        let seats: Vec<Seat> = match self.settings.serial {
-            Some(_) => manifest.members.iter().map(seat).collect(),
-            None => old.seats.clone(),
-        };
-        for strange in
-            old.seats.iter().filter(|seat| !seats.iter().any(|other| other.member.id == seat.member.id))
-        {
-            tracing::warn!(
-                member = %strange.member.id,
-                "the configuration names a member that the group's manifest does not: it is not used \
-                 (vtl haAdmin addMember makes it one)"
-            );
-        }
-        tracing::info!(
-            epoch = manifest.epoch,
-            members = seats.len(),
-            label = manifest.label,
-            "the group's manifest is known"
-        );
-        self.view.store(Arc::new(View { manifest: Some(manifest.clone()), seats }));
+    /// Other members from now on; only under `view_turn`.
+    pub(crate) fn set_view(&self, view: View) {
+        self.view.store(Arc::new(view));
     }
 
     /// The copies that a write needs (HA 2.2).
     pub(crate) fn copies_wanted(&self, view: &View) -> usize {
-        if self.settings.synchronize { self.settings.minimum.wanted(view.seats.len()) } else { 1 }
+        let settings = self.settings();
+        if settings.synchronize { settings.minimum.wanted(view.seats.len()) } else { 1 }
     }
 
     /// A number unique within the process, for traces and debts.
     pub(crate) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts the choices of members.
+    pub(crate) fn next_turn(&self) -> u64 {
+        self.turns.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A random number of milliseconds from half of `ms` to `ms` (HA 4.5).

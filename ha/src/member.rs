@@ -17,8 +17,9 @@
 //! younger counts as Fresh until it is judged again. Every member whose link is up is in the write set (HA 2.4).
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use spec::Ouid;
 use spec::messages::{ReplyHeader, StatusAnswer};
 use spec::platform::{Lock, Moment};
@@ -26,6 +27,7 @@ use spec::record::MemberRole;
 use spec::seam::{MemberId, Seam, Standing};
 
 use crate::debt::{DEBT_MAX, Debt};
+use crate::load::Load;
 
 /// What was decided about a member (see the head of this file).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub(crate) struct Seat {
     pub(crate) role: MemberRole,
     /// Its share of the load.
     pub(crate) weight: u32,
+    /// Its place in this host's order; members that the configuration does not name come last.
+    pub(crate) preference: usize,
 }
 
 /// What replies have said of the member's store (HA 1.5).
@@ -90,12 +94,10 @@ struct Known {
 pub(crate) struct Member {
     /// Its partition's serial number.
     pub(crate) id: MemberId,
-    outstanding: AtomicU32,
-    latency_ns: AtomicU64,
-    sampled: AtomicU64,
-    window: AtomicU32,
-    rest_until: AtomicU64,
-    probe: AtomicBool,
+    /// How busy, fast and trustworthy in time it is.
+    pub(crate) load: Load,
+    lacks: ArcSwap<Vec<u64>>,
+    lacks_any: AtomicBool,
     phase: AtomicU8,
     link: AtomicU64,
     known: Lock<Known>,
@@ -104,6 +106,8 @@ pub(crate) struct Member {
     refusal: Lock<String>,
     debt: Lock<VecDeque<Debt>>,
     debts: AtomicUsize,
+    /// When the link came up on which it was first read since `forget_use`; the greatest number for none.
+    used_link: AtomicU64,
 }
 
 impl Member {
@@ -111,12 +115,9 @@ impl Member {
     pub(crate) fn new(id: MemberId) -> Arc<Self> {
         Arc::new(Self {
             id,
-            outstanding: AtomicU32::new(0),
-            latency_ns: AtomicU64::new(0),
-            sampled: AtomicU64::new(0),
-            window: AtomicU32::new(0),
-            rest_until: AtomicU64::new(0),
-            probe: AtomicBool::new(false),
+            load: Load::default(),
+            lacks: ArcSwap::from_pointee(Vec::new()),
+            lacks_any: AtomicBool::new(false),
             phase: AtomicU8::new(Phase::Fresh.byte()),
             link: AtomicU64::new(u64::MAX),
             known: Lock::new(Known::default()),
@@ -125,6 +126,7 @@ impl Member {
             refusal: Lock::new(String::new()),
             debt: Lock::new(VecDeque::new()),
             debts: AtomicUsize::new(0),
+            used_link: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -166,9 +168,25 @@ impl Member {
     pub(crate) fn decide(&self, since: Moment, phase: Phase) {
         if self.link.load(Ordering::Acquire) != since.0 {
             self.phase.store(Phase::Fresh.byte(), Ordering::Release);
+            self.load.new_link();
             self.link.store(since.0, Ordering::Release);
         }
         self.phase.store(phase.byte(), Ordering::Release);
+    }
+
+    /// The member is read from now on, on the link that came up at this moment.
+    pub(crate) fn in_use_on(&self, since: Moment) {
+        self.used_link.store(since.0, Ordering::Release);
+    }
+
+    /// Whether the member was in use on another link than this one: it was lost in between.
+    pub(crate) fn was_lost(&self, since: Moment) -> bool {
+        ![u64::MAX, since.0].contains(&self.used_link.load(Ordering::Acquire))
+    }
+
+    /// The member counts as never used.
+    pub(crate) fn forget_use(&self) {
+        self.used_link.store(u64::MAX, Ordering::Release);
     }
 
     /// Takes the member out of the read set until it has been repaired.
@@ -216,7 +234,7 @@ impl Member {
             known.manifest_epoch = known.manifest_epoch.max(header.manifest_epoch);
         }
         drop(known);
-        self.window.store(header.window, Ordering::Relaxed);
+        self.load.set_window(header.window);
         if rolled_back {
             self.roll_back(floor.1, header.seq);
         } else if other {
@@ -274,60 +292,24 @@ impl Member {
         self.report.lock().clone()
     }
 
-    /// A request leaves for the member.
-    pub(crate) fn begin(&self) {
-        self.outstanding.fetch_add(1, Ordering::AcqRel);
+    /// Mechanisms that another member offers and this one does not, ascending.
+    pub(crate) fn lacks(&self) -> Vec<u64> {
+        self.lacks.load().to_vec()
     }
 
-    /// A request to the member has ended.
-    pub(crate) fn end(&self) {
-        self.outstanding.fetch_sub(1, Ordering::AcqRel);
+    /// Whether the member is known to lack a mechanism that another one offers.
+    pub(crate) fn lacks_mechanism(&self, mechanism: u64) -> bool {
+        self.lacks_any.load(Ordering::Acquire) && self.lacks.load().binary_search(&mechanism).is_ok()
     }
 
-    /// Requests of this process that the member has not answered.
-    pub(crate) fn outstanding(&self) -> u32 {
-        self.outstanding.load(Ordering::Acquire)
-    }
-
-    /// How many requests it lets this process have outstanding; 0 when it has not said.
-    pub(crate) fn window(&self) -> u32 {
-        self.window.load(Ordering::Relaxed)
-    }
-
-    /// Takes a latency into the moving average (weight one eighth).
-    pub(crate) fn sample(&self, now: Moment, sent: Moment) {
-        let took = u64::try_from(now.since(sent).as_nanos()).unwrap_or(u64::MAX);
-        let old = self.latency_ns.load(Ordering::Relaxed);
-        let new = if old == 0 { took } else { old - old / 8 + took / 8 };
-        self.latency_ns.store(new.max(1), Ordering::Relaxed);
-        self.sampled.store(now.0, Ordering::Relaxed);
-    }
-
-    /// The moving average of the latency in nanoseconds, halved for each second without a sample, so that a member
-    /// once slow is tried again.
-    pub(crate) fn latency_ns(&self, now: Moment) -> u64 {
-        let idle = now.since(Moment(self.sampled.load(Ordering::Relaxed))).as_secs().min(63);
-        self.latency_ns.load(Ordering::Relaxed) >> idle
-    }
-
-    /// The member asked for patience (HA 4.5).
-    pub(crate) fn rest(&self, until: Moment) {
-        self.rest_until.fetch_max(until.0, Ordering::AcqRel);
-    }
-
-    /// Whether that patience is not over.
-    pub(crate) fn is_resting(&self, now: Moment) -> bool {
-        self.rest_until.load(Ordering::Acquire) > now.0
-    }
-
-    /// Takes the right to probe the member; false when somebody else has it.
-    pub(crate) fn begin_probe(&self) -> bool {
-        !self.probe.swap(true, Ordering::AcqRel)
-    }
-
-    /// Gives the right to probe back.
-    pub(crate) fn end_probe(&self) {
-        self.probe.store(false, Ordering::Release);
+    /// Keeps what the member lacks, ascending; whether that is news.
+    pub(crate) fn set_lacks(&self, lacks: Vec<u64>) -> bool {
+        if **self.lacks.load() == lacks {
+            return false;
+        }
+        self.lacks_any.store(!lacks.is_empty(), Ordering::Release);
+        self.lacks.store(Arc::new(lacks));
+        true
     }
 
     /// Adds an acknowledged write that the member has not acknowledged (HA 2.5). Past the bound the list is given up
@@ -398,17 +380,6 @@ mod tests {
         assert_eq!(member.phase_on(Moment(1)), Phase::Admitted);
         member.owe(Debt { number: 9_999, ouids: vec![ouid], bodies: Vec::new() });
         assert_eq!((member.debts(), member.phase_on(Moment(1))), (0, Phase::Recovering));
-    }
-
-    #[test]
-    fn latency_fades_while_the_member_is_not_used() {
-        let member = Member::new(MemberId(1));
-        let second = 1_000_000_000;
-        member.sample(Moment(8_000), Moment(0));
-        assert_eq!(member.latency_ns(Moment(8_000)), 8_000);
-        assert_eq!(member.latency_ns(Moment(8_000 + 3 * second)), 1_000);
-        member.sample(Moment(9_000), Moment(9_000));
-        assert_eq!(member.latency_ns(Moment(9_000)), 7_000);
     }
 
     fn header(incarnation: u64, seq: u64, credential_epoch: u64) -> ReplyHeader {

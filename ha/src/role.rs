@@ -9,8 +9,9 @@ use spec::seam::MemberId;
 use crate::call::{Answered, Errand};
 use crate::desk::{Body, Desk, End};
 use crate::error::Error;
-use crate::group::{Group, View};
+use crate::group::Group;
 use crate::member::Member;
+use crate::view::View;
 
 /// Before the same bytes go to the same member again, in milliseconds.
 const AGAIN_MS: u64 = 20;
@@ -104,7 +105,7 @@ impl Group {
 
     /// The home member; the only one in the slot of a single partition.
     pub(crate) fn home(&self, view: &View) -> Result<Arc<Member>, Error> {
-        let home = match (self.settings.serial, view.home()) {
+        let home = match (self.settings().serial, view.home()) {
             (Some(_), Some(home)) => home,
             _ => view.seats.first().map_or(MemberId(0), |seat| seat.member.id),
         };
@@ -138,7 +139,7 @@ impl Group {
         body: &Body,
         deadline: Moment,
     ) -> Result<Answered, Error> {
-        let give_up = deadline.min(self.platform.now().after_ms(self.settings.outage_wait_ms));
+        let give_up = deadline.min(self.platform.now().after_ms(self.settings().outage_wait_ms));
         let sends_max = self.view().seats.len() + 1;
         let mut unknown = 0_usize;
         loop {

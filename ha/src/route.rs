@@ -1,6 +1,39 @@
 //! Which member gets the next request: a pure choice (DESIGN 2, HA 4).
 use spec::record::MemberRole;
 
+/// `Hatoki: Policy`: how a member is chosen among those that may serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// The fewest outstanding requests in proportion to the weight; equal ones by latency.
+    #[default]
+    LeastBusy,
+    /// In turn, as often as the weights say.
+    RoundRobin,
+    /// The first one in this host's order that has room.
+    PrimaryFirst,
+}
+
+impl Policy {
+    /// Reads the value of the option: `least-busy`, `round-robin` or `primary-first`, any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "least-busy" => Some(Policy::LeastBusy),
+            "round-robin" => Some(Policy::RoundRobin),
+            "primary-first" => Some(Policy::PrimaryFirst),
+            _ => None,
+        }
+    }
+
+    /// The value of the option.
+    pub fn name(self) -> &'static str {
+        match self {
+            Policy::LeastBusy => "least-busy",
+            Policy::RoundRobin => "round-robin",
+            Policy::PrimaryFirst => "primary-first",
+        }
+    }
+}
+
 /// What the choice looks at, one for each member of the read set that may serve the request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate {
@@ -10,6 +43,8 @@ pub(crate) struct Candidate {
     pub(crate) role: MemberRole,
     /// Its share of the load; 0 counts as 1.
     pub(crate) weight: u32,
+    /// Its place in this host's order.
+    pub(crate) preference: usize,
     /// This process's requests that it has not answered.
     pub(crate) outstanding: u32,
     /// How many it lets this process have outstanding; 0 when it has not said.
@@ -18,6 +53,10 @@ pub(crate) struct Candidate {
     pub(crate) latency_ns: u64,
     /// Whether it asked for patience that is not over (`Busy`).
     pub(crate) resting: bool,
+    /// Whether it is suspected of being silent or stuck (HA 4.4): it serves when nobody else does.
+    pub(crate) doubtful: bool,
+    /// How many requests of a hundred it may be given while it returns (HA 4.5); 100 when it has returned.
+    pub(crate) ramp_percent: u32,
 }
 
 /// The choice.
@@ -31,39 +70,89 @@ pub(crate) enum Choice {
     Nobody,
 }
 
-/// Least outstanding by weight; equal ones by latency, then by place. Standby members count when no active one does,
-/// draining ones when there is nobody else: the last member is never put out (HA 4.6).
-pub(crate) fn choose(candidates: impl Iterator<Item = Candidate>) -> Choice {
-    let mut best: Option<(Candidate, u8)> = None;
-    let mut full: Option<u8> = None;
-    for candidate in candidates {
-        let tier = tier(candidate.role);
-        if candidate.resting || (candidate.window > 0 && candidate.outstanding >= candidate.window) {
-            full = Some(full.map_or(tier, |other| other.min(tier)));
-            continue;
-        }
-        let better = match &best {
-            None => true,
-            Some((other, other_tier)) => {
-                (tier, load(&candidate), candidate.latency_ns, candidate.place)
-                    < (*other_tier, load(other), other.latency_ns, other.place)
-            }
-        };
-        if better {
-            best = Some((candidate, tier));
+/// The choice by policy; `turn` counts the choices. Standby members count when no active one does, draining ones when
+/// there is nobody else: the last member is never put out (HA 4.6).
+pub(crate) fn choose(
+    policy: Policy,
+    turn: u64,
+    candidates: impl Iterator<Item = Candidate> + Clone,
+) -> Choice {
+    let mut best: Option<Rank> = None;
+    let mut full: Option<Rank> = None;
+    for candidate in candidates.clone() {
+        let rank = rank(&candidate, turn);
+        let slot = if is_full(&candidate) { &mut full } else { &mut best };
+        if slot.is_none_or(|other| rank < other) {
+            *slot = Some(rank);
         }
     }
-    match (best, full) {
-        (Some((_, tier)), Some(full_tier)) if full_tier < tier => Choice::Full,
-        (Some((chosen, _)), _) => Choice::Take(chosen.place),
-        (None, Some(_)) => Choice::Full,
-        (None, None) => Choice::Nobody,
+    let best = match (best, full) {
+        (None, None) => return Choice::Nobody,
+        (None, Some(_)) => return Choice::Full,
+        // Members with a right to serve that are full are waited for; one that returns may take their work.
+        (Some(best), Some(full)) if (full.doubtful, full.tier) < (best.doubtful, best.tier) => {
+            return Choice::Full;
+        }
+        (Some(best), _) => best,
+    };
+    let equals = candidates.filter(|candidate| !is_full(candidate) && self::rank(candidate, turn) == best);
+    let chosen = match policy {
+        Policy::LeastBusy => equals.min_by_key(|one| (load(one), one.latency_ns, one.place)),
+        Policy::RoundRobin => in_turn(equals, turn),
+        Policy::PrimaryFirst => equals.min_by_key(|one| (one.preference, one.place)),
+    };
+    chosen.map_or(Choice::Nobody, |chosen| Choice::Take(chosen.place))
+}
+
+/// What comes before every policy; less is better.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    doubtful: bool,
+    tier: u8,
+    held_back: bool,
+}
+
+fn rank(candidate: &Candidate, turn: u64) -> Rank {
+    // Spread over a hundred turns, so that it does not beat in time with the weights of round-robin.
+    let part = turn.wrapping_mul(37) % 100;
+    Rank {
+        doubtful: candidate.doubtful,
+        tier: tier(candidate.role),
+        held_back: part >= u64::from(candidate.ramp_percent),
     }
+}
+
+fn is_full(candidate: &Candidate) -> bool {
+    candidate.resting || (candidate.window > 0 && candidate.outstanding >= candidate.window)
 }
 
 /// Outstanding requests, this one included, in proportion to the weight.
 fn load(candidate: &Candidate) -> u64 {
     (u64::from(candidate.outstanding) + 1) * 10_000 / u64::from(candidate.weight.max(1))
+}
+
+/// The one whose share of the weights the turn falls into.
+fn in_turn(equals: impl Iterator<Item = Candidate> + Clone, turn: u64) -> Option<Candidate> {
+    let weights = equals.clone().map(|one| u64::from(one.weight.max(1)));
+    // Weights of 100 and 200 mean one and two in turn, not a hundred and two hundred.
+    let unit = weights.clone().fold(0, greatest_common_divisor).max(1);
+    let total: u64 = weights.sum::<u64>() / unit;
+    let mut left = turn % total.max(1);
+    for one in equals {
+        let share = u64::from(one.weight.max(1)) / unit;
+        if left < share {
+            return Some(one);
+        }
+        left -= share;
+    }
+    None
+}
+
+fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 fn tier(role: MemberRole) -> u8 {
@@ -75,6 +164,7 @@ fn tier(role: MemberRole) -> u8 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 mod tests {
     use super::*;
 
@@ -83,11 +173,30 @@ mod tests {
             place,
             role: MemberRole::Active,
             weight: 100,
+            preference: place,
             outstanding: 0,
             window: 0,
             latency_ns: 0,
             resting: false,
+            doubtful: false,
+            ramp_percent: 100,
         }
+    }
+
+    fn least<const N: usize>(candidates: [Candidate; N]) -> Choice {
+        choose(Policy::LeastBusy, 0, candidates.into_iter())
+    }
+
+    /// How often each of the places is taken in so many turns.
+    fn shares<const N: usize>(policy: Policy, turns: u64, candidates: [Candidate; N]) -> [u64; N] {
+        let mut shares = [0; N];
+        for turn in 0..turns {
+            match choose(policy, turn, candidates.into_iter()) {
+                Choice::Take(place) => shares[place] += 1,
+                other => panic!("wanted a member, found {other:?}"),
+            }
+        }
+        shares
     }
 
     #[test]
@@ -95,25 +204,25 @@ mod tests {
         let busy = Candidate { outstanding: 3, ..candidate(0) };
         let slow = Candidate { latency_ns: 900, ..candidate(1) };
         let fast = Candidate { latency_ns: 100, ..candidate(2) };
-        assert_eq!(choose([busy, slow, fast].into_iter()), Choice::Take(2));
-        assert_eq!(choose([busy, slow].into_iter()), Choice::Take(1));
-        assert_eq!(choose([busy].into_iter()), Choice::Take(0));
-        assert_eq!(choose(std::iter::empty()), Choice::Nobody);
+        assert_eq!(least([busy, slow, fast]), Choice::Take(2));
+        assert_eq!(least([busy, slow]), Choice::Take(1));
+        assert_eq!(least([busy]), Choice::Take(0));
+        assert_eq!(least([]), Choice::Nobody);
     }
 
     #[test]
     fn a_full_window_is_respected() {
         let full = Candidate { outstanding: 2, window: 2, ..candidate(0) };
         let open = Candidate { outstanding: 5, window: 8, ..candidate(1) };
-        assert_eq!(choose([full, open].into_iter()), Choice::Take(1));
-        assert_eq!(choose([full].into_iter()), Choice::Full);
+        assert_eq!(least([full, open]), Choice::Take(1));
+        assert_eq!(least([full]), Choice::Full);
     }
 
     #[test]
     fn weight_scales_the_load() {
         let strong = Candidate { outstanding: 3, weight: 400, ..candidate(0) };
         let weak = Candidate { outstanding: 1, weight: 100, ..candidate(1) };
-        assert_eq!(choose([strong, weak].into_iter()), Choice::Take(0));
+        assert_eq!(least([strong, weak]), Choice::Take(0));
     }
 
     #[test]
@@ -121,10 +230,66 @@ mod tests {
         let active = Candidate { outstanding: 7, ..candidate(0) };
         let standby = Candidate { role: MemberRole::Standby, ..candidate(1) };
         let draining = Candidate { role: MemberRole::Draining, ..candidate(2) };
-        assert_eq!(choose([active, standby, draining].into_iter()), Choice::Take(0));
-        assert_eq!(choose([draining, standby].into_iter()), Choice::Take(1));
-        assert_eq!(choose([draining].into_iter()), Choice::Take(2));
-        let busy_active = Candidate { resting: true, ..active };
-        assert_eq!(choose([busy_active, standby].into_iter()), Choice::Full);
+        for policy in [Policy::LeastBusy, Policy::RoundRobin, Policy::PrimaryFirst] {
+            let chosen = |candidates: &[Candidate]| choose(policy, 5, candidates.iter().copied());
+            assert_eq!(chosen(&[standby, active, draining]), Choice::Take(0), "{policy:?}");
+            assert_eq!(chosen(&[draining, standby]), Choice::Take(1), "{policy:?}");
+            assert_eq!(chosen(&[draining]), Choice::Take(2), "{policy:?}");
+            let busy_active = Candidate { resting: true, ..active };
+            assert_eq!(chosen(&[busy_active, standby]), Choice::Full, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_suspect_serves_only_when_nobody_else_does() {
+        let suspect = Candidate { doubtful: true, ..candidate(0) };
+        let standby = Candidate { role: MemberRole::Standby, outstanding: 9, ..candidate(1) };
+        assert_eq!(least([suspect, standby]), Choice::Take(1));
+        assert_eq!(least([suspect]), Choice::Take(0));
+        assert_eq!(least([suspect, Candidate { resting: true, ..standby }]), Choice::Full);
+    }
+
+    #[test]
+    fn round_robin_takes_turns_by_weight() {
+        assert_eq!(shares(Policy::RoundRobin, 300, [candidate(0), candidate(1), candidate(2)]), [100; 3]);
+        let double = Candidate { weight: 200, outstanding: 50, ..candidate(1) };
+        assert_eq!(shares(Policy::RoundRobin, 300, [candidate(0), double]), [100, 200]);
+        let first = choose(Policy::RoundRobin, 0, [candidate(0), candidate(1)].into_iter());
+        let second = choose(Policy::RoundRobin, 1, [candidate(0), candidate(1)].into_iter());
+        assert_ne!(first, second);
+    }
+
+    #[test]
+    fn primary_first_keeps_to_the_hosts_order_while_there_is_room() {
+        let first = Candidate { preference: 0, outstanding: 9, window: 10, ..candidate(2) };
+        let second = Candidate { preference: 1, ..candidate(0) };
+        let chosen = |first| choose(Policy::PrimaryFirst, 3, [second, first].into_iter());
+        assert_eq!(chosen(first), Choice::Take(2));
+        assert_eq!(chosen(Candidate { outstanding: 10, ..first }), Choice::Take(0));
+    }
+
+    #[test]
+    fn a_returning_member_is_given_its_share_of_the_ramp_and_no_more() {
+        for policy in [Policy::LeastBusy, Policy::RoundRobin, Policy::PrimaryFirst] {
+            // By itself every policy but round-robin would give it everything.
+            let returning = Candidate { ramp_percent: 10, ..candidate(0) };
+            let other = Candidate { outstanding: 5, ..candidate(1) };
+            let shares = shares(policy, 1_000, [returning, other]);
+            assert!((40..=100).contains(&shares[0]), "{policy:?}: {shares:?}");
+            assert_eq!(choose(policy, 99, [returning].into_iter()), Choice::Take(0), "the only one");
+        }
+        let full = Candidate { resting: true, ..candidate(1) };
+        let returning = Candidate { ramp_percent: 10, ..candidate(0) };
+        assert!((0..100).all(|turn| {
+            choose(Policy::LeastBusy, turn, [returning, full].into_iter()) == Choice::Take(0)
+        }));
+    }
+
+    #[test]
+    fn the_option_is_read_in_any_case() {
+        for policy in [Policy::LeastBusy, Policy::RoundRobin, Policy::PrimaryFirst] {
+            assert_eq!(Policy::parse(&policy.name().to_uppercase()), Some(policy));
+        }
+        assert_eq!(Policy::parse("random"), None);
     }
 }

@@ -5,6 +5,7 @@ use spec::seam::{MemberId, Standing};
 
 use crate::group::Group;
 use crate::member::{Phase, Seat};
+use crate::route::Policy;
 
 /// What a member is to this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,16 @@ pub struct MemberStatus {
     pub debt: usize,
     /// Requests of this process that it has not answered.
     pub outstanding: u32,
+    /// Whether it is avoided because it was silent, or its work stuck, for longer than it ever is (HA 4.4).
+    pub suspect: bool,
+    /// Whether it is standby for this process: by the manifest or by this host's list.
+    pub standby: bool,
+    /// Mechanisms (`CKM_*`) that another member offers and this one does not, ascending: they are routed around it.
+    pub lacks: Vec<u64>,
+    /// When the appliance's server certificate ends, milliseconds since 1970; 0 when it has not said.
+    pub server_certificate_ends_ms: u64,
+    /// When this client's certificate ends, as the appliance sees it, milliseconds since 1970; 0 when it has not said.
+    pub client_certificate_ends_ms: u64,
     /// Its last answer to Status; `None` when it has never answered.
     pub report: Option<StatusAnswer>,
 }
@@ -54,6 +65,8 @@ pub struct GroupStatus {
     pub token_flags: u64,
     /// Whether contents are known to differ (HA 3.2).
     pub divergent: bool,
+    /// How a member is chosen.
+    pub policy: Policy,
 }
 
 impl Group {
@@ -70,7 +83,13 @@ impl Group {
                 .filter_map(|member| member.report.as_ref())
                 .map(|report| report.token_flags),
         );
-        GroupStatus { manifest: view.manifest.clone(), members, token_flags, divergent: self.is_divergent() }
+        GroupStatus {
+            manifest: view.manifest.clone(),
+            members,
+            token_flags,
+            divergent: self.is_divergent(),
+            policy: self.settings().policy,
+        }
     }
 
     fn member_status(&self, seat: &Seat, home: bool) -> MemberStatus {
@@ -85,6 +104,8 @@ impl Group {
             },
         };
         let (incarnation, seq) = member.position();
+        let report = member.report();
+        let ends = |field: fn(&StatusAnswer) -> u64| report.as_ref().map_or(0, field);
         MemberStatus {
             id: member.id,
             role: seat.role,
@@ -93,8 +114,13 @@ impl Group {
             incarnation,
             seq,
             debt: member.debts(),
-            outstanding: member.outstanding(),
-            report: member.report(),
+            outstanding: member.load.outstanding(),
+            suspect: member.load.is_doubted(member.id, &*self.seam),
+            standby: seat.role == MemberRole::Standby,
+            lacks: member.lacks(),
+            server_certificate_ends_ms: ends(|report| report.server_certificate_ends_ms),
+            client_certificate_ends_ms: ends(|report| report.client_certificate_ends_ms),
+            report,
         }
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use spec::messages::{Answer, Outcome, StatusAnswer};
+use spec::meter::News;
 use spec::platform::Moment;
 use spec::seam::Standing;
 
-use crate::desk::{Desk, End, PROBE_MS};
+use crate::desk::{Desk, End};
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::{Member, Phase};
@@ -55,8 +56,9 @@ impl Group {
                 Some(Phase::Fresh | Phase::Recovering | Phase::Unverified)
             )
         });
+        // A changed manifest is known within a second (HA 2.6).
         let ms = if waiting { HURRY_MS } else { ROUND_MS };
-        self.platform.now().after_ms(ms / 2 + self.jitter_ms(ms))
+        self.platform.now().after_ms(self.jitter_ms(ms))
     }
 
     /// The right to do background work, which one thread has at a time; given back when it is dropped.
@@ -85,8 +87,8 @@ impl Group {
         if self.is_closed() || !thorough && links.iter().all(|(member, _)| member.is_readable(&*self.seam)) {
             return;
         }
-        let begun = self.platform.now();
-        let mut until = begun.after_ms(PROBE_MS);
+        let (begun, probe_ms) = (self.platform.now(), self.settings().probe_ms);
+        let mut until = begun.after_ms(probe_ms);
         for (place, (member, _)) in links.iter().enumerate() {
             desk.send(member, &self.probe, place, 0, until.after_ms(1));
         }
@@ -106,7 +108,7 @@ impl Group {
         if self.is_closed() {
             return;
         }
-        if self.platform.now() >= begun.after_ms(PROBE_MS) {
+        if self.platform.now() >= begun.after_ms(probe_ms) {
             for ((member, _), _) in links.iter().zip(&answered).filter(|(_, answered)| !**answered) {
                 self.give_up_if_silent(member, begun);
             }
@@ -117,8 +119,9 @@ impl Group {
     /// A member that has not answered a probe for one second, nor said anything else, loses its link.
     fn give_up_if_silent(&self, member: &Member, begun: Moment) {
         if matches!(self.seam.standing(member.id), Standing::Up { heard, .. } if heard <= begun) {
-            tracing::info!(member = %member.id, "a probe was not answered for {PROBE_MS} ms: the link is given up");
-            self.seam.abandon(member.id, "a probe was not answered for one second");
+            let reason = format!("a probe was not answered for {} ms", self.settings().probe_ms);
+            tracing::info!(member = %member.id, "{reason}: the link is given up");
+            self.seam.abandon(member.id, &reason);
         }
     }
 
@@ -140,6 +143,14 @@ impl Group {
             return None;
         };
         member.set_report(status.clone());
+        if !self.settings().recovery && member.was_lost(since) {
+            let reason = format!(
+                "member {} was lost and is not taken back: recovery is switched off (reconnAtt = 0)",
+                member.id
+            );
+            self.refuse(member, since, reason);
+            return None;
+        }
         match self.belongs(&status) {
             Ok(()) => Some(Seen { member: member.clone(), since, status }),
             Err(reason) => {
@@ -154,7 +165,7 @@ impl Group {
             tracing::error!(member = %member.id, "{reason}");
         }
         member.set_refusal(reason);
-        member.decide(since, Phase::Refused);
+        self.decide(member, since, Phase::Refused);
     }
 
     /// Whether the partition is of the group that the configuration names and that is known (RULES 3.3).
@@ -163,10 +174,10 @@ impl Group {
         let Some(manifest) = &status.manifest else {
             return Err(format!("partition {serial} carries no manifest: it is not initialised"));
         };
-        if self.settings.serial.is_none() {
+        if self.settings().serial.is_none() {
             return Ok(());
         }
-        if let Some(wanted) = self.settings.serial.filter(|wanted| manifest.serial != *wanted) {
+        if let Some(wanted) = self.settings().serial.filter(|wanted| manifest.serial != *wanted) {
             let found = if manifest.serial == 0 {
                 "no group".to_owned()
             } else {
@@ -188,6 +199,40 @@ impl Group {
         }
     }
 
+    /// Puts a member into a phase on the link that came up at this moment, and tells of it.
+    pub(crate) fn decide(&self, member: &Member, since: Moment, phase: Phase) {
+        let before = member.phase_on(since);
+        if before == phase {
+            return;
+        }
+        tracing::info!(member = %member.id, from = ?before, to = ?phase, "the member's standing has changed");
+        let was_read = matches!(before, Phase::Admitted | Phase::Unverified);
+        member.decide(since, phase);
+        let meter = self.settings().meter.clone();
+        match phase {
+            Phase::Admitted | Phase::Unverified if !was_read => {
+                if self.is_settled() {
+                    member.load.begin_ramp(self.platform.now());
+                }
+                member.in_use_on(since);
+                meter.news(&News::Admitted { member: member.id });
+            }
+            Phase::Recovering => meter.news(&News::Recovering { member: member.id }),
+            Phase::Refused => {
+                meter.news(&News::Lost { member: member.id, reason: member.refusal() });
+            }
+            Phase::Admitted | Phase::Unverified | Phase::Fresh => {}
+        }
+    }
+
+    /// Takes members back that were lost while recovery is switched off (`reconnAtt = 0`): the next round of background
+    /// work, or the next call that finds nobody, judges them like new ones.
+    pub fn recover(&self) {
+        for seat in &self.view().seats {
+            seat.member.forget_use();
+        }
+    }
+
     /// Decides who is read (HA 4.6; the picture stands in `member`).
     fn judge(&self, seen: Vec<Seen>) {
         for manifest in seen.iter().filter_map(|seen| seen.status.manifest.as_ref()) {
@@ -198,16 +243,20 @@ impl Group {
         }
         let view = self.view();
         let seen: Vec<&Seen> = seen.iter().filter(|seen| view.member(seen.member.id).is_some()).collect();
-        if !self.settings.synchronize || view.seats.len() == 1 {
+        if !self.settings().synchronize || view.seats.len() == 1 {
             for seen in &seen {
                 // The last member is never put out, and without replication there is nothing to compare with.
                 seen.member.compared();
-                seen.decide(if seen.status.recovering { Phase::Recovering } else { Phase::Admitted });
+                self.decide(
+                    &seen.member,
+                    seen.since,
+                    if seen.status.recovering { Phase::Recovering } else { Phase::Admitted },
+                );
             }
             return;
         }
         for seen in seen.iter().filter(|seen| seen.status.recovering) {
-            seen.decide(Phase::Recovering);
+            self.decide(&seen.member, seen.since, Phase::Recovering);
         }
         let able: Vec<&Seen> = seen.into_iter().filter(|seen| !seen.status.recovering).collect();
         let is_reference = |member: &Member| member.phase(&*self.seam) == Some(Phase::Admitted);
@@ -222,7 +271,8 @@ impl Group {
                 if equal {
                     seen.member.compared();
                 }
-                seen.decide(if equal { Phase::Admitted } else { Phase::Recovering });
+                let phase = if equal { Phase::Admitted } else { Phase::Recovering };
+                self.decide(&seen.member, seen.since, phase);
             }
         } else if !view.seats.iter().any(|seat| is_reference(&seat.member)) {
             self.judge_without_reference(&able);
@@ -249,24 +299,15 @@ impl Group {
             if equal {
                 seen.member.compared();
             }
-            seen.decide(match equal {
+            let phase = match equal {
                 true => Phase::Admitted,
                 false if seen.member.is_rolled_back() => Phase::Recovering,
                 false => Phase::Unverified,
-            });
+            };
+            self.decide(&seen.member, seen.since, phase);
         }
         if able.len() > 1 {
             self.set_divergent(!agree);
-        }
-    }
-}
-
-impl Seen {
-    fn decide(&self, phase: Phase) {
-        let before = self.member.phase_on(self.since);
-        if before != phase {
-            tracing::info!(member = %self.member.id, from = ?before, to = ?phase, "the member's standing has changed");
-            self.member.decide(self.since, phase);
         }
     }
 }

@@ -223,6 +223,6 @@ fn a_ticket_that_permits_no_repair_is_not_tried_again() {
     group.set_repair_ticket(Some(b"a user's"));
     world.tend(&group, 3);
     assert!(group.status().divergent);
-    assert_eq!(world.executed(27).len(), 1);
+    assert_eq!(world.executed(29).len(), 1);
     world.script(1, STATUS, Fate::Fine);
 }

@@ -23,7 +23,8 @@ use spec::seam::{Event, Fault, MemberId, Outgoing, Reply, Seam, Standing, Tag, W
 use spec::{Ouid, Rv};
 use zeroize::Zeroizing;
 
-use crate::group::{Group, GroupSettings};
+use crate::group::Group;
+use crate::settings::GroupSettings;
 use partition::Model;
 
 /// The serial number of the group in all tests.

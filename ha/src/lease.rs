@@ -1,0 +1,107 @@
+//! The repair lease (HA 4.6): one repairer at a time. It is asked of the members in ascending order, so that of two
+//! repairers that begin together one gets it at the first member that both reach.
+//!
+//! ```text
+//! free --granted by every participant--> held --renewed at half its life--> held --done, dropped--> given back
+//!   ^------refused by one: given back, the round is left to the other repairer
+//! ```
+//! The lease spares work and is no safety rule: joins do no harm whoever makes them (HA 1.2). A member that cannot say is
+//! taken to agree.
+use std::sync::Arc;
+
+use spec::messages::{Answer, Call, Lease};
+use spec::platform::Moment;
+
+use crate::error::Error;
+use crate::group::Group;
+use crate::member::Member;
+
+/// The life of a lease in milliseconds.
+const LEASE_MS: u32 = 15_000;
+
+/// A lease that this process holds.
+pub(crate) struct Held {
+    holder: Vec<u8>,
+    members: Vec<Arc<Member>>,
+    renew_at: Moment,
+}
+
+/// What became of asking for a lease.
+pub(crate) enum Asked {
+    /// This process repairs.
+    Granted(Held),
+    /// Another repairer is at work, for so many milliseconds at most unless it goes on.
+    Taken(u32),
+}
+
+impl Group {
+    /// Asks for the right to repair these members.
+    pub(crate) fn take_lease(&self, mut members: Vec<Arc<Member>>, ticket: &[u8]) -> Result<Asked, Error> {
+        members.sort_unstable_by_key(|member| member.id);
+        let now = self.platform.now();
+        let mut held = Held { holder: self.random_tag(), members: Vec::new(), renew_at: half_life(now) };
+        for member in members {
+            match self.ask_lease(&member, &held.holder, LEASE_MS, ticket) {
+                Ok(None) => held.members.push(member),
+                Ok(Some(left_ms)) => {
+                    self.give_back(held, ticket);
+                    return Ok(Asked::Taken(left_ms));
+                }
+                Err(error) => {
+                    self.give_back(held, ticket);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Asked::Granted(held))
+    }
+
+    /// Renews the lease when half its life is over.
+    ///
+    /// # Errors
+    /// `Peer` when another repairer has it.
+    pub(crate) fn renew_lease(&self, held: &mut Held, ticket: &[u8]) -> Result<(), Error> {
+        let now = self.platform.now();
+        if now < held.renew_at {
+            return Ok(());
+        }
+        for member in &held.members {
+            if let Some(left_ms) = self.ask_lease(member, &held.holder, LEASE_MS, ticket)? {
+                return Err(Error::Peer(format!("another repairer holds the lease for {left_ms} ms")));
+            }
+        }
+        held.renew_at = half_life(now);
+        Ok(())
+    }
+
+    /// Gives the lease back; a member that does not hear of it lets it run out.
+    pub(crate) fn give_back(&self, held: Held, ticket: &[u8]) {
+        for member in held.members.iter().filter(|member| member.is_writable(&*self.seam)) {
+            if let Err(error) = self.ask_lease(member, &held.holder, 0, ticket) {
+                tracing::debug!(member = %member.id, "the repair lease runs out by itself: {error}");
+            }
+        }
+    }
+
+    /// Asks one member; `Some(left_ms)` when another repairer holds the lease there.
+    fn ask_lease(
+        &self,
+        member: &Arc<Member>,
+        holder: &[u8],
+        ms: u32,
+        ticket: &[u8],
+    ) -> Result<Option<u32>, Error> {
+        let lease = Lease { holder: holder.to_vec(), ms };
+        match self.step(member, Call::Lease(lease), ticket) {
+            Ok(Answer::Lease(answer)) if answer.granted || ms == 0 => Ok(None),
+            Ok(Answer::Lease(answer)) => Ok(Some(answer.left_ms)),
+            // An older release does not know the call.
+            Ok(_) | Err(Error::Ourselves(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn half_life(now: Moment) -> Moment {
+    now.after_ms(u64::from(LEASE_MS / 2))
+}
