@@ -6,3 +6,7 @@
 
 #[allow(unsafe_code)]
 mod abi;
+mod over;
+
+#[doc(hidden)]
+pub use over::{Surroundings, over};

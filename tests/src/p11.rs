@@ -25,8 +25,13 @@ pub type Outcome<T> = Result<T, Failed>;
 /// A loaded module; never unloaded.
 pub struct P11 {
     list: *mut CK_FUNCTION_LIST,
-    library: &'static libloading::Library,
+    interfaces: Option<InterfaceList>,
 }
+
+/// `C_GetInterfaceList`.
+type InterfaceList = unsafe extern "C" fn(*mut CK_INTERFACE, *mut CK_ULONG) -> CK_RV;
+/// `C_GetFunctionList`.
+type FunctionList = unsafe extern "C" fn(*mut *mut CK_FUNCTION_LIST) -> CK_RV;
 
 // SAFETY: the list is constant for the life of the process, and PKCS #11 functions may be called from any thread.
 unsafe impl Send for P11 {}
@@ -68,15 +73,23 @@ impl P11 {
         let library = unsafe { libloading::Library::new(path) }.expect("the module loads");
         let library: &'static libloading::Library = Box::leak(Box::new(library));
         // SAFETY: the symbol has the type that the standard gives it.
-        let get = unsafe {
-            library.get::<unsafe extern "C" fn(*mut *mut CK_FUNCTION_LIST) -> CK_RV>(b"C_GetFunctionList\0")
-        }
-        .expect("C_GetFunctionList is exported");
+        let get = unsafe { library.get::<FunctionList>(b"C_GetFunctionList\0") };
+        let get = get.expect("C_GetFunctionList is exported");
+        // SAFETY: the symbol has the type that the standard gives it.
+        let interfaces = unsafe { library.get::<InterfaceList>(b"C_GetInterfaceList\0") };
+        Self::of(*get, interfaces.ok().map(|get| *get))
+    }
+
+    /// The module behind its two entries; the second is missing where the module is older than 3.0.
+    ///
+    /// # Panics
+    /// When it gives no function list.
+    pub fn of(functions: FunctionList, interfaces: Option<InterfaceList>) -> Self {
         let mut list = null_mut();
         // SAFETY: the pointer is valid for writing.
-        let rv = unsafe { get(&mut list) };
+        let rv = unsafe { functions(&mut list) };
         assert_eq!(rv, CKR_OK);
-        Self { list, library }
+        Self { list, interfaces }
     }
 
     /// The function list itself, for the calls with arguments that no method here expresses.
@@ -87,9 +100,7 @@ impl P11 {
 
     /// The names and versions of `C_GetInterfaceList`, or none where the module is older than 3.0.
     pub fn interfaces(&self) -> Outcome<Option<Vec<(String, CK_VERSION)>>> {
-        type List = unsafe extern "C" fn(*mut CK_INTERFACE, *mut CK_ULONG) -> CK_RV;
-        // SAFETY: the symbol has the type that the standard gives it.
-        let Ok(get) = (unsafe { self.library.get::<List>(b"C_GetInterfaceList\0") }) else { return Ok(None) };
+        let Some(get) = self.interfaces else { return Ok(None) };
         let failed = |rv| Failed { function: "C_GetInterfaceList", rv };
         let mut count = 0;
         // SAFETY: a null list asks for the count.

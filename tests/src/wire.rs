@@ -3,17 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "a test's client stops at the first surprise")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use client::conf::configuration::Configuration;
 use client::conf::location;
 use ntls::ServerAddress;
 use ntls::certificate::Identity;
 use ntls::exchange::{ExchangeError, Session, Target};
+use ntls::frame::Frame;
 use ntls::instance::InstanceKey;
 use ntls::tls::ServerTrust;
+use prost::Message as _;
 use spec::messages::{
     Answer, Call, GetAttributes, KeyFunction, Login, Make, MakeAnswer, MakeKind, MechanismMessage, ObjectRef,
-    Outcome, ReplyBody, Status, StatusAnswer, Store, Use,
+    Outcome, ReplyBody, RequestBody, RequestHeader, Status, StatusAnswer, Store, Use,
 };
 use spec::record::Manifest;
 use spec::value::{Attribute, Template};
@@ -56,7 +59,15 @@ impl Client {
     /// # Errors
     /// Those of the exchange.
     pub fn connect(&self) -> Result<Session, ExchangeError> {
-        let server = &self.configuration.servers[0];
+        self.connect_to(0)
+    }
+
+    /// Connects to an appliance of the configuration, from 0.
+    ///
+    /// # Errors
+    /// Those of the exchange.
+    pub fn connect_to(&self, server: usize) -> Result<Session, ExchangeError> {
+        let server = &self.configuration.servers[server];
         Session::open(&Target {
             server: ServerAddress { host: server.name.clone(), port: server.port },
             identity: &self.identity,
@@ -84,7 +95,15 @@ impl Wire {
     /// # Panics
     /// When that fails.
     pub fn open(client: &Client) -> Self {
-        let mut session = client.connect().unwrap();
+        Self::open_at(client, 0)
+    }
+
+    /// As [`open`](Self::open), at the appliance of this place in the configuration, from 0.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn open_at(client: &Client, server: usize) -> Self {
+        let mut session = client.connect_to(server).unwrap();
         let serial = session.hello().partitions[0].serial;
         let reply = session.call(serial, Call::Status(Status { mechanisms: false }), &[]).unwrap();
         let Some(Answer::Status(status)) = &reply.answer else { panic!("wanted a status: {}", reply.text) };
@@ -100,6 +119,44 @@ impl Wire {
     pub fn call(&mut self, call: Call) -> ReplyBody {
         let ticket = self.ticket.clone();
         self.session.call(self.serial, call, &ticket).unwrap()
+    }
+
+    /// Sends an encoded body as it is.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    pub fn raw(&mut self, body: &[u8]) -> ReplyBody {
+        self.session.call_bytes(self.serial, body).unwrap()
+    }
+
+    /// The encoded body of a call in this group, with the ticket.
+    ///
+    /// # Panics
+    /// When the manifest is not told.
+    pub fn body(&mut self, call: Call) -> Vec<u8> {
+        let Manifest { group, generation, .. } = self.manifest();
+        RequestBody { group, generation, ticket: self.ticket.clone(), call: Some(call) }.encode_to_vec()
+    }
+
+    /// Sends a call under a header of one's own; its tag and partition are filled in.
+    ///
+    /// # Panics
+    /// When no answer comes.
+    pub fn call_under(&mut self, header: RequestHeader, call: Call) -> ReplyBody {
+        // Far from the tags that the session counts up.
+        let tag = u64::MAX - 7;
+        let header = RequestHeader { tag, partition: self.serial, remaining_ms: 10_000, ..header };
+        let body = self.body(call);
+        self.session.send(&Frame::Request(header, body.into())).unwrap();
+        loop {
+            match self.session.receive().unwrap() {
+                Frame::Reply(header, body) if header.tag == tag => {
+                    return ReplyBody::decode(body.as_slice()).unwrap();
+                }
+                Frame::Close(reason) => panic!("the appliance closed the link: {reason}"),
+                _ => {}
+            }
+        }
     }
 
     /// The partition's standing.
@@ -127,7 +184,15 @@ impl Wire {
     /// # Panics
     /// When the PIN is refused.
     pub fn login(&mut self, pin: &str) {
-        let login = Login { user: 1, pin: pin.as_bytes().to_vec(), tag: vec![9; 16] };
+        self.login_as(1, pin);
+    }
+
+    /// Logs in as a user of the standard (`CKU_*`).
+    ///
+    /// # Panics
+    /// When the PIN is refused.
+    pub fn login_as(&mut self, user: u64, pin: &str) {
+        let login = Login { user, pin: pin.as_bytes().to_vec(), tag: tag() };
         let reply = self.call(Call::Login(login));
         let Some(Answer::Login(answer)) = reply.answer.as_ref() else {
             panic!("login was refused: {}", reply.text)
@@ -151,19 +216,33 @@ impl Wire {
             Attribute::bool(AttributeType::SIGN, true),
             Attribute::bool(AttributeType::SENSITIVE, true),
         ];
+        // What the caller says of an attribute stands in the place of what is usual.
+        private.retain(|usual| extra.iter().all(|attribute| attribute.kind() != usual.kind()));
         private.extend(extra);
         let make = Make {
             kind: MakeKind::GENERATE_PAIR.0,
             mechanism: Some(plain(MechanismType::EC_KEY_PAIR_GEN)),
             templates: vec![public.into(), private.into()],
             source: None,
-            tag: vec![3; 16],
+            tag: tag(),
         };
+        let made = self.stored(make);
+        (made[0].clone(), made[1].clone())
+    }
+
+    /// Makes and stores; answers a reference of each output, with its blob when it is a session object.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn stored(&mut self, make: Make) -> Vec<ObjectRef> {
+        let tag = make.tag.clone();
         let made = self.make(make);
-        let store = Store { batch: made.batch.clone(), tag: vec![3; 16], provisional: false };
-        let reply = self.call(Call::Store(store));
-        assert_eq!(Outcome(reply.outcome), Outcome::OK, "{}", reply.text);
-        (token_ref(&made.outputs[0].ouid), token_ref(&made.outputs[1].ouid))
+        if !made.batch.is_empty() {
+            let reply =
+                self.call(Call::Store(Store { batch: made.batch.clone(), tag, provisional: false }));
+            assert_eq!(Outcome(reply.outcome), Outcome::OK, "{}", reply.text);
+        }
+        made.outputs.iter().map(|made| with_blob(&made.ouid, &made.blob)).collect()
     }
 
     /// Makes.
@@ -221,6 +300,43 @@ pub fn plain(mechanism: MechanismType) -> MechanismMessage {
 /// A reference to a token object.
 pub fn token_ref(ouid: &[u8]) -> ObjectRef {
     ObjectRef { ouid: ouid.to_vec(), ..Default::default() }
+}
+
+/// A reference to an object by its blob; to a token object when there is none.
+pub fn with_blob(ouid: &[u8], blob: &[u8]) -> ObjectRef {
+    let blob_hash = match blob {
+        [] => Vec::new(),
+        blob => digests::digest(digests::Hash::Sha256, blob),
+    };
+    ObjectRef { ouid: ouid.to_vec(), least: None, blob_hash, blob: blob.to_vec() }
+}
+
+/// Sixteen bytes that no other call of this process has had.
+pub fn tag() -> Vec<u8> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    u128::from(NEXT.fetch_add(1, Ordering::Relaxed)).to_be_bytes().to_vec()
+}
+
+/// Makes an object of this template.
+pub fn create(template: Vec<Attribute>) -> Make {
+    Make {
+        kind: MakeKind::CREATE.0,
+        mechanism: None,
+        templates: vec![template.into()],
+        source: None,
+        tag: tag(),
+    }
+}
+
+/// Generates a key.
+pub fn generate(mechanism: MechanismType, template: Vec<Attribute>) -> Make {
+    Make {
+        kind: MakeKind::GENERATE.0,
+        mechanism: Some(plain(mechanism)),
+        templates: vec![template.into()],
+        source: None,
+        tag: tag(),
+    }
 }
 
 /// The template of an AES key made from outside.

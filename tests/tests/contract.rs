@@ -1,4 +1,5 @@
-//! The contract suite against SoftHSM2, with its known deviations, and against Hatoki over a laboratory, with none.
+//! The contract suite against SoftHSM2, with its known deviations, and against Hatoki with none: over a laboratory of
+//! real appliances, and over partitions of the calling process without a network.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -24,17 +25,18 @@ const INSTALL: &str = "SoftHSM2 is wanted; install it (Debian, Ubuntu: apt-get i
 /// What a run said of each row: `None` is ok, else why it failed.
 type Verdicts = BTreeMap<String, Option<String>>;
 
-/// Runs the table in child processes. A row that kills its process has failed; the next child begins behind it.
-fn run(environment: &BTreeMap<String, String>) -> Verdicts {
+/// Runs the table in child processes of one program. A row that kills its process has failed; the next child begins
+/// behind it.
+fn run(program: &str, environment: &BTreeMap<String, String>) -> Verdicts {
     let rows = table();
     let mut verdicts = Verdicts::new();
     while let Some(next) = rows.get(verdicts.len()) {
-        let output = Command::new(programs().join("p11contract"))
+        let output = Command::new(programs().join(program))
             .arg(next.name)
             .envs(environment)
             .stdin(Stdio::null())
             .output()
-            .expect("p11contract starts; run `cargo build --workspace` first");
+            .expect("the program starts; run `cargo build --workspace` first");
         let before = verdicts.len();
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             if let Some(name) = line.strip_prefix("ok ") {
@@ -49,7 +51,7 @@ fn run(environment: &BTreeMap<String, String>) -> Verdicts {
             let error = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(
                 verdicts.len() > before || output.status.signal().is_some(),
-                "p11contract did not begin: {}\n{error}",
+                "{program} did not begin: {}\n{error}",
                 output.status
             );
             let why = format!("the process ended with {}", output.status);
@@ -101,7 +103,7 @@ fn softhsm2(folder: &Path) -> BTreeMap<String, String> {
 #[test]
 fn softhsm2_keeps_the_contract_but_for_its_known_deviations() {
     let folder = tempfile::tempdir().unwrap();
-    let verdicts = run(&softhsm2(folder.path()));
+    let verdicts = run("p11contract", &softhsm2(folder.path()));
     let mut wrong = Vec::new();
     for (name, verdict) in &verdicts {
         let known = SOFTHSM2.iter().find(|deviation| deviation.row == name);
@@ -114,13 +116,22 @@ fn softhsm2_keeps_the_contract_but_for_its_known_deviations() {
     assert!(wrong.is_empty(), "{} of {} rows:\n  {}", wrong.len(), verdicts.len(), wrong.join("\n  "));
 }
 
-#[test]
-fn hatoki_keeps_the_contract() {
-    let lab = Lab::up(2);
-    let verdicts = run(lab.environment());
+/// No row fails: what Hatoki does otherwise than others stands in the rows themselves.
+fn all_hold(verdicts: &Verdicts) {
     let wrong: Vec<String> = verdicts
         .iter()
         .filter_map(|(name, verdict)| verdict.as_ref().map(|why| format!("{name}: {why}")))
         .collect();
     assert!(wrong.is_empty(), "{} of {} rows:\n  {}", wrong.len(), verdicts.len(), wrong.join("\n  "));
+}
+
+#[test]
+fn hatoki_keeps_the_contract() {
+    let lab = Lab::up(2);
+    all_hold(&run("p11contract", lab.environment()));
+}
+
+#[test]
+fn hatoki_keeps_the_contract_over_partitions_of_the_same_process() {
+    all_hold(&run("p11inside", &BTreeMap::new()));
 }

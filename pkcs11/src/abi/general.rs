@@ -11,6 +11,7 @@ use super::convert::{ToC, padded, wide};
 use super::fork;
 use super::pointer::Caller;
 use super::trampoline::MODULE;
+use crate::Surroundings;
 
 /// The version of the standard that the library follows.
 pub(super) const CRYPTOKI_VERSION: CK_VERSION = CK_VERSION { major: 3, minor: 2 };
@@ -27,7 +28,12 @@ pub(super) fn initialize(caller: &Caller, arguments: *mut c_void) -> Result<(), 
         options(&caller.value(arguments.cast())?)?
     };
     fork::register()?;
-    MODULE.initialize(options)
+    match crate::over::given() {
+        Some(Surroundings { seam, platform, configuration }) => {
+            MODULE.initialize_over(seam, platform, configuration, options)
+        }
+        None => MODULE.initialize(options),
+    }
 }
 
 /// The locking rules (PKCS #11 v3.1, 5.4.1, cases 1 to 4): we use the locks of the system or none of the application's.

@@ -42,12 +42,15 @@ mod life_cycle;
 mod login;
 mod objects;
 mod operation_end;
+mod program;
 mod sessions;
 mod sign;
 mod sign_ec;
 mod sign_mac;
 mod slots;
 mod vectors;
+
+pub use program::play;
 
 /// One behaviour.
 #[derive(Clone, Copy)]
@@ -114,13 +117,20 @@ impl Context {
             std::env::var(name).unwrap_or_else(|_| panic!("{name} is wanted in the environment"))
         };
         let p11 = P11::load(Path::new(&value("P11_MODULE")));
+        Self::of(p11, value("P11_TOKEN_LABEL"), value("P11_PIN"), value("P11_SO_PIN"))
+    }
+
+    /// Initialises a module and finds the token of this label.
+    ///
+    /// # Panics
+    /// When the token is not there.
+    pub fn of(p11: P11, label: String, pin: String, so_pin: String) -> Self {
         p11.initialize().expect("C_Initialize succeeds");
-        let label = value("P11_TOKEN_LABEL");
         let slot = p11.slot_of(&label).expect("the token is in a slot");
         let info = p11.info().expect("C_GetInfo succeeds");
         let hatoki = String::from_utf8_lossy(&info.libraryDescription).contains("Hatoki")
             || String::from_utf8_lossy(&info.manufacturerID).contains("Hatoki");
-        Self { p11, slot, label, pin: value("P11_PIN"), so_pin: value("P11_SO_PIN"), hatoki }
+        Self { p11, slot, label, pin, so_pin, hatoki }
     }
 
     /// Runs one row from a clean start; `Err` says what was wanted and what was found.
