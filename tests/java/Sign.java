@@ -1,4 +1,6 @@
 // Lists the key store of a PKCS#11 module and signs; arguments: configuration file, alias, count. PIN from P11_PIN.
+// With a fourth argument it goes on past the count until its standard input ends.
+import java.io.IOException;
 import java.security.KeyStore;
 import java.security.PrivateKey;
 import java.security.Provider;
@@ -6,6 +8,7 @@ import java.security.Security;
 import java.security.Signature;
 import java.security.cert.Certificate;
 import java.util.Collections;
+import java.util.concurrent.atomic.AtomicBoolean;
 
 public final class Sign {
     public static void main(String[] arguments) throws Exception {
@@ -19,9 +22,24 @@ public final class Sign {
         PrivateKey key = (PrivateKey) store.getKey(arguments[1], null);
         Certificate certificate = store.getCertificate(arguments[1]);
         int count = Integer.parseInt(arguments[2]);
+        AtomicBoolean told = new AtomicBoolean(arguments.length < 4);
+        if (!told.get()) {
+            Thread listener = new Thread(() -> {
+                try {
+                    while (System.in.read() >= 0) {
+                    }
+                } catch (IOException end) {
+                    // Whoever told us what to do has gone.
+                }
+                told.set(true);
+            });
+            listener.setDaemon(true);
+            listener.start();
+        }
         System.out.println("READY");
         System.out.flush();
-        for (int index = 0; index < count; index++) {
+        int index = 0;
+        for (; index < count || !told.get(); index++) {
             byte[] data = ("message " + index).getBytes("UTF-8");
             Signature signer = Signature.getInstance("SHA256withRSA", provider);
             signer.initSign(key);
@@ -34,6 +52,6 @@ public final class Sign {
                 throw new IllegalStateException("signature " + index + " does not verify");
             }
         }
-        System.out.println("SIGNED " + count);
+        System.out.println("SIGNED " + index);
     }
 }

@@ -238,8 +238,7 @@ impl Wire {
         let tag = make.tag.clone();
         let made = self.make(make);
         if !made.batch.is_empty() {
-            let reply =
-                self.call(Call::Store(Store { batch: made.batch.clone(), tag, provisional: false }));
+            let reply = self.call(Call::Store(Store { batch: made.batch.clone(), tag, provisional: false }));
             assert_eq!(Outcome(reply.outcome), Outcome::OK, "{}", reply.text);
         }
         made.outputs.iter().map(|made| with_blob(&made.ouid, &made.blob)).collect()

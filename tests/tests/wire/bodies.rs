@@ -1,9 +1,9 @@
 //! What is no request, breaks a bound, lacks a part or means another group.
 use prost::Message as _;
 use spec::messages::{
-    Adopt, Call, ChangeManifest, Commit, Compare, Destroy, Discard, Export, Find, GetAttributes, Join,
-    Lease, Login, Make, MakeKind, ObjectRef, Outcome, Plan, Random, RequestBody, SealedRecord,
-    SetAttributes, SetPin, Status, Store, Use,
+    Adopt, Call, ChangeManifest, Commit, Compare, Destroy, Discard, Export, Find, GetAttributes, Join, Lease,
+    Login, Make, MakeKind, ObjectRef, Outcome, Plan, Random, RequestBody, SealedRecord, SetAttributes,
+    SetPin, Status, Store, Use,
 };
 use spec::value::{Attribute, Template};
 use spec::{AttributeType, MechanismType};
@@ -33,7 +33,7 @@ pub(crate) fn groups_and_partitions_of_others(client: &Client, lab: &Lab) {
     ] {
         for call in every_call() {
             let number = call.number();
-            let open = [10, 11, 12, 24, 25, 26, 27, 28].contains(&number) && group.is_empty();
+            let open = [10, 11, 12, 24, 25, 26, 27, 28, 29].contains(&number) && group.is_empty();
             let ticket = wire.ticket.clone();
             let body = RequestBody { group: group.clone(), generation, ticket, call: Some(call) };
             let reply = wire.raw(&body.encode_to_vec());
@@ -102,10 +102,7 @@ pub(crate) fn what_is_no_request(client: &Client, lab: &Lab) {
     }
     let key = wire.stored(generate(
         MechanismType::AES_KEY_GEN,
-        vec![
-            Attribute::bool(AttributeType::TOKEN, true),
-            Attribute::ulong(AttributeType::VALUE_LEN, 32),
-        ],
+        vec![Attribute::bool(AttributeType::TOKEN, true), Attribute::ulong(AttributeType::VALUE_LEN, 32)],
     ));
     let destroy = wire.body(Call::Destroy(Destroy { object: Some(key[0].clone()) }));
     let status = wire.body(Call::Status(Status::default()));

@@ -1,7 +1,7 @@
 //! What a key permits, templates, one-way attributes, context login (RULES 1.4, 2.7, 2.16; HA 1.3).
 use spec::messages::{
-    Answer, Call, Destroy, Find, How, KeyFunction, Make, MakeKind, MechanismMessage, ObjectRef, Outcome, Plan,
-    SetAttributes,
+    Answer, Call, Destroy, Find, How, KeyFunction, Make, MakeKind, MechanismMessage, ObjectRef, Outcome,
+    Plan, SetAttributes,
 };
 use spec::value::{Attribute, Template};
 use spec::{
@@ -227,11 +227,7 @@ pub(crate) fn uses_that_do_not_fit(client: &Client, lab: &Lab) {
     ];
     for (function, mechanism, key, expected) in rows {
         let what = format!("{function:?} {:#x}", mechanism.number);
-        let plan = Plan {
-            function: function.0,
-            mechanism: Some(mechanism.clone()),
-            key: Some(key.clone()),
-        };
+        let plan = Plan { function: function.0, mechanism: Some(mechanism.clone()), key: Some(key.clone()) };
         assert_eq!(rv(&wire.call(Call::Plan(plan))), expected, "plan of {what}");
         let mut wanted = use_key(function, M::ECDSA, key, How::WHOLE.0, &[0; 32]);
         wanted.mechanism = Some(mechanism);

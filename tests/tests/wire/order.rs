@@ -60,9 +60,8 @@ pub(crate) fn batches_and_tombstones(client: &Client, lab: &Lab) {
     let make = key();
     let made = wire.make(make.clone());
     let ouid = made.outputs[0].ouid.clone();
-    let store = |provisional| {
-        Call::Store(Store { batch: made.batch.clone(), tag: make.tag.clone(), provisional })
-    };
+    let store =
+        |provisional| Call::Store(Store { batch: made.batch.clone(), tag: make.tag.clone(), provisional });
     let discard = |ouid: &[u8]| Call::Discard(Discard { ouids: vec![ouid.to_vec()], tag: tag() });
     let destroy = |ouid: &[u8]| Call::Destroy(Destroy { object: Some(token_ref(ouid)) });
     // HA 2.8: a tombstone is minted only by a member that holds the record.
@@ -129,7 +128,8 @@ pub(crate) fn positions_that_are_not_reached(client: &Client, lab: &Lab) {
 pub(crate) fn leases(client: &Client, lab: &Lab) {
     let mut wire = officer(client, lab);
     let lease = |holder: &[u8], ms| Call::Lease(Lease { holder: holder.to_vec(), ms });
-    for (holder, ms) in [(&[1; 15][..], 1), (&[1; 17], 1), (&[], 1), (&[1; 16], 60_001), (&[1; 16], u32::MAX)] {
+    for (holder, ms) in [(&[1; 15][..], 1), (&[1; 17], 1), (&[], 1), (&[1; 16], 60_001), (&[1; 16], u32::MAX)]
+    {
         let bytes = holder.len();
         assert_eq!(outcome(&wire.call(lease(holder, ms))), Outcome::MALFORMED, "{bytes} bytes, {ms} ms");
     }

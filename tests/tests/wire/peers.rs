@@ -89,8 +89,7 @@ pub(crate) fn only_the_home(client: &Client, lab: &Lab) {
     let (public, _) = other.pair(Vec::new());
     other.login_as(0, lab.value("P11_SO_PIN"));
     let trusted = Template::from(vec![Attribute::bool(AttributeType::TRUSTED, true)]);
-    let change =
-        SetAttributes { object: Some(public), template: Some(trusted), tag: tag(), seen: None };
+    let change = SetAttributes { object: Some(public), template: Some(trusted), tag: tag(), seen: None };
     assert_eq!(outcome(&other.call(Call::SetAttributes(change))), Outcome::NOT_HOME);
 }
 
