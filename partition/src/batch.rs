@@ -40,6 +40,30 @@ fn destroyed(ouid: Ouid) -> Refusal {
     Refusal::new(Outcome::DESTROYED, "the batch was discarded or its object destroyed, for ever").about(ouid)
 }
 
+/// Whether a batch has ended: every object of it is destroyed. One that is left is stored and committed all the same,
+/// because the client counts this member's answer as an acknowledgement of it (HA 2.2).
+#[derive(Default)]
+struct End {
+    alive: bool,
+    destroyed: Option<Ouid>,
+}
+
+impl End {
+    fn note(&mut self, ouid: Ouid, held: Option<State>) {
+        match held {
+            Some(State::Deleted) => self.destroyed = Some(ouid),
+            None | Some(State::Provisional | State::Committed) => self.alive = true,
+        }
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        match self.destroyed {
+            Some(ouid) if !self.alive => Err(destroyed(ouid)),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The ouids of a request: bounded, of 16 bytes, each once.
 fn ouids(bytes: &[Vec<u8>]) -> Result<Vec<Ouid>, Refusal> {
     bounds::at_most("objects in a batch", bytes.len(), bounds::BATCH_OBJECTS_MAX)?;
@@ -74,49 +98,47 @@ impl Partition {
         Ok(batch.records)
     }
 
-    /// Stores all of a batch or none, durably. A tombstone of any of its objects refuses it (HA 1.2).
+    /// Stores all of a batch or none, durably: each object is joined with what is held, so that a tombstone of one
+    /// takes nothing from the others (HA 1.2). A batch of which every object is destroyed is refused.
     pub(crate) fn store_batch(&self, access: &Access<'_>, store: &Store) -> Result<Done, Refusal> {
         bounds::tag(&store.tag)?;
         self.write(|contents| {
             let mut records = Vec::new();
+            let mut end = End::default();
             for mut record in self.open_batch(contents.group(), access.caller, store)? {
                 access.writer(is_private(&record))?;
                 let ouid = bounds::ouid(&record.ouid)?;
                 record.set_state(if store.provisional { State::Provisional } else { State::Committed });
-                match contents.index.get(&ouid) {
-                    None => records.push(record),
-                    Some(held) if held.record.state() == State::Deleted => return Err(destroyed(ouid)),
-                    Some(held) => {
-                        let joined = held.record.join(&record);
-                        if joined != held.record {
-                            records.push(joined);
-                        }
-                    }
+                let held = contents.index.get(&ouid).map(|held| &held.record);
+                end.note(ouid, held.map(Record::state));
+                let joined = held.map_or_else(|| record.clone(), |held| held.join(&record));
+                if held != Some(&joined) {
+                    records.push(joined);
                 }
             }
+            end.check()?;
             Ok((Change { records, ..Change::default() }, Done {}))
         })
     }
 
-    /// Makes a stored batch visible, all of it or none.
+    /// Makes a stored batch visible, all of it or none; what of it was destroyed meanwhile stays so.
     pub(crate) fn commit_batch(&self, access: &Access<'_>, commit: &Commit) -> Result<Done, Refusal> {
         bounds::tag(&commit.tag)?;
         let ouids = ouids(&commit.ouids)?;
         self.write(|contents| {
             let mut records = Vec::new();
+            let mut end = End::default();
             for ouid in ouids {
                 let held = contents.index.get(&ouid).ok_or_else(|| unknown(ouid))?;
-                match held.record.state() {
-                    State::Deleted => return Err(destroyed(ouid)),
-                    State::Committed => {}
-                    State::Provisional => {
-                        access.writer(is_private(&held.record))?;
-                        let mut record = held.record.clone();
-                        record.set_state(State::Committed);
-                        records.push(record);
-                    }
+                end.note(ouid, Some(held.record.state()));
+                if held.record.state() == State::Provisional {
+                    access.writer(is_private(&held.record))?;
+                    let mut record = held.record.clone();
+                    record.set_state(State::Committed);
+                    records.push(record);
                 }
             }
+            end.check()?;
             Ok((Change { records, ..Change::default() }, Done {}))
         })
     }

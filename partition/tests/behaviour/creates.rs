@@ -106,6 +106,32 @@ fn ha_2_2_a_discarded_batch_stays_dead_whatever_comes_late() {
     assert_eq!(bench.status().objects, 0);
 }
 
+/// Another process found the pair on a member that had its Commit, and destroyed one half while the Commit was on its
+/// way here: the other half is acknowledged by this answer, so it has to be here.
+#[test]
+fn ha_2_2_a_destroyed_object_takes_nothing_from_the_rest_of_its_batch() {
+    for early in [true, false] {
+        let bench = Bench::logged_in();
+        let made = made(&bench);
+        if early {
+            bench.ok(made.store(true));
+            bench.ok(made.destroy());
+        } else {
+            let donor = bench.joined(7);
+            donor.ok(made.store(false));
+            donor.ok(made.destroy());
+            let export = Export { ouids: vec![made.ouids[1].clone()], ..Export::default() };
+            let Answer::Export(exported) = donor.ok(Call::Export(export)) else { panic!("no export") };
+            bench.ok(Call::Join(Join { records: exported.records, ..Join::default() }));
+            bench.ok(made.store(true));
+        }
+        bench.ok(made.commit());
+        let other = ObjectRef { ouid: made.ouids[0].clone(), ..ObjectRef::default() };
+        assert!(bench.attribute(&other, A::CLASS).is_ok());
+        assert_eq!((bench.status().objects, bench.outcome(made.read())), (1, Outcome::DESTROYED));
+    }
+}
+
 #[test]
 fn ha_2_2_what_is_committed_is_never_discarded() {
     let bench = Bench::logged_in();
@@ -123,7 +149,13 @@ fn ha_1_2_destroy_is_terminal_and_idempotent_also_for_provisional_records() {
     bench.ok(made.store(true));
     bench.ok(made.destroy());
     bench.ok(made.destroy());
-    assert_eq!(bench.outcome(made.commit()), Outcome::DESTROYED);
+    for late in [made.commit(), made.store(false), made.store(true)] {
+        bench.ok(late);
+        assert_eq!((bench.status().objects, bench.outcome(made.read())), (1, Outcome::DESTROYED));
+    }
+    let other = ObjectRef { ouid: made.ouids[0].clone(), ..ObjectRef::default() };
+    bench.ok(Call::Destroy(Destroy { object: Some(other) }));
+    assert_eq!(bench.outcome(made.commit()), Outcome::DESTROYED, "nothing of the batch is left");
     assert_eq!(bench.outcome(made.store(false)), Outcome::DESTROYED);
     assert_eq!(bench.outcome(made.read()), Outcome::DESTROYED);
 }
