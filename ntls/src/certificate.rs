@@ -1,12 +1,13 @@
 //! Certificates: identities in files, the facts that messages and pins need, and self-signed ones for NTLS.
 use std::fmt;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 /// Why a certificate or key cannot be used: what was wanted, what was found, what to do.
@@ -26,6 +27,9 @@ impl std::error::Error for CertificateError {}
 pub struct Certificate {
     der: CertificateDer<'static>,
     name: String,
+    issuer: String,
+    serial_number: String,
+    hosts: Vec<String>,
     not_before_s: i64,
     not_after_s: i64,
     is_authority: bool,
@@ -57,6 +61,9 @@ impl Certificate {
         Ok(Self {
             der: CertificateDer::from(der.to_vec()),
             name: name.unwrap_or_default().to_owned(),
+            issuer: parsed.issuer().to_string(),
+            serial_number: parsed.raw_serial_as_string().to_uppercase(),
+            hosts: hosts(&parsed),
             not_before_s: parsed.validity().not_before.timestamp(),
             not_after_s: parsed.validity().not_after.timestamp(),
             is_authority: parsed.is_ca(),
@@ -96,6 +103,21 @@ impl Certificate {
         &self.name
     }
 
+    /// Who has issued it, for people: the issuer's distinguished name.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The serial number that the issuer gave it, in upper-case hex pairs with colons.
+    pub fn serial_number(&self) -> &str {
+        &self.serial_number
+    }
+
+    /// Host names and addresses that it speaks for (subject alternative names).
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
     /// SHA-256 of the DER: what registries pin.
     pub fn fingerprint(&self) -> [u8; 32] {
         fingerprint(&self.der)
@@ -121,6 +143,11 @@ impl Certificate {
         } else {
             Validity::Valid
         }
+    }
+
+    /// A moment in milliseconds since 1970, for people.
+    pub fn time_text(ms: u64) -> String {
+        time_text(i64::try_from(ms / 1000).unwrap_or(i64::MAX))
     }
 
     /// The first moment of its time, for people.
@@ -154,6 +181,21 @@ pub fn fingerprint_text(fingerprint: &[u8]) -> String {
 fn time_text(seconds: i64) -> String {
     ASN1Time::from_timestamp(seconds)
         .map_or_else(|_| format!("{seconds} s since 1970"), |time| time.to_string())
+}
+
+/// The subject alternative names that are host names or addresses, for people.
+fn hosts(parsed: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(names)) = parsed.subject_alternative_name() else { return Vec::new() };
+    let text = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            let six = <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
+            four.or(six).ok().map(|address| address.to_string())
+        }
+        _ => None,
+    };
+    names.value.general_names.iter().filter_map(text).collect()
 }
 
 /// A certificate chain and the private key of its first certificate.
@@ -286,6 +328,33 @@ pub fn self_signed(wanted: &Wanted<'_>) -> Result<Created, CertificateError> {
     Ok(Created { certificate_pem: certificate.pem(), key_pem: Zeroizing::new(key.serialize_pem()) })
 }
 
+/// A new key and a request for a certificate (PKCS #10), both in PEM.
+pub struct Requested {
+    /// The request.
+    pub request_pem: String,
+    /// The private key, PKCS #8.
+    pub key_pem: Zeroizing<String>,
+}
+
+/// Makes a P-256 key and asks for a certificate of this common name, for an authority to sign.
+///
+/// # Errors
+/// When the name is empty.
+pub fn request(name: &str) -> Result<Requested, CertificateError> {
+    if name.is_empty() {
+        return Err(CertificateError("wanted a name for the certificate, found an empty one".into()));
+    }
+    let refused = |error: rcgen::Error| {
+        CertificateError(format!("no request for a certificate can be made for {name:?}: {error}"))
+    };
+    let mut params = rcgen::CertificateParams::new(Vec::new()).map_err(refused)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(refused)?;
+    let request = params.serialize_request(&key).and_then(|request| request.pem()).map_err(refused)?;
+    Ok(Requested { request_pem: request, key_pem: Zeroizing::new(key.serialize_pem()) })
+}
+
 /// Days of a certificate made by our tools: ten years.
 pub const DAYS: u32 = 3652;
 
@@ -318,6 +387,29 @@ mod tests {
         assert_eq!(certificate.validity(NOW_MS - day_ms), Validity::NotYet);
         assert_eq!(certificate.validity(NOW_MS + 11 * day_ms), Validity::Expired);
         assert_eq!(certificate.fingerprint_text().len(), 32 * 3 - 1);
+    }
+
+    #[test]
+    fn a_certificate_tells_its_issuer_and_hosts() {
+        let pem = created("client-1").certificate_pem;
+        let certificate = &Certificate::all_from_pem(pem.as_bytes(), "x").unwrap()[0];
+        assert_eq!((certificate.issuer(), certificate.hosts()), ("CN=client-1", &["127.0.0.1".into()][..]));
+        assert!(certificate.serial_number().len() > 2);
+        assert!(Certificate::time_text(NOW_MS).contains("2027"), "{}", Certificate::time_text(NOW_MS));
+    }
+
+    #[test]
+    fn a_request_names_the_client_and_the_public_half_of_its_key() {
+        use rcgen::PublicKeyData as _;
+        let requested = request("client-1").unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(requested.request_pem.as_bytes()).unwrap();
+        let (_, parsed) =
+            x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents).unwrap();
+        let asked = &parsed.certification_request_info;
+        let key = rcgen::KeyPair::from_pem(&requested.key_pem).unwrap();
+        assert_eq!(asked.subject.to_string(), "CN=client-1");
+        assert_eq!(asked.subject_pki.raw, key.subject_public_key_info());
+        assert!(request("").is_err());
     }
 
     #[test]

@@ -23,15 +23,21 @@ pub(crate) struct Answer {
     pub(crate) document: Value,
     /// What is amiss although the verb has an answer; to standard error.
     pub(crate) complaints: Vec<String>,
-    /// Whether the exit code is 0.
-    pub(crate) good: bool,
+    /// The exit code.
+    pub(crate) exit: u8,
 }
 
 impl Answer {
     /// A good answer. The document must be a plain structure with text keys.
     pub(crate) fn new(text: String, document: impl Serialize) -> Answer {
         let document = serde_json::to_value(document).expect("documents have text keys and plain values");
-        Answer { text, document, complaints: Vec::new(), good: true }
+        Answer { text, document, complaints: Vec::new(), exit: OK }
+    }
+
+    /// Whether the verb did what was asked.
+    #[cfg(test)]
+    pub(crate) fn good(&self) -> bool {
+        self.exit == OK
     }
 }
 
@@ -62,11 +68,16 @@ impl From<client::conf::Error> for Failure {
     }
 }
 
+/// [`OK`] or [`FAILED`].
+pub(crate) fn exit(good: bool) -> u8 {
+    if good { OK } else { FAILED }
+}
+
 /// Prints the result of a verb and gives the exit code.
 pub(crate) fn show(json: bool, result: Result<Answer, Failure>) -> ExitCode {
-    let (text, document, complaints, good) = match result {
-        Ok(answer) => (answer.text, answer.document, answer.complaints, answer.good),
-        Err(failure) => (String::new(), json!({ "error": failure.0 }), vec![failure.0], false),
+    let (text, document, complaints, exit) = match result {
+        Ok(answer) => (answer.text, answer.document, answer.complaints, answer.exit),
+        Err(failure) => (String::new(), json!({ "error": failure.0 }), vec![failure.0], FAILED),
     };
     let shown = if json { format!("{document:#}\n") } else { text };
     // A reader that has gone (a closed pipe) leaves nobody to tell.
@@ -74,5 +85,5 @@ pub(crate) fn show(json: bool, result: Result<Answer, Failure>) -> ExitCode {
     for complaint in complaints {
         let _ = writeln!(std::io::stderr().lock(), "vtl: {complaint}");
     }
-    ExitCode::from(if good { OK } else { FAILED })
+    ExitCode::from(exit)
 }

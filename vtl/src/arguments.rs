@@ -1,10 +1,15 @@
 //! The verbs and options, after [`normalise`](crate::normalise) has turned the vendor's spellings into long options.
 
+mod ha;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use client::conf::Serial;
 use zeroize::Zeroizing;
+
+pub(crate) use ha::{
+    AddMember, AutoRecovery, DeleteGroup, HaLog, HaOnly, HaVerb, NewGroup, RecoveryModeWord,
+};
 
 /// Client tool: certificates, servers, HA groups. Options are also understood with a single dash (-serialNum), verbs
 /// in any case and with a leading dash. Exit codes: 0 done, 1 failed, 2 usage.
@@ -24,38 +29,47 @@ pub(crate) struct Arguments {
 /// What is to be done.
 #[derive(Subcommand)]
 pub(crate) enum Verb {
-    /// Makes the client's key and certificate and names them in the configuration.
+    /// Makes the client's key and certificate. The first one is named in the configuration at once; a later one is
+    /// made beside the one in use, and useCert changes over to it.
     #[command(name = "createCert")]
     CreateCert(CreateCert),
-    /// Adds an appliance and trusts its certificate.
+    /// Makes the client's key and a request for a certificate (PKCS #10), for an authority to sign.
+    #[command(name = "createCSR")]
+    CreateCsr(CreateCsr),
+    /// Changes over to a certificate of createCert or createCSR once every appliance accepts it.
+    #[command(name = "useCert")]
+    UseCert(UseCert),
+    /// Adds an appliance and trusts its certificate; for an appliance that is there, trusts one more certificate.
     #[command(name = "addServer")]
     AddServer(AddServer),
+    /// Removes an appliance and the trust in its certificates.
+    #[command(name = "deleteServer")]
+    DeleteServer(DeleteServer),
+    /// Gives an appliance's place to another one, or another certificate to the same one.
+    #[command(name = "replaceServer")]
+    ReplaceServer(ReplaceServer),
     /// Lists the appliances of the configuration.
     #[command(name = "listServers")]
     ListServers,
-    /// Connects to every appliance and lists the partitions that this client may use.
+    /// Lists the slots as applications see them.
+    #[command(name = "listSlots")]
+    ListSlots,
+    /// Connects to every appliance, lists the partitions that this client may use, and warns of certificates that end
+    /// soon.
     #[command(name = "verify")]
     Verify,
+    /// Shows the fingerprints of certificates: the client's own, or those of a file.
+    #[command(name = "fingerprint")]
+    Fingerprint(CertificateFile),
+    /// Shows what certificates say: the client's own, or those of a file.
+    #[command(name = "examineCert")]
+    ExamineCert(CertificateFile),
     /// HA groups.
-    #[command(name = "haAdmin", subcommand_required = true)]
+    #[command(name = "haAdmin", alias = "haGroup", subcommand_required = true)]
     HaAdmin {
         #[command(subcommand)]
         verb: HaVerb,
     },
-}
-
-/// What is to be done with HA groups.
-#[derive(Subcommand)]
-pub(crate) enum HaVerb {
-    /// Makes an HA group of one partition; the partition becomes the group's home.
-    #[command(name = "newGroup")]
-    NewGroup(NewGroup),
-    /// Adds an empty partition of the same domain to a group.
-    #[command(name = "addMember")]
-    AddMember(AddMember),
-    /// Shows the groups, their members, and whether the members hold the same.
-    #[command(name = "show")]
-    Show,
 }
 
 #[derive(Args)]
@@ -63,6 +77,29 @@ pub(crate) struct CreateCert {
     /// Name of this client: the common name of the certificate and the name of its files.
     #[arg(long, short = 'n', value_name = "NAME")]
     pub(crate) n: String,
+    /// Days that the certificate lives, ten years when not given.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) days: Option<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct CreateCsr {
+    /// Name of this client: the common name of the request and the name of its files.
+    #[arg(long, short = 'n', value_name = "NAME")]
+    pub(crate) n: String,
+}
+
+#[derive(Args)]
+pub(crate) struct UseCert {
+    /// Name that was given to createCert or createCSR.
+    #[arg(long, short = 'n', value_name = "NAME")]
+    pub(crate) n: String,
+    /// The certificate that an authority has issued for a request of createCSR, in PEM form.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Changes over although an appliance cannot be asked, refuses the certificate or offers fewer partitions.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Args)]
@@ -79,27 +116,36 @@ pub(crate) struct AddServer {
 }
 
 #[derive(Args)]
-pub(crate) struct NewGroup {
-    /// Serial number of the first member, as `vtl verify` shows it.
-    #[arg(long = "serialNum", value_name = "SERIAL")]
-    pub(crate) serial: Serial,
-    /// Label of the group, at most 32 bytes.
-    #[arg(long = "label", value_name = "LABEL")]
-    pub(crate) label: String,
-    #[command(flatten)]
-    pub(crate) secret: Secret,
+pub(crate) struct DeleteServer {
+    /// Host name or IP address of the appliance.
+    #[arg(long, short = 'n', value_name = "HOST")]
+    pub(crate) n: String,
+    /// TCP port; needed only when one host has several.
+    #[arg(long, short = 'p', value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) p: Option<u16>,
 }
 
 #[derive(Args)]
-pub(crate) struct AddMember {
-    /// Label or serial number of the group.
-    #[arg(long = "group", value_name = "GROUP")]
-    pub(crate) group: String,
-    /// Serial number of the partition, as `vtl verify` shows it.
-    #[arg(long = "serialNum", value_name = "SERIAL")]
-    pub(crate) serial: Serial,
-    #[command(flatten)]
-    pub(crate) secret: Secret,
+pub(crate) struct ReplaceServer {
+    /// Host name or IP address of the appliance whose place it is; that of -n when not given.
+    #[arg(long, short = 'o', value_name = "HOST")]
+    pub(crate) o: Option<String>,
+    /// Host name or IP address that the place is given to.
+    #[arg(long, short = 'n', value_name = "HOST")]
+    pub(crate) n: String,
+    /// Certificate of that appliance, or of the authority that signed it, in PEM form.
+    #[arg(long, short = 'c', value_name = "FILE")]
+    pub(crate) c: PathBuf,
+    /// TCP port; the one of before when not given.
+    #[arg(long, short = 'p', value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) p: Option<u16>,
+}
+
+#[derive(Args)]
+pub(crate) struct CertificateFile {
+    /// File of certificates in PEM form; without it the client's own and the trusted ones.
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub(crate) f: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -118,12 +164,13 @@ fn secret(text: &str) -> Result<Zeroizing<String>, String> {
 #[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 mod tests {
     use clap::CommandFactory;
+    use client::conf::Serial;
 
     use super::*;
     use crate::normalise::normalised;
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
-        Arguments::try_parse_from(normalised(line.split(' ').map(Into::into)))
+        Arguments::try_parse_from(normalised(Arguments::command(), line.split(' ').map(Into::into)))
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(crate) trait Network: Sync {
     fn open(&self, server: &Server) -> Result<Box<dyn Appliance>, String>;
     /// 16 random bytes, to tell a resent change from a new one.
     fn tag(&self) -> Vec<u8>;
+    /// The wall clock, milliseconds since 1970.
+    fn now_ms(&self) -> u64;
     /// Repairs a group until all members that can be reached hold the same (HA 4.6, 4.7); the ticket is the Crypto
     /// Officer's. Errs with the reason when that is not reached.
     fn equalise(
@@ -88,6 +90,11 @@ impl Census {
             }
         }
         census
+    }
+
+    /// The partitions of all appliances that answered, in the order of the configuration.
+    pub(crate) fn offered(&self) -> impl Iterator<Item = &PartitionName> {
+        self.reached.iter().flat_map(|reached| &reached.partitions)
     }
 
     /// The connection to the appliance that holds a partition.

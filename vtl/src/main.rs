@@ -6,23 +6,29 @@ mod arguments;
 mod asking;
 mod census;
 mod equality;
+mod expiry;
+mod global;
 mod members;
 mod network;
 mod normalise;
 mod password;
+mod pem;
 mod place;
+mod slots;
 #[cfg(test)]
 mod testing;
+mod trusted;
 mod verbs;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use arguments::Arguments;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse_from(normalise::normalised(std::env::args_os())) {
+    let words = normalise::normalised(Arguments::command(), std::env::args_os());
+    let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are printed to standard output and are no error; usage errors give 2.

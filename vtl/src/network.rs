@@ -40,24 +40,43 @@ pub(crate) struct Ntls {
 impl Ntls {
     /// Reads the client's key and certificate and the trusted certificates. Errs when one is missing or unreadable.
     pub(crate) fn new(configuration: &Configuration) -> Result<Ntls, Failure> {
-        let credentials =
-            if configuration.servers.is_empty() { None } else { Some(credentials(configuration)?) };
+        let credentials = match configuration.servers.as_slice() {
+            [] => None,
+            _ => Some((identity(configuration)?, trust(configuration)?)),
+        };
+        Ok(Ntls::with(configuration, credentials))
+    }
+
+    /// The same, presenting another certificate than the one that the configuration names.
+    pub(crate) fn presenting(configuration: &Configuration, identity: Identity) -> Result<Ntls, Failure> {
+        let credentials = match configuration.servers.as_slice() {
+            [] => None,
+            _ => Some((identity, trust(configuration)?)),
+        };
+        Ok(Ntls::with(configuration, credentials))
+    }
+
+    fn with(configuration: &Configuration, credentials: Option<(Identity, Arc<ServerTrust>)>) -> Ntls {
         let timeout_ms = u64::from(configuration.receive_timeout_ms).min(PATIENCE_MS_MAX);
-        Ok(Ntls { credentials, instance: Arc::new(InstanceKey::generate()), timeout_ms })
+        Ntls { credentials, instance: Arc::new(InstanceKey::generate()), timeout_ms }
     }
 }
 
-fn credentials(configuration: &Configuration) -> Result<(Identity, Arc<ServerTrust>), Failure> {
+/// The client's certificate and key as the configuration names them. Errs when there are none or they are unreadable.
+pub(crate) fn identity(configuration: &Configuration) -> Result<Identity, Failure> {
     let named = (&configuration.client_certificate, &configuration.client_private_key);
     let (Some(certificate), Some(key)) = named else {
         let wanted = format!("ClientCertFile and ClientPrivKeyFile in {}", configuration.file.display());
         return Err(Failure::new(wanted, "none", "make the client's certificate with vtl createCert"));
     };
-    let identity = Identity::load(certificate, key)
-        .map_err(|error| Failure(format!("{error}; make the client's certificate with vtl createCert")))?;
-    let trust = ServerTrust::load(&configuration.server_ca)
-        .map_err(|error| Failure(format!("{error}; add the servers' certificates with vtl addServer")))?;
-    Ok((identity, Arc::new(trust)))
+    Identity::load(certificate, key)
+        .map_err(|error| Failure(format!("{error}; make the client's certificate with vtl createCert")))
+}
+
+fn trust(configuration: &Configuration) -> Result<Arc<ServerTrust>, Failure> {
+    ServerTrust::load(&configuration.server_ca)
+        .map(Arc::new)
+        .map_err(|error| Failure(format!("{error}; add the servers' certificates with vtl addServer")))
 }
 
 impl Network for Ntls {
@@ -82,6 +101,10 @@ impl Network for Ntls {
         let mut tag = vec![0; 16];
         System::shared().random(&mut tag);
         tag
+    }
+
+    fn now_ms(&self) -> u64 {
+        System::shared().wall_ms()
     }
 
     fn equalise(

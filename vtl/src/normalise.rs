@@ -1,47 +1,37 @@
 //! The vendor's spellings of verbs and options, turned into those that the parser knows.
 //!
 //! Verbs are understood in any case and with a leading dash (`haAdmin -newGroup`); long options with a single dash and
-//! in any case (`-serialNum`). An option's value is never looked at: it is tied to its option by `=`.
+//! in any case (`-serialNum`). An option's value is never looked at: it is tied to its option by `=`. What verbs and
+//! options there are is read from the parser's own definition.
 
 use std::ffi::OsString;
 
-/// Verbs of the first word.
-const VERBS: [&str; 5] = ["createCert", "addServer", "listServers", "verify", "haAdmin"];
-/// Verbs behind `haAdmin`.
-const HA_VERBS: [&str; 3] = ["newGroup", "addMember", "show"];
-/// Long options and whether a value follows.
-const OPTIONS: [(&str, bool); 10] = [
-    ("json", false),
-    ("help", false),
-    ("version", false),
-    ("config", true),
-    ("serialNum", true),
-    ("label", true),
-    ("password", true),
-    ("group", true),
-    ("n", true),
-    ("c", true),
-];
-/// `-p` is the port of `addServer`; spelled out so that nobody takes it for a password.
-const PORT: (&str, bool) = ("p", true);
+use clap::{Arg, Command};
 
 /// The command line, program name included, in the parser's spelling.
-pub(crate) fn normalised(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+pub(crate) fn normalised(mut definition: Command, words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    definition.build();
     let mut words = words;
     let mut result: Vec<OsString> = words.next().into_iter().collect();
-    let mut verbs: &[&str] = &VERBS;
+    let mut command = &definition;
     while let Some(word) = words.next() {
         let Some(text) = word.to_str() else {
             result.push(word);
             continue;
         };
-        if let Some(verb) = verb(text, verbs) {
-            verbs = if verb == "haAdmin" { &HA_VERBS } else { &[] };
-            result.push(verb.into());
+        if let Some(verb) = verb(command, text) {
+            result.push(verb.get_name().into());
+            command = verb;
             continue;
         }
-        match option(text) {
-            Some((name, true, None)) => {
+        let Some((name, has_value, value)) = option(command, text) else {
+            result.push(word);
+            continue;
+        };
+        match (has_value, value) {
+            (_, Some(value)) => result.push(format!("--{name}={value}").into()),
+            (false, None) => result.push(format!("--{name}").into()),
+            (true, None) => {
                 let mut joined = OsString::from(format!("--{name}"));
                 if let Some(value) = words.next() {
                     joined.push("=");
@@ -49,38 +39,50 @@ pub(crate) fn normalised(words: impl Iterator<Item = OsString>) -> Vec<OsString>
                 }
                 result.push(joined);
             }
-            Some((name, _, Some(value))) => result.push(format!("--{name}={value}").into()),
-            Some((name, false, None)) => result.push(format!("--{name}").into()),
-            None => result.push(word),
         }
     }
     result
 }
 
-fn verb(text: &str, verbs: &[&'static str]) -> Option<&'static str> {
-    let bare = text.strip_prefix("--").or_else(|| text.strip_prefix('-')).unwrap_or(text);
-    verbs.iter().find(|verb| verb.eq_ignore_ascii_case(bare)).copied()
+/// The word without its dash or dashes.
+fn bare(text: &str) -> Option<&str> {
+    text.strip_prefix("--").or_else(|| text.strip_prefix('-'))
+}
+
+fn verb<'a>(command: &'a Command, text: &str) -> Option<&'a Command> {
+    let name = bare(text).unwrap_or(text);
+    command.get_subcommands().find(|verb| {
+        verb.get_name().eq_ignore_ascii_case(name)
+            || verb.get_all_aliases().any(|alias| alias.eq_ignore_ascii_case(name))
+    })
 }
 
 /// Name, whether a value follows, and the value when it is in the same word.
-fn option(text: &str) -> Option<(&'static str, bool, Option<&str>)> {
-    let bare = text.strip_prefix("--").or_else(|| text.strip_prefix('-'))?;
+fn option<'a, 'b>(command: &'a Command, text: &'b str) -> Option<(&'a str, bool, Option<&'b str>)> {
+    let bare = bare(text)?;
     let (name, value) = match bare.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (bare, None),
     };
-    let (name, has_value) =
-        OPTIONS.iter().chain([&PORT]).find(|(known, _)| known.eq_ignore_ascii_case(name))?;
-    Some((name, *has_value, value))
+    let known = |argument: &&Arg| {
+        let spelled = |long: &str| long.eq_ignore_ascii_case(name);
+        argument.get_long().is_some_and(spelled)
+            || argument.get_all_aliases().unwrap_or_default().into_iter().any(spelled)
+    };
+    let argument = command.get_arguments().find(known)?;
+    Some((argument.get_long()?, argument.get_action().takes_values(), value))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::arguments::Arguments;
 
     fn of(line: &str) -> String {
-        let words = normalised(line.split(' ').map(OsString::from));
+        let words = normalised(Arguments::command(), line.split(' ').map(OsString::from));
         words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
     }
 
@@ -89,6 +91,8 @@ mod tests {
         assert_eq!(of("vtl HAADMIN -newgroup"), "vtl haAdmin newGroup");
         assert_eq!(of("vtl haAdmin show"), "vtl haAdmin show");
         assert_eq!(of("vtl -CreateCert -n app"), "vtl createCert --n=app");
+        assert_eq!(of("vtl haadmin halog -ENABLE"), "vtl haAdmin haLog --enable");
+        assert_eq!(of("vtl haadmin createGroup"), "vtl haAdmin newGroup");
     }
 
     #[test]
@@ -98,7 +102,11 @@ mod tests {
             of("vtl haAdmin addMember -GROUP=g -serialnum 7"),
             "vtl haAdmin addMember --group=g --serialNum=7"
         );
+        assert_eq!(of("vtl haAdmin addMember -serialNumber 7"), "vtl haAdmin addMember --serialNum=7");
         assert_eq!(of("vtl -json listServers --config /x"), "vtl --json listServers --config=/x");
+        assert_eq!(of("vtl listServers -JSON -Config /x"), "vtl listServers --json --config=/x");
+        assert_eq!(of("vtl haAdmin autoRecovery -retry -1"), "vtl haAdmin autoRecovery --retry=-1");
+        assert_eq!(of("vtl haAdmin newGroup -help"), "vtl haAdmin newGroup --help");
     }
 
     #[test]
@@ -112,5 +120,6 @@ mod tests {
         assert_eq!(of("vtl fly -high 3"), "vtl fly -high 3");
         assert_eq!(of("vtl verify show"), "vtl verify show");
         assert_eq!(of("vtl haAdmin newGroup -password"), "vtl haAdmin newGroup --password");
+        assert_eq!(of("vtl verify -serialNum 3"), "vtl verify -serialNum 3");
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use client::conf::{self, Configuration, EditableFile, Group};
+use client::conf::{self, Configuration, Document, EditableFile, Group};
 
 use crate::answer::Failure;
 
@@ -43,6 +43,17 @@ impl Place {
         })
     }
 
+    /// Changes the configuration file, which must be there, and gives what it says then.
+    pub(crate) fn change(
+        &self,
+        change: impl FnOnce(&Configuration, &mut Document) -> Result<(), Failure>,
+    ) -> Result<Configuration, Failure> {
+        let mut file = self.editable()?;
+        let before = self.configuration()?;
+        change(&before, &mut file.document)?;
+        Ok(file.save()?)
+    }
+
     /// The configuration for editing; a file that is not there is made on saving.
     pub(crate) fn editable(&self) -> Result<EditableFile, Failure> {
         Ok(EditableFile::open(&self.file())?)
@@ -61,6 +72,17 @@ pub(crate) fn group<'a>(configuration: &'a Configuration, name: &str) -> Result<
         };
         let wanted = format!("a group {name} in {}", configuration.file.display());
         Failure::new(wanted, found, "name one of them, or make it with vtl haAdmin newGroup")
+    })
+}
+
+/// A path as the configuration can hold it. Errs when it is not UTF-8.
+pub(crate) fn text(path: &Path) -> Result<&str, Failure> {
+    path.to_str().ok_or_else(|| {
+        Failure::new(
+            "a folder whose name is UTF-8",
+            path.display(),
+            "choose another folder for the configuration",
+        )
     })
 }
 

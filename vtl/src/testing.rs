@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use client::conf::{Configuration, Serial, Server};
+use ntls::certificate::{Wanted, self_signed};
 use spec::messages::*;
 use spec::numbers::Rv;
 use spec::record::Manifest;
@@ -19,6 +20,9 @@ use crate::place::Place;
 
 /// Serial of the partition on `hsm0`; the others follow.
 pub(crate) const FIRST: Serial = Serial(1_000_000_000_000);
+
+/// The wall clock of the stand-in, milliseconds since 1970.
+pub(crate) const NOW_MS: u64 = 1_800_000_000_000;
 
 /// A password given by option.
 pub(crate) fn secret(pin: &str) -> Secret {
@@ -56,6 +60,25 @@ impl Folder {
     pub(crate) fn configuration(&self) -> Configuration {
         self.place().configuration().unwrap()
     }
+
+    /// Adds sections to the file.
+    pub(crate) fn append(&self, text: &str) {
+        fs::write(self.place().file(), self.text() + text).unwrap();
+    }
+
+    /// A new self-signed certificate of this name, in a file.
+    pub(crate) fn certificate(&self, name: &str) -> PathBuf {
+        let wanted = Wanted { name, hosts: &[], now_ms: NOW_MS, days: 100 };
+        let path = self.place().join(&format!("{name}.pem"));
+        fs::write(&path, self_signed(&wanted).unwrap().certificate_pem).unwrap();
+        path
+    }
+
+    /// The names of the trusted certificates.
+    pub(crate) fn trusted(&self) -> Vec<String> {
+        let all = crate::pem::blocks_of(&self.configuration().server_ca).unwrap();
+        all.iter().map(|block| block.certificate.name().to_owned()).collect()
+    }
 }
 
 #[derive(Clone)]
@@ -66,12 +89,14 @@ struct Partition {
     tries: u32,
     refuses_adoption: bool,
     seq: u64,
+    certificate_ends_ms: u64,
 }
 
 #[derive(Default)]
 struct Inner {
     partitions: BTreeMap<u64, Partition>,
     stopped: BTreeSet<String>,
+    unassigned: BTreeSet<u64>,
     tags: u8,
     repair_fails: bool,
 }
@@ -101,6 +126,7 @@ impl World {
                 tries: 0,
                 refuses_adoption: false,
                 seq: 1,
+                certificate_ends_ms: 0,
             };
             world.0.lock().unwrap().partitions.insert(serial.0, partition);
         }
@@ -109,6 +135,11 @@ impl World {
 
     pub(crate) fn stop(&self, server: &str) {
         self.0.lock().unwrap().stopped.insert(server.to_owned());
+    }
+
+    /// The client may use the partition no more.
+    pub(crate) fn assign_nothing(&self, serial: Serial) {
+        self.0.lock().unwrap().unassigned.insert(serial.0);
     }
 
     pub(crate) fn start(&self, server: &str) {
@@ -129,6 +160,11 @@ impl World {
 
     pub(crate) fn refuse_adoption(&self, serial: Serial, refuses: bool) {
         self.0.lock().unwrap().partitions.get_mut(&serial.0).unwrap().refuses_adoption = refuses;
+    }
+
+    /// When the certificate of the server of a partition ends, milliseconds since 1970.
+    pub(crate) fn set_certificate_end(&self, serial: Serial, ends_ms: u64) {
+        self.0.lock().unwrap().partitions.get_mut(&serial.0).unwrap().certificate_ends_ms = ends_ms;
     }
 
     pub(crate) fn fail_repair(&self) {
@@ -172,6 +208,10 @@ impl Network for World {
         vec![inner.tags; 16]
     }
 
+    fn now_ms(&self) -> u64 {
+        NOW_MS
+    }
+
     fn equalise(&self, _: &Configuration, manifest: &Manifest, ticket: &[u8]) -> Result<(), String> {
         assert_eq!(ticket, manifest.group, "repair without the group's ticket");
         let mut inner = self.0.lock().unwrap();
@@ -193,6 +233,9 @@ struct Link {
 
 impl Appliance for Link {
     fn partitions(&self) -> Vec<PartitionName> {
+        if self.world.0.lock().unwrap().unassigned.contains(&self.serial) {
+            return Vec::new();
+        }
         vec![PartitionName { serial: self.serial, label: format!("p{}", self.serial - FIRST.0) }]
     }
 
@@ -264,6 +307,7 @@ impl Partition {
             manifest: Some(self.manifest.clone()),
             root: self.root(),
             objects: self.records.len() as u64,
+            server_certificate_ends_ms: self.certificate_ends_ms,
             ..StatusAnswer::default()
         }
     }

@@ -26,7 +26,7 @@ fn three_members_share_group_manifest_and_configuration() {
     let (folder, world) = group_of_one(3);
     assert_eq!(add(&folder, &world, "prodha", SECOND, "pin").unwrap().complaints, Vec::<String>::new());
     let answer = add(&folder, &world, "11000000000000", THIRD, "pin").unwrap();
-    assert!(answer.good && answer.complaints.is_empty(), "{answer:?}");
+    assert!(answer.good() && answer.complaints.is_empty(), "{answer:?}");
     for serial in [FIRST, SECOND, THIRD] {
         let manifest = world.manifest(serial);
         assert_eq!((manifest.epoch, manifest.home, manifest.group[0]), (4, FIRST.0, 1), "{serial}");
@@ -129,7 +129,7 @@ fn a_member_that_cannot_be_told_now_is_a_complaint_and_no_failure() {
     world.stop("hsm1");
     let answer = add(&folder, &world, "prodha", THIRD, "pin").unwrap();
     assert!(
-        answer.good && answer.complaints[0].contains(&format!("member {SECOND} does not know")),
+        answer.good() && answer.complaints[0].contains(&format!("member {SECOND} does not know")),
         "{answer:?}"
     );
     world.start("hsm1");

@@ -1,62 +1,128 @@
-//! `createCert`: makes the client's key and certificate and names them in the configuration.
+//! `createCert` and `createCSR`: make the client's key with a certificate, or with a request for one.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::PathBuf;
 
 use client::conf::options::{CLIENT_CERTIFICATE, CLIENT_PRIVATE_KEY};
 use client::conf::write::replace;
-use ntls::certificate::{Certificate, DAYS, Wanted, self_signed};
+use client::conf::{Configuration, Document};
+use ntls::certificate::{Certificate, DAYS, Identity, Wanted, request, self_signed};
 use ntls::platform::System;
 use serde_json::json;
 
 use crate::answer::{Answer, Failure};
-use crate::arguments::CreateCert;
-use crate::place::{Place, make_folder};
+use crate::arguments::{CreateCert, CreateCsr};
+use crate::pem;
+use crate::place::{self, Place, make_folder};
 
 /// Mode of the private key's file: its owner alone.
 const KEY_MODE: u32 = 0o600;
-/// Mode of the certificate's file.
-const CERTIFICATE_MODE: u32 = 0o644;
 /// Longest name: the bound of a common name in X.509.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Writes `cert/client/<name>Key.pem` and `cert/client/<name>.pem` beside the configuration, then names both there.
-/// Files that exist are left alone: appliances know the client by that very certificate.
-pub(crate) fn run(place: &Place, create: &CreateCert) -> Result<Answer, Failure> {
-    let name = checked(&create.n)?;
-    let mut file = place.editable()?;
-    let folder = place.join("cert/client");
-    let (key, certificate) = (folder.join(format!("{name}Key.pem")), folder.join(format!("{name}.pem")));
-    for path in [&key, &certificate] {
-        if path.exists() {
-            let action =
-                "choose another name, or move the file away and register the new certificate everywhere";
-            return Err(Failure::new(format!("no file {}", path.display()), "one", action));
-        }
+/// Where key, certificate and request of a client's name stand.
+pub(crate) struct Files {
+    pub(crate) key: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) request: PathBuf,
+}
+
+impl Files {
+    /// Errs when the name cannot be part of a file's name or of a common name.
+    pub(crate) fn of(place: &Place, name: &str) -> Result<Files, Failure> {
+        let name = checked(name)?;
+        let folder = place.join("cert/client");
+        Ok(Files {
+            key: folder.join(format!("{name}Key.pem")),
+            certificate: folder.join(format!("{name}.pem")),
+            request: folder.join(format!("{name}CSR.pem")),
+        })
     }
-    file.document.set(CLIENT_PRIVATE_KEY.section, CLIENT_PRIVATE_KEY.key, text(&key)?)?;
-    file.document.set(CLIENT_CERTIFICATE.section, CLIENT_CERTIFICATE.key, text(&certificate)?)?;
-    let wanted = Wanted { name, hosts: &[], now_ms: System::shared().wall_ms(), days: DAYS };
+
+    /// Names key and certificate in the configuration.
+    pub(crate) fn enter(&self, document: &mut Document) -> Result<(), Failure> {
+        let (key, certificate) = (place::text(&self.key)?, place::text(&self.certificate)?);
+        document.set(CLIENT_PRIVATE_KEY.section, CLIENT_PRIVATE_KEY.key, key)?;
+        document.set(CLIENT_CERTIFICATE.section, CLIENT_CERTIFICATE.key, certificate)?;
+        Ok(())
+    }
+
+    /// Files that exist are left alone: appliances know the client by that very certificate.
+    fn refuse_if_there(&self) -> Result<(), Failure> {
+        for path in [&self.key, &self.certificate, &self.request] {
+            if path.exists() {
+                let action =
+                    "choose another name, or move the file away and register the new certificate everywhere";
+                return Err(Failure::new(format!("no file {}", path.display()), "one", action));
+            }
+        }
+        make_folder(self.key.parent().unwrap_or(&self.key))
+    }
+}
+
+/// Writes `cert/client/<name>Key.pem` and `cert/client/<name>.pem` beside the configuration, then names both there
+/// unless a usable certificate is named already: that one stays in use until `useCert` changes over.
+pub(crate) fn run(place: &Place, create: &CreateCert) -> Result<Answer, Failure> {
+    let (name, files) = (create.n.as_str(), Files::of(place, &create.n)?);
+    files.refuse_if_there()?;
+    let mut file = place.editable()?;
+    let configuration = Configuration::from_document(&file.document, &place.file())?;
+    let in_use = in_use(&configuration);
+    let now_ms = System::shared().wall_ms();
+    let wanted = Wanted { name, hosts: &[], now_ms, days: create.days.unwrap_or(DAYS) };
     let created = self_signed(&wanted).map_err(|error| Failure(error.0))?;
-    make_folder(&folder)?;
-    replace(&key, created.key_pem.as_bytes(), KEY_MODE)?;
-    replace(&certificate, created.certificate_pem.as_bytes(), CERTIFICATE_MODE)?;
-    file.save()?;
-    let origin = certificate.display().to_string();
-    let made = Certificate::all_from_pem(created.certificate_pem.as_bytes(), &origin)
-        .map_err(|error| Failure(error.0))?;
+    if in_use.is_none() {
+        files.enter(&mut file.document)?;
+    }
+    replace(&files.key, created.key_pem.as_bytes(), KEY_MODE)?;
+    replace(&files.certificate, created.certificate_pem.as_bytes(), pem::MODE)?;
+    if in_use.is_none() {
+        file.save()?;
+    }
+    let made = pem::certificates(&files.certificate)?;
     let fingerprint = made.first().map(Certificate::fingerprint_text).unwrap_or_default();
     let mut text = String::new();
-    let _ = writeln!(text, "Private Key created and written to: {}", key.display());
-    let _ = writeln!(text, "Certificate created and written to: {}", certificate.display());
+    let _ = writeln!(text, "Private Key created and written to: {}", files.key.display());
+    let _ = writeln!(text, "Certificate created and written to: {}", files.certificate.display());
     let _ = writeln!(text, "SHA-256 fingerprint: {fingerprint}");
     let _ =
         writeln!(text, "Register it on every appliance: hsm client register -client {name} -cert {name}.pem");
+    if let Some(other) = &in_use {
+        let _ = writeln!(
+            text,
+            "The certificate {} stays in use; once the new one is registered: vtl useCert -n {name}",
+            other.certificate().name()
+        );
+    }
     let document = json!({
-        "name": name, "private_key": key, "certificate": certificate, "fingerprint_sha256": fingerprint,
-        "configuration": place.file(),
+        "name": name, "private_key": files.key, "certificate": files.certificate, "in_use": in_use.is_none(),
+        "fingerprint_sha256": fingerprint, "configuration": place.file(),
     });
     Ok(Answer::new(text, document))
+}
+
+/// Writes `cert/client/<name>Key.pem` and `cert/client/<name>CSR.pem` beside the configuration.
+pub(crate) fn request_one(place: &Place, create: &CreateCsr) -> Result<Answer, Failure> {
+    let (name, files) = (create.n.as_str(), Files::of(place, &create.n)?);
+    files.refuse_if_there()?;
+    let requested = request(name).map_err(|error| Failure(error.0))?;
+    replace(&files.key, requested.key_pem.as_bytes(), KEY_MODE)?;
+    replace(&files.request, requested.request_pem.as_bytes(), pem::MODE)?;
+    let mut text = String::new();
+    let _ = writeln!(text, "Private Key created and written to: {}", files.key.display());
+    let _ = writeln!(text, "Certificate request created and written to: {}", files.request.display());
+    let _ = writeln!(
+        text,
+        "Let an authority sign it, register the certificate on every appliance, then: vtl useCert -n {name} -cert FILE"
+    );
+    let document = json!({ "name": name, "private_key": files.key, "request": files.request });
+    Ok(Answer::new(text, document))
+}
+
+/// The certificate and key in use; `None` when there are none that can be read.
+fn in_use(configuration: &Configuration) -> Option<Identity> {
+    let certificate = configuration.client_certificate.as_ref()?;
+    Identity::load(certificate, configuration.client_private_key.as_ref()?).ok()
 }
 
 /// The name becomes part of file names and of a common name.
@@ -73,29 +139,17 @@ fn checked(name: &str) -> Result<&str, Failure> {
     Err(Failure::new(wanted, format!("{name:?}"), "choose another name"))
 }
 
-fn text(path: &Path) -> Result<&str, Failure> {
-    path.to_str().ok_or_else(|| {
-        Failure::new(
-            "a folder whose name is UTF-8",
-            path.display(),
-            "choose another folder for the configuration",
-        )
-    })
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    use ntls::certificate::Identity;
-
     use super::*;
     use crate::testing::Folder;
 
     fn create(folder: &Folder, name: &str) -> Result<Answer, Failure> {
-        run(&folder.place(), &CreateCert { n: name.to_owned() })
+        run(&folder.place(), &CreateCert { n: name.to_owned(), days: None })
     }
 
     #[test]
@@ -112,6 +166,41 @@ mod tests {
         assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(fs::metadata(&certificate).unwrap().permissions().mode() & 0o7777, 0o644);
         assert!(!answer.text.contains("BEGIN") && folder.text().starts_with("# kept\n"));
+    }
+
+    #[test]
+    fn a_second_certificate_is_made_beside_the_one_in_use() {
+        let folder = Folder::new(1);
+        assert_eq!(create(&folder, "app01").unwrap().document["in_use"], true);
+        let before = folder.text();
+        let answer = create(&folder, "app02").unwrap();
+        assert_eq!((folder.text(), &answer.document["in_use"]), (before, &false.into()));
+        assert!(answer.text.contains("The certificate app01 stays in use"), "{}", answer.text);
+        let place = folder.place();
+        Identity::load(&place.join("cert/client/app02.pem"), &place.join("cert/client/app02Key.pem"))
+            .unwrap();
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_read_is_replaced_at_once() {
+        let folder = Folder::new(1);
+        create(&folder, "app01").unwrap();
+        fs::remove_file(folder.place().join("cert/client/app01Key.pem")).unwrap();
+        assert_eq!(create(&folder, "app02").unwrap().document["in_use"], true);
+        assert!(folder.text().contains("app02Key.pem"));
+    }
+
+    #[test]
+    fn a_request_is_written_with_its_key_and_the_configuration_stays() {
+        let folder = Folder::new(1);
+        let before = folder.text();
+        request_one(&folder.place(), &CreateCsr { n: "app".to_owned() }).unwrap();
+        let request = fs::read_to_string(folder.place().join("cert/client/appCSR.pem")).unwrap();
+        assert!(request.starts_with("-----BEGIN CERTIFICATE REQUEST-----"));
+        let key = fs::metadata(folder.place().join("cert/client/appKey.pem")).unwrap();
+        assert_eq!((key.permissions().mode() & 0o7777, folder.text()), (0o600, before));
+        let again = request_one(&folder.place(), &CreateCsr { n: "app".to_owned() }).unwrap_err();
+        assert!(again.0.contains("choose another name"), "{again}");
     }
 
     #[test]

@@ -2,11 +2,20 @@
 
 mod add_member;
 mod add_server;
+mod certificates;
 mod create_cert;
+mod delete_group;
+mod delete_server;
 mod list_servers;
+mod list_slots;
 mod new_group;
+mod settings;
 mod show;
+mod use_cert;
 mod verify;
+
+use client::conf::Configuration;
+use ntls::platform::System;
 
 use crate::answer::{Answer, Failure};
 use crate::arguments::{Arguments, HaVerb, Verb};
@@ -18,23 +27,37 @@ pub(crate) fn run(arguments: Arguments) -> Result<Answer, Failure> {
     let place = Place::new(arguments.config)?;
     match arguments.verb {
         Verb::CreateCert(create) => create_cert::run(&place, &create),
+        Verb::CreateCsr(create) => create_cert::request_one(&place, &create),
+        Verb::UseCert(switch) => use_cert::run(&place, &switch),
         Verb::AddServer(add) => add_server::run(&place, &add),
+        Verb::DeleteServer(delete) => delete_server::delete(&place, &delete),
+        Verb::ReplaceServer(replace) => delete_server::replace(&place, &replace),
         Verb::ListServers => list_servers::run(&place),
-        Verb::Verify => {
-            let configuration = place.configuration()?;
-            verify::run(&Ntls::new(&configuration)?, &configuration)
-        }
-        Verb::HaAdmin { verb: HaVerb::NewGroup(new) } => {
-            let configuration = place.configuration()?;
-            new_group::run(&place, &Ntls::new(&configuration)?, &configuration, new)
-        }
-        Verb::HaAdmin { verb: HaVerb::AddMember(add) } => {
-            let configuration = place.configuration()?;
-            add_member::run(&place, &Ntls::new(&configuration)?, &configuration, add)
-        }
-        Verb::HaAdmin { verb: HaVerb::Show } => {
-            let configuration = place.configuration()?;
-            show::run(&Ntls::new(&configuration)?, &configuration)
-        }
+        Verb::ListSlots => online(&place, |network, conf| list_slots::run(network, conf)),
+        Verb::Verify => online(&place, |network, conf| verify::run(network, conf)),
+        Verb::Fingerprint(file) => certificates::fingerprint(&place, &file),
+        Verb::ExamineCert(file) => certificates::examine(&place, &file, System::shared().wall_ms()),
+        Verb::HaAdmin { verb } => ha_admin(&place, verb),
     }
+}
+
+fn ha_admin(place: &Place, verb: HaVerb) -> Result<Answer, Failure> {
+    match verb {
+        HaVerb::NewGroup(new) => online(place, |network, conf| new_group::run(place, network, conf, new)),
+        HaVerb::AddMember(add) => online(place, |network, conf| add_member::run(place, network, conf, add)),
+        HaVerb::DeleteGroup(delete) => delete_group::run(place, &delete),
+        HaVerb::AutoRecovery(given) => settings::auto_recovery(place, &given),
+        HaVerb::HaOnly(given) => settings::ha_only(place, &given),
+        HaVerb::HaLog(given) => settings::ha_log(place, &given),
+        HaVerb::Show => online(place, |network, conf| show::run(network, conf)),
+    }
+}
+
+/// A verb that asks appliances.
+fn online(
+    place: &Place,
+    verb: impl FnOnce(&Ntls, &Configuration) -> Result<Answer, Failure>,
+) -> Result<Answer, Failure> {
+    let configuration = place.configuration()?;
+    verb(&Ntls::new(&configuration)?, &configuration)
 }

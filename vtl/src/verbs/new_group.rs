@@ -105,7 +105,7 @@ mod tests {
     fn a_group_of_one_is_made_at_its_home_and_named_in_the_configuration() {
         let (folder, world) = (Folder::new(2), World::new(2, "pin"));
         let answer = make(&folder, &world, "prodha", "pin").unwrap();
-        assert!(answer.good && answer.document["made"] == true);
+        assert!(answer.good() && answer.document["made"] == true);
         let manifest = world.manifest(FIRST);
         assert_eq!((manifest.label.as_str(), manifest.home, manifest.epoch), ("prodha", FIRST.0, 2));
         assert_eq!(manifest.serial, 11_000_000_000_000);

@@ -2,16 +2,18 @@
 
 use std::fmt::Write;
 
-use client::conf::{Attempts, Configuration, Group, RecoveryMode, Serial};
+use client::conf::{Configuration, Group, Serial};
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use spec::messages::{PartitionName, StatusAnswer};
+use spec::messages::StatusAnswer;
 use spec::record::{Manifest, MemberRole};
 
-use crate::answer::{Answer, Failure};
+use crate::answer::{Answer, Failure, exit};
 use crate::asking::Asking;
 use crate::census::{Census, Network};
+use crate::global::{Global, enabled, line, yes};
 use crate::members::named;
+use crate::slots::{Slots, number};
 
 #[derive(Serialize)]
 struct Document {
@@ -20,24 +22,10 @@ struct Document {
 }
 
 #[derive(Serialize)]
-struct Global {
-    ha_proxy: bool,
-    auto_recovery: bool,
-    recovery_mode: &'static str,
-    /// None means unlimited.
-    auto_recovery_retry_max: Option<u16>,
-    auto_recovery_interval_s: u32,
-    logging: bool,
-    log_file: Option<String>,
-    log_bytes_max: u32,
-    only_show_ha_slots: bool,
-}
-
-#[derive(Serialize)]
 struct GroupView {
     label: String,
     number: u64,
-    slot: usize,
+    slot: Option<usize>,
     synchronization: bool,
     members: Vec<MemberView>,
     standby_members: Vec<u64>,
@@ -71,43 +59,20 @@ struct MemberView {
 /// Shows every group. Not good when a group has no member alive.
 pub(crate) fn run(network: &dyn Network, configuration: &Configuration) -> Result<Answer, Failure> {
     let mut census = Census::take(network, configuration);
-    let names: Vec<PartitionName> =
-        census.reached.iter().flat_map(|reached| reached.partitions.clone()).collect();
+    let offered: Vec<u64> = census.offered().map(|name| name.serial).collect();
+    let slots = Slots::new(configuration, offered);
     let mut complaints: Vec<String> = census.unreachable.iter().map(|one| one.complaint()).collect();
     let mut groups = Vec::new();
-    for (slot, group) in configuration.groups.iter().enumerate() {
-        groups.push(view(&mut census, configuration, group, slot, &names, &mut complaints));
+    for (at, group) in configuration.groups.iter().enumerate() {
+        groups.push(view(&mut census, group, at, &slots, &mut complaints));
     }
     let good = groups.iter().all(|group| group.members.iter().any(|member| member.status == ALIVE));
-    let document = Document { global: global(configuration), groups };
-    Ok(Answer { complaints, good, ..Answer::new(render(&document), &document) })
+    let document = Document { global: Global::of(configuration), groups };
+    Ok(Answer { complaints, exit: exit(good), ..Answer::new(render(&document), &document) })
 }
 
 const ALIVE: &str = "alive";
 const DOWN: &str = "down";
-
-fn global(configuration: &Configuration) -> Global {
-    let recovery = configuration.recovery;
-    let log = &configuration.ha_log;
-    Global {
-        ha_proxy: false,
-        auto_recovery: recovery.attempts != Attempts::None,
-        recovery_mode: match recovery.mode {
-            RecoveryMode::ActiveBasic => "activeBasic",
-            RecoveryMode::ActiveEnhanced => "activeEnhanced",
-        },
-        auto_recovery_retry_max: match recovery.attempts {
-            Attempts::None => Some(0),
-            Attempts::Number(number) => Some(number),
-            Attempts::Unlimited => None,
-        },
-        auto_recovery_interval_s: recovery.interval_s,
-        logging: log.enabled && log.folder.is_some(),
-        log_file: log.folder.as_ref().map(|folder| folder.join("haErrorLog.txt").display().to_string()),
-        log_bytes_max: log.bytes_max,
-        only_show_ha_slots: configuration.ha_only,
-    }
-}
 
 /// One member asked.
 struct Asked {
@@ -117,10 +82,9 @@ struct Asked {
 
 fn view(
     census: &mut Census,
-    configuration: &Configuration,
     group: &Group,
-    slot: usize,
-    names: &[PartitionName],
+    at: usize,
+    slots: &Slots,
     complaints: &mut Vec<String>,
 ) -> GroupView {
     let mut asked: Vec<Asked> = group.members.iter().map(|serial| ask(census, *serial)).collect();
@@ -140,21 +104,15 @@ fn view(
             group.label, group.label, group.members[0]
         ));
     }
-    let slot_of = |serial: Serial| match configuration.ha_only {
-        true => None,
-        false => {
-            names.iter().position(|name| name.serial == serial.0).map(|at| configuration.groups.len() + at)
-        }
-    };
     let reference = reference(&asked, manifest.as_ref());
     let members: Vec<MemberView> =
-        asked.into_iter().map(|one| member(one, manifest.as_ref(), reference.as_deref(), &slot_of)).collect();
+        asked.into_iter().map(|one| member(one, manifest.as_ref(), reference.as_deref(), slots)).collect();
     let equal_contents = members.iter().all(|member| member.equal != Some(false));
     let all_alive = members.iter().all(|member| member.status == ALIVE);
     GroupView {
         label: group.label.clone(),
         number: group.serial.0,
-        slot,
+        slot: slots.of_group(at),
         synchronization: group.synchronize,
         standby_members: members
             .iter()
@@ -198,16 +156,11 @@ fn reference(asked: &[Asked], manifest: Option<&Manifest>) -> Option<Vec<u8>> {
     asked.iter().find(|one| Some(one.serial.0) == home).and_then(root).or_else(|| asked.iter().find_map(root))
 }
 
-fn member(
-    asked: Asked,
-    manifest: Option<&Manifest>,
-    reference: Option<&[u8]>,
-    slot_of: &dyn Fn(Serial) -> Option<usize>,
-) -> MemberView {
+fn member(asked: Asked, manifest: Option<&Manifest>, reference: Option<&[u8]>, slots: &Slots) -> MemberView {
     let entry =
         manifest.and_then(|manifest| manifest.members.iter().find(|one| one.serial == asked.serial.0));
     let view = MemberView {
-        slot: slot_of(asked.serial),
+        slot: slots.of_partition(asked.serial),
         serial: asked.serial.0,
         label: None,
         status: DOWN,
@@ -247,20 +200,8 @@ fn role(role: MemberRole) -> &'static str {
 }
 
 fn render(document: &Document) -> String {
-    let global = &document.global;
-    let retry = global.auto_recovery_retry_max.map_or("infinite".to_owned(), |number| number.to_string());
     let mut text = String::from("\n ================ HA Global Configuration Settings ===============\n\n");
-    for (name, value) in [
-        ("HA Proxy", enabled(global.ha_proxy).to_owned()),
-        ("HA Auto Recovery", enabled(global.auto_recovery).to_owned()),
-        ("HA Recovery Mode", global.recovery_mode.to_owned()),
-        ("Maximum Auto Recovery Retry", retry),
-        ("Auto Recovery Poll Interval", format!("{} seconds", global.auto_recovery_interval_s)),
-        ("HA Logging", enabled(global.logging).to_owned()),
-        ("HA Log File", global.log_file.clone().unwrap_or("<none>".to_owned())),
-        ("Maximum HA Log File Length", format!("{} bytes", global.log_bytes_max)),
-        ("Only Show HA Slots", yes(global.only_show_ha_slots).to_owned()),
-    ] {
+    for (name, value) in document.global.lines() {
         line(&mut text, name, &value);
     }
     text.push_str("\n ================ HA Group and Member Information ================\n");
@@ -282,7 +223,7 @@ fn render_group(text: &mut String, group: &GroupView) {
     for (name, value) in [
         ("HA Group Label", group.label.clone()),
         ("HA Group Number", group.number.to_string()),
-        ("HA Group Slot #", group.slot.to_string()),
+        ("HA Group Slot #", number(group.slot)),
         ("Synchronization", enabled(group.synchronization).to_owned()),
         ("Group Members", join(group.members.iter().map(|member| member.serial).collect())),
         ("Needs sync", group.needs_sync.map_or("unknown while a member is down", yes).to_owned()),
@@ -315,7 +256,7 @@ fn render_group(text: &mut String, group: &GroupView) {
             (_, status) => status.to_owned(),
         };
         table.add_row([
-            format!("  {}", member.slot.map_or_else(dash, |slot| slot.to_string())),
+            format!("  {}", number(member.slot)),
             member.serial.to_string(),
             member.label.clone().unwrap_or_else(dash),
             status,
@@ -326,18 +267,6 @@ fn render_group(text: &mut String, group: &GroupView) {
         ]);
     }
     let _ = writeln!(text, "\n{}", table.trim_fmt());
-}
-
-fn line(text: &mut String, name: &str, value: &str) {
-    let _ = writeln!(text, "    {:<30}{value}", format!("{name}:"));
-}
-
-fn enabled(on: bool) -> &'static str {
-    if on { "enabled" } else { "disabled" }
-}
-
-fn yes(yes: bool) -> &'static str {
-    if yes { "yes" } else { "no" }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ fn world() -> World {
 #[test]
 fn members_with_the_same_digest_have_equal_contents() {
     let answer = run(&world(), &configuration(2, GROUP)).unwrap();
-    assert!(answer.good && answer.complaints.is_empty(), "{answer:?}");
+    assert!(answer.good() && answer.complaints.is_empty(), "{answer:?}");
     let group = &answer.document["groups"][0];
     assert_eq!(
         (&group["equal_contents"], &group["needs_sync"], &group["slot"]),
@@ -68,10 +68,10 @@ fn a_dead_member_is_down_with_the_reason_and_none_alive_is_a_failure() {
     world.stop("hsm1");
     let answer = run(&world, &configuration(2, GROUP)).unwrap();
     let group = &answer.document["groups"][0];
-    assert!(answer.good && group["members"][1]["status"] == "down" && group["needs_sync"].is_null());
+    assert!(answer.good() && group["members"][1]["status"] == "down" && group["needs_sync"].is_null());
     assert_eq!(answer.complaints, ["server hsm1 cannot be reached: connection refused"]);
     world.stop("hsm0");
-    assert!(!run(&world, &configuration(2, GROUP)).unwrap().good);
+    assert!(!run(&world, &configuration(2, GROUP)).unwrap().good());
 }
 
 #[test]

@@ -1,0 +1,122 @@
+//! The verbs and options behind `haAdmin`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use client::conf::Serial;
+
+use super::Secret;
+
+/// What is to be done with HA groups.
+#[derive(Subcommand)]
+pub(crate) enum HaVerb {
+    /// Makes an HA group of one partition; the partition becomes the group's home.
+    #[command(name = "newGroup", alias = "createGroup")]
+    NewGroup(NewGroup),
+    /// Adds an empty partition of the same domain to a group.
+    #[command(name = "addMember")]
+    AddMember(AddMember),
+    /// Takes a group out of this host's configuration; the partitions and their keys stay as they are.
+    #[command(name = "deleteGroup")]
+    DeleteGroup(DeleteGroup),
+    /// How lost members are looked for; shows it when no option is given.
+    #[command(name = "autoRecovery")]
+    AutoRecovery(AutoRecovery),
+    /// Whether applications see the HA slots alone; shows it when no option is given.
+    #[command(name = "HAOnly")]
+    HaOnly(HaOnly),
+    /// The HA log of this host; shows its settings when no option is given.
+    #[command(name = "haLog")]
+    HaLog(HaLog),
+    /// Shows the groups, their members, and whether the members hold the same.
+    #[command(name = "show", alias = "listGroups")]
+    Show,
+}
+
+#[derive(Args)]
+pub(crate) struct NewGroup {
+    /// Serial number of the first member, as `vtl verify` shows it.
+    #[arg(long = "serialNum", alias = "serialNumber", value_name = "SERIAL")]
+    pub(crate) serial: Serial,
+    /// Label of the group, at most 32 bytes.
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) label: String,
+    #[command(flatten)]
+    pub(crate) secret: Secret,
+}
+
+#[derive(Args)]
+pub(crate) struct AddMember {
+    /// Label or serial number of the group.
+    #[arg(long = "group", value_name = "GROUP")]
+    pub(crate) group: String,
+    /// Serial number of the partition, as `vtl verify` shows it.
+    #[arg(long = "serialNum", alias = "serialNumber", value_name = "SERIAL")]
+    pub(crate) serial: Serial,
+    #[command(flatten)]
+    pub(crate) secret: Secret,
+}
+
+#[derive(Args)]
+pub(crate) struct DeleteGroup {
+    /// Label or serial number of the group.
+    #[arg(long = "group", alias = "label", value_name = "GROUP")]
+    pub(crate) group: String,
+}
+
+#[derive(Args)]
+pub(crate) struct AutoRecovery {
+    /// Attempts to reach a lost member: -1 for ever, 0 never, else 1 to 500 (reconnAtt).
+    #[arg(long, alias = "count", value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(i16).range(-1..=500))]
+    pub(crate) retry: Option<i16>,
+    /// Greatest time between two attempts in seconds, 1 to 1200 (AutoReconnectInterval).
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=1200))]
+    pub(crate) interval: Option<u16>,
+    /// The vendor's recovery mode (VirtualTokenActiveRecovery); recovery here is always the enhanced one.
+    #[arg(long, value_name = "MODE", ignore_case = true)]
+    pub(crate) mode: Option<RecoveryModeWord>,
+    /// Shows the settings.
+    #[arg(long, conflicts_with_all = ["retry", "interval", "mode"])]
+    pub(crate) show: bool,
+}
+
+/// The vendor's words.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum RecoveryModeWord {
+    #[value(name = "activeBasic")]
+    ActiveBasic,
+    #[value(name = "activeEnhanced")]
+    ActiveEnhanced,
+}
+
+#[derive(Args)]
+pub(crate) struct HaOnly {
+    /// Applications see the HA slots alone.
+    #[arg(long, conflicts_with_all = ["disable", "show"])]
+    pub(crate) enable: bool,
+    /// Applications see the member partitions too, behind the HA slots.
+    #[arg(long, conflicts_with = "show")]
+    pub(crate) disable: bool,
+    /// Shows which holds.
+    #[arg(long)]
+    pub(crate) show: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct HaLog {
+    /// Writes the log (haLogStatus).
+    #[arg(long, conflicts_with = "disable")]
+    pub(crate) enable: bool,
+    /// Writes none.
+    #[arg(long)]
+    pub(crate) disable: bool,
+    /// Folder of haErrorLog.txt (haLogPath); it must exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
+    /// Bytes at which the file is renamed and begun anew (logLen).
+    #[arg(long = "maxLength", value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=0x7FFF_FFFF))]
+    pub(crate) max_length: Option<u32>,
+    /// Shows the settings.
+    #[arg(long, conflicts_with_all = ["enable", "disable", "path", "max_length"])]
+    pub(crate) show: bool,
+}
