@@ -75,6 +75,19 @@ fn pkcs11_tool_test_runs_clean_over_rsa_ec_and_aes() {
     assert!(text.contains("RSA-PKCS: OK"), "{text}");
     aes_round_trip(&lab);
     ec_round_trip(&lab);
+    let pair = ["--id", "77", "--label", "test-ec", "--key-type", "EC:prime256v1"];
+    let output = lab.pkcs11_tool(&[&["--session-rw", "--test-ec"][..], &pair].concat());
+    let text = expect_ok(&output, "pkcs11-tool --test-ec");
+    for wanted in ["Generating EC key pair", "Doing a signature", "==> OK"] {
+        assert!(text.contains(wanted), "{wanted:?} is missing:\n{text}");
+    }
+    let output = lab.pkcs11_tool(&["--test-fork"]);
+    let text = format!(
+        "{}{}",
+        expect_ok(&output, "pkcs11-tool --test-fork"),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(text.contains("forked child") && !text.contains("failed"), "{text}");
 }
 
 /// What `--test` of OpenSC passes over: the EC key, signing through the same tool, verified by OpenSSL.
