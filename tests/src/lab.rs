@@ -61,12 +61,25 @@ impl Lab {
     /// # Panics
     /// When the laboratory does not come up.
     pub fn up(members: usize) -> Self {
+        Self::up_with(members, &[])
+    }
+
+    /// As [`up`](Self::up), with a fault proxy before each appliance.
+    ///
+    /// # Panics
+    /// When the laboratory does not come up.
+    pub fn up_proxied(members: usize) -> Self {
+        Self::up_with(members, &["--proxy"])
+    }
+
+    fn up_with(members: usize, more: &[&str]) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder =
             tempfile::Builder::new().prefix("hatoki-lab-").tempdir().expect("a temporary folder can be made");
         let path = folder.path().display().to_string();
-        let output =
-            run("xtask", &["lab", "up", "--members", &members.to_string(), "--dir", &path], &BTreeMap::new());
+        let members = members.to_string();
+        let arguments = [&["lab", "up", "--members", &members, "--dir", &path][..], more].concat();
+        let output = run("xtask", &arguments, &BTreeMap::new());
         expect_ok(&output, "lab up");
         let environment = read_environment(&folder.path().join("env.sh"));
         Self { folder, environment, _turn: turn }
@@ -273,6 +286,22 @@ impl Scene {
     /// When it has ended.
     pub fn go(&mut self) {
         writeln!(self.input, "go").expect("the scene listens");
+    }
+
+    /// Says one line to a scene of steps and answers what it says: `DONE n`, or `FAILED` and why.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn step(&mut self, line: &str) -> String {
+        writeln!(self.input, "{line}").expect("the scene listens");
+        loop {
+            let Ok((_, said)) = self.lines.recv() else {
+                panic!("scene {} ended in {line:?}: {:?}", self.name, self.child.wait());
+            };
+            if said.starts_with("DONE") || said.starts_with("FAILED") {
+                return said;
+            }
+        }
     }
 
     /// Asks a looping scene for its count.

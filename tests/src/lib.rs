@@ -1,8 +1,11 @@
-//! What the tests share: a C caller of any PKCS#11 module, a raw wire client, and a laboratory of real appliances.
+//! What the tests share: a C caller of any PKCS#11 module, a raw wire client, a laboratory of real appliances with or
+//! without fault proxies, and partitions of the same process.
 
 pub mod contract;
+pub mod inside;
 pub mod keys;
 pub mod lab;
 pub mod p11;
+pub mod proxy;
 pub mod values;
 pub mod wire;

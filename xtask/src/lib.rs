@@ -18,4 +18,5 @@ pub mod lab;
 pub mod packages;
 pub mod problem;
 pub mod process;
+pub mod proxy;
 pub mod signing;

@@ -42,6 +42,12 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// The fault proxies of a lab.
+    #[command(hide = true)]
+    LabProxy {
+        #[command(flatten)]
+        folder: Folder,
+    },
     /// The demo's signing threads: a process of their own, so that the module reads its own environment.
     #[command(hide = true)]
     SignLoop {
@@ -65,6 +71,9 @@ enum LabVerb {
         /// Uses the programs that are built already.
         #[arg(long)]
         no_build: bool,
+        /// Puts a fault proxy before each appliance, for `lab fault`.
+        #[arg(long)]
+        proxy: bool,
     },
     /// Shows the appliances' processes and the group as the client sees it.
     Status {
@@ -79,6 +88,15 @@ enum LabVerb {
     Cont(Member),
     /// Starts a killed appliance.
     Start(Member),
+    /// Tells the fault proxies of a lab made with --proxy what to do: `lab fault 2 delay=5ms`, `blackhole`, `trickle`,
+    /// `oneway=up`, `loss=5%`, `refuse`, `cut`, `clear`; `lab fault all clear`; `lab fault arm half-reply min=110`.
+    Fault {
+        /// The member or `all`, then the fault; or `arm` and the cut.
+        #[arg(required = true)]
+        words: Vec<String>,
+        #[command(flatten)]
+        folder: Folder,
+    },
     /// Stops all appliances in order and removes what `up` made.
     Down {
         #[command(flatten)]
@@ -120,14 +138,16 @@ fn run(task: Task) -> Result<(), Problem> {
         Task::Test => check::run(),
         Task::Lab { verb } => run_lab(verb),
         Task::Docs { check } => docs::run(check),
+        Task::LabProxy { folder } => lab::proxied::serve(&folder.dir),
         Task::SignLoop { threads } => signing::run(threads),
     }
 }
 
 fn run_lab(verb: LabVerb) -> Result<(), Problem> {
     match verb {
-        LabVerb::Up { members, folder, release, no_build } => {
-            let wanted = Wanted { members: usize::from(members), dir: folder.dir, release, build: !no_build };
+        LabVerb::Up { members, folder, release, no_build, proxy } => {
+            let build = !no_build;
+            let wanted = Wanted { members: usize::from(members), dir: folder.dir, release, build, proxy };
             let lab = Lab::up(&wanted, &lab::say)?;
             lab::say(&format!("\nready:  . {}/env.sh", lab.dir().display()));
             Ok(())
@@ -137,6 +157,10 @@ fn run_lab(verb: LabVerb) -> Result<(), Problem> {
         LabVerb::Stop(member) => Lab::open(&member.folder.dir)?.freeze(member.number),
         LabVerb::Cont(member) => Lab::open(&member.folder.dir)?.thaw(member.number),
         LabVerb::Start(member) => Lab::open(&member.folder.dir)?.start(member.number),
+        LabVerb::Fault { words, folder } => {
+            lab::say(&Lab::open(&folder.dir)?.fault(&words.join(" "))?);
+            Ok(())
+        }
         LabVerb::Down { folder, keep_files } => Lab::open(&folder.dir)?.down(keep_files),
     }
 }

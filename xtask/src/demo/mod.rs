@@ -66,7 +66,8 @@ pub fn run(keep: bool, dir: Option<PathBuf>, release: bool) -> Result<(), Proble
     } else {
         "debug build and a lab of three appliances"
     });
-    let lab = Lab::up(&Wanted { members: MEMBERS, dir, release, build: true }, &|step| say(step))?;
+    let lab =
+        Lab::up(&Wanted { members: MEMBERS, dir, release, build: true, proxy: false }, &|step| say(step))?;
     let start = Instant::now();
     // From here on every way out takes the lab down, unless it shall stay.
     let guard = Guard(lab);

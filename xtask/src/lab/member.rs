@@ -20,8 +20,11 @@ pub struct Member {
     pub dir: PathBuf,
     /// Its address.
     pub address: Ipv4Addr,
-    /// Its TCP port.
+    /// The TCP port that it listens on.
     pub port: u16,
+    /// The port of the fault proxy before it, which is what clients use.
+    #[serde(default)]
+    pub front: Option<u16>,
     /// The serial number of its partition.
     pub serial: u64,
 }
@@ -49,6 +52,11 @@ impl MemberState {
 }
 
 impl Member {
+    /// The TCP port that clients use.
+    pub fn client_port(&self) -> u16 {
+        self.front.unwrap_or(self.port)
+    }
+
     /// Its configuration.
     pub fn configuration(&self) -> PathBuf {
         self.dir.join("hsmd.toml")
@@ -145,11 +153,20 @@ impl Member {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(&self, hsmd: &Path) -> Result<(), Problem> {
+        self.spawn_with(hsmd, &[])
+    }
+
+    /// As [`spawn`](Self::spawn), with more variables in its environment.
+    ///
+    /// # Errors
+    /// As for [`spawn`](Self::spawn).
+    pub fn spawn_with(&self, hsmd: &Path, variables: &[(&str, &Path)]) -> Result<(), Problem> {
         let log = File::options().create(true).append(true).open(self.log());
         let log = log.map_err(|error| Problem::at(&self.log(), &error))?;
         let other = log.try_clone().map_err(|error| Problem::at(&self.log(), &error))?;
         let mut command = Command::new(hsmd);
         command.arg("--config").arg(self.configuration());
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(log).stderr(other).process_group(0);
         let mut child = command.spawn().map_err(|error| Problem(format!("{}: {error}", hsmd.display())))?;
         let path = self.dir.join("hsmd.pid");

@@ -6,8 +6,10 @@
 //! DIR/client/         Chrystoki.conf, cert/           what an application host has
 //! DIR/env.sh          what an application needs in its environment
 //! DIR/lab.json        what the lab itself remembers
+//! DIR/proxy.sock      control of the fault proxies, one before each appliance, when they were wanted
 //! ```
 mod member;
+pub mod proxied;
 mod reservation;
 mod setup;
 
@@ -38,6 +40,8 @@ pub struct Wanted {
     pub release: bool,
     /// Whether to build first.
     pub build: bool,
+    /// Whether to put a fault proxy before each appliance.
+    pub proxy: bool,
 }
 
 /// What the lab remembers: `lab.json`.
@@ -82,7 +86,7 @@ impl Lab {
             say("building hsmd, hsm, vtl and the module");
         }
         let programs = Programs::get(wanted.release, wanted.build)?;
-        setup::set_up(&dir, wanted.members, &programs, say)
+        setup::set_up(&dir, wanted, &programs, say)
     }
 
     fn up_again(dir: &Path, wanted: &Wanted, say: &dyn Fn(&str)) -> Result<Self, Problem> {
@@ -96,6 +100,10 @@ impl Lab {
             )));
         }
         lab.memory.programs = Programs::get(wanted.release, wanted.build)?.folder().to_owned();
+        if lab.is_proxied() && proxied::process(dir).is_none() {
+            say("starting the proxies again");
+            proxied::start(&lab)?;
+        }
         for number in 1..=wanted.members {
             if !lab.member(number)?.is_running() {
                 say(&format!("starting hsm{number} again"));
@@ -152,6 +160,19 @@ impl Lab {
     /// The programs that it runs.
     pub fn programs(&self) -> Programs {
         Programs::within(self.memory.programs.clone())
+    }
+
+    /// Whether fault proxies stand before the appliances.
+    pub fn is_proxied(&self) -> bool {
+        self.memory.members.iter().any(|member| member.front.is_some())
+    }
+
+    /// Says a line to the proxies' control socket.
+    ///
+    /// # Errors
+    /// When there are none, or they refuse the line.
+    pub fn fault(&self, line: &str) -> Result<String, Problem> {
+        crate::proxy::control::tell(&proxied::socket(&self.dir), line)
     }
 
     /// All appliances, in order.
@@ -313,7 +334,7 @@ impl Lab {
             println!(
                 "hsm{}  {:<20} serial {}  {}",
                 member.number,
-                format!("{}:{}", member.address, member.port),
+                format!("{}:{}", member.address, member.client_port()),
                 member.serial,
                 member.process_state()
             );
@@ -328,6 +349,7 @@ impl Lab {
     /// When one does not stop or a file cannot be removed.
     pub fn down(&self, keep_files: bool) -> Result<(), Problem> {
         self.stop_all();
+        proxied::stop(&self.dir);
         if keep_files {
             return Ok(());
         }

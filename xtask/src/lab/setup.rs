@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{Lab, Member, Memory, reservation};
+use super::{Lab, Member, Memory, Wanted, proxied, reservation};
 use crate::cargo::Programs;
 use crate::problem::Problem;
 use crate::process;
@@ -27,7 +27,7 @@ const SOCKET_BYTES_MAX: usize = 107;
 
 pub(super) fn set_up(
     dir: &Path,
-    members: usize,
+    wanted: &Wanted,
     programs: &Programs,
     say: &dyn Fn(&str),
 ) -> Result<Lab, Problem> {
@@ -36,7 +36,9 @@ pub(super) fn set_up(
         so_pin: pin()?,
         co_pin: pin()?,
         programs: programs.folder().to_owned(),
-        members: (1..=members).map(|number| place(dir, number, say)).collect::<Result<_, _>>()?,
+        members: (1..=wanted.members)
+            .map(|number| place(dir, number, wanted.proxy, say))
+            .collect::<Result<_, _>>()?,
     };
     let mut lab = Lab { dir: dir.to_owned(), memory };
     // From here on the folder is a lab that can be taken down.
@@ -48,6 +50,7 @@ pub(super) fn set_up(
         }
         Err(problem) => {
             lab.stop_all();
+            proxied::stop(dir);
             // What is left explains the failure; the next `up` needs another folder or `down`.
             Err(problem)
         }
@@ -63,6 +66,10 @@ fn build(lab: &mut Lab, say: &dyn Fn(&str)) -> Result<(), Problem> {
         let path = member.configuration();
         fs::write(&path, settings).map_err(|error| Problem::at(&path, &error))?;
         member.spawn(&lab.programs().hsmd())?;
+    }
+    if lab.is_proxied() {
+        say("starting a fault proxy before each appliance");
+        proxied::start(lab)?;
     }
     for number in 1..=lab.memory.members.len() {
         lab.wait_ready(number)?;
@@ -132,7 +139,7 @@ fn exchange_certificates(lab: &Lab, say: &dyn Fn(&str)) -> Result<(), Problem> {
         let serial = member.serial.to_string();
         let mut assign = lab.hsm(member.number)?;
         process::run(assign.args(["client", "assignPartition", "-client", CLIENT, "-partition", &serial]))?;
-        let (address, port) = (member.address.to_string(), member.port.to_string());
+        let (address, port) = (member.address.to_string(), member.client_port().to_string());
         let mut add = lab.vtl();
         process::run(add.args(["addServer", "-n", &address, "-p", &port, "-c"]).arg(member.certificate()))?;
     }
@@ -155,8 +162,8 @@ fn make_group(lab: &Lab, say: &dyn Fn(&str)) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Chooses folder, address and port of an appliance.
-fn place(dir: &Path, number: usize, say: &dyn Fn(&str)) -> Result<Member, Problem> {
+/// Chooses folder, address and ports of an appliance.
+fn place(dir: &Path, number: usize, proxy: bool, say: &dyn Fn(&str)) -> Result<Member, Problem> {
     let last = u8::try_from(number)
         .map_err(|_| Problem(format!("wanted at most 255 appliances, found {number}")))?;
     let address = Ipv4Addr::new(127, 0, 0, last);
@@ -167,16 +174,27 @@ fn place(dir: &Path, number: usize, say: &dyn Fn(&str)) -> Result<Member, Proble
             socket.display()
         )));
     }
-    for port in PORT..PORT + PORTS {
+    let port = free_port(dir, address, PORT)?;
+    if port != PORT {
+        say(&format!("hsm{number}: {address}:{PORT} is taken; using port {port}"));
+    }
+    // Clients use the front one: the one that a lab without proxies would have taken.
+    let (front, port) = match proxy {
+        true => (Some(port), free_port(dir, address, port.saturating_add(1))?),
+        false => (None, port),
+    };
+    Ok(Member { number, dir: dir.join(format!("hsm{number}")), address, port, front, serial: 0 })
+}
+
+/// Reserves the first free port from this one on.
+fn free_port(dir: &Path, address: Ipv4Addr, first: u16) -> Result<u16, Problem> {
+    for port in first..first.saturating_add(PORTS) {
         if TcpListener::bind((address, port)).is_ok() && reservation::reserve(address, port, dir)? {
-            if port != PORT {
-                say(&format!("hsm{number}: {address}:{PORT} is taken; using port {port}"));
-            }
-            return Ok(Member { number, dir: dir.join(format!("hsm{number}")), address, port, serial: 0 });
+            return Ok(port);
         }
     }
     Err(Problem(format!(
-        "wanted a free port from {PORT} on {address}, found {PORTS} taken; take old labs down"
+        "wanted a free port from {first} on {address}, found {PORTS} taken; take old labs down"
     )))
 }
 
@@ -224,7 +242,7 @@ mod tests {
         // The address is of nobody else's lab: labs have 9 members at most.
         let _taken = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 99), PORT)).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let member = place(dir.path(), 99, &say).unwrap();
+        let member = place(dir.path(), 99, false, &say).unwrap();
         reservation::release(dir.path());
         assert_ne!(member.port, PORT);
         assert!(said.borrow()[0].contains("127.0.0.99:1792"), "{said:?}");
@@ -233,6 +251,6 @@ mod tests {
     #[test]
     fn a_folder_too_deep_for_a_socket_is_refused() {
         let deep = Path::new("/tmp").join("x".repeat(120));
-        assert!(place(&deep, 98, &|_| ()).unwrap_err().0.contains("choose another --dir"));
+        assert!(place(&deep, 98, false, &|_| ()).unwrap_err().0.contains("choose another --dir"));
     }
 }

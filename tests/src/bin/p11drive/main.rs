@@ -4,6 +4,8 @@
 //! from `P11_PIN`, or from standard input where the scene must leave no copy of it.
 #![allow(clippy::cast_possible_truncation, reason = "lengths of test data fit")]
 
+mod steps;
+
 use std::io::{BufRead, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         "sign-loop" => sign_loop(&p11, number(0)),
         "bursts" => bursts(&p11, number(0), number(1)),
         "wrong-pin" => wrong_pin(&p11),
+        "steps" => steps::steps(&p11),
         other => panic!("no scene is called {other}"),
     };
     if let Err(failed) = played {

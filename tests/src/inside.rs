@@ -20,24 +20,29 @@ use spec::seam::MemberId;
 use zeroize::Zeroizing;
 
 /// The token's label.
-pub(crate) const LABEL: &str = "inside";
+pub const LABEL: &str = "inside";
 /// The Crypto Officer's PIN.
-pub(crate) const PIN: &str = "user PIN 1234";
+pub const PIN: &str = "user PIN 1234";
 /// The security officer's PIN.
-pub(crate) const SO_PIN: &str = "officer PIN 1234";
+pub const SO_PIN: &str = "officer PIN 1234";
 const SERIAL: u64 = 11_001;
 const CALLER: Caller = Caller { client: [7; 32], instance: [8; 32] };
 
 /// Partitions that are one group.
-pub(crate) struct Group {
-    seam: Arc<InProcess>,
+pub struct Group {
+    /// What carries requests to them, with its controls.
+    pub seam: Arc<InProcess>,
+    /// The members, the home first.
+    pub members: Vec<MemberId>,
     platform: Arc<dyn Platform>,
-    members: Vec<MemberId>,
 }
 
 impl Group {
     /// So many partitions, made one group as `vtl haAdmin newGroup` and `addMember` do (RULES 3.3).
-    pub(crate) fn new(members: u64) -> Self {
+    ///
+    /// # Panics
+    /// When the partitions refuse it.
+    pub fn new(members: u64) -> Self {
         let platform: Arc<dyn Platform> = Arc::new(System);
         let now_ms = platform.wall_ms();
         let create = |number: u64| {
@@ -64,7 +69,10 @@ impl Group {
     }
 
     /// What a `C_Initialize` works over: the same partitions each time.
-    pub(crate) fn surroundings(&self) -> Surroundings {
+    ///
+    /// # Panics
+    /// Never: its own configuration can be read.
+    pub fn surroundings(&self) -> Surroundings {
         let serials: Vec<String> = self.members.iter().map(|member| member.0.to_string()).collect();
         let text = format!(
             "VirtualToken = {{ VirtualToken00Label = {LABEL}; VirtualToken00SN = {SERIAL}; \

@@ -1,11 +1,10 @@
 //! Runs the contract suite through the same C functions, linked into this program and over partitions of this process:
 //! no network, no file, no other process.
-mod group;
-
 use std::process::ExitCode;
 
 use cryptoki_sys::{CK_FUNCTION_LIST, CK_INTERFACE, CK_RV, CK_ULONG};
 use tests::contract::{Context, play};
+use tests::inside::{Group, LABEL, PIN, SO_PIN};
 use tests::p11::P11;
 
 unsafe extern "C" {
@@ -17,9 +16,9 @@ unsafe extern "C" {
 
 fn main() -> ExitCode {
     play(|| {
-        let group = group::Group::new(2);
+        let group = Group::new(2);
         hatoki::over(move || group.surroundings());
         let p11 = P11::of(C_GetFunctionList, Some(C_GetInterfaceList));
-        Context::of(p11, group::LABEL.into(), group::PIN.into(), group::SO_PIN.into())
+        Context::of(p11, LABEL.into(), PIN.into(), SO_PIN.into())
     })
 }
