@@ -152,3 +152,13 @@ fn every_call_of_the_table_has_a_column() {
     assert!(calls::CALLS.len() <= CALLS_MAX);
     assert!(Layout::new(MEMBERS_MAX).bytes() <= BYTES_MAX);
 }
+
+#[test]
+fn the_start_of_a_process_is_found_behind_any_name() {
+    let fields: Vec<String> = (3..=52).map(|number: u32| (number * 10).to_string()).collect();
+    let stat = format!("77 (a) b (c) {}\n", fields.join(" "));
+    assert_eq!(started_ticks(&stat), Some(220));
+    for other in ["", "77", "77 (a) S 1 2", "77 (a) S x x x x x x x x x x x x x x x x x x x x x"] {
+        assert_eq!(started_ticks(other), None, "{other}");
+    }
+}
