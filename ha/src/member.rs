@@ -106,6 +106,8 @@ pub(crate) struct Member {
     refusal: Lock<String>,
     debt: Lock<VecDeque<Debt>>,
     debts: AtomicUsize,
+    /// Its attempts to return are used up (`reconnAtt`).
+    given_up: AtomicBool,
     /// When the link came up on which it was first read since `forget_use`; the greatest number for none.
     used_link: AtomicU64,
 }
@@ -126,6 +128,7 @@ impl Member {
             refusal: Lock::new(String::new()),
             debt: Lock::new(VecDeque::new()),
             debts: AtomicUsize::new(0),
+            given_up: AtomicBool::new(false),
             used_link: AtomicU64::new(u64::MAX),
         })
     }
@@ -184,8 +187,19 @@ impl Member {
         ![u64::MAX, since.0].contains(&self.used_link.load(Ordering::Acquire))
     }
 
+    /// Once it has been lost the member is not taken back before `forget_use`.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    /// Whether `give_up` was called.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
     /// The member counts as never used.
     pub(crate) fn forget_use(&self) {
+        self.given_up.store(false, Ordering::Release);
         self.used_link.store(u64::MAX, Ordering::Release);
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use spec::messages::{Answer, Outcome, StatusAnswer};
 use spec::meter::News;
 use spec::platform::Moment;
-use spec::seam::Standing;
+use spec::seam::{MemberId, Standing};
 
 use crate::desk::{Desk, End};
 use crate::error::Error;
@@ -143,9 +143,10 @@ impl Group {
             return None;
         };
         member.set_report(status.clone());
-        if !self.settings().recovery && member.was_lost(since) {
+        if (!self.settings().recovery || member.is_given_up()) && member.was_lost(since) {
             let reason = format!(
-                "member {} was lost and is not taken back: recovery is switched off (reconnAtt = 0)",
+                "member {} was lost and is not taken back: the attempts of reconnAtt are used up; \
+                 `vtl haAdmin recover` takes it back",
                 member.id
             );
             self.refuse(member, since, reason);
@@ -222,6 +223,14 @@ impl Group {
                 meter.news(&News::Lost { member: member.id, reason: member.refusal() });
             }
             Phase::Admitted | Phase::Unverified | Phase::Fresh => {}
+        }
+    }
+
+    /// The attempts of `reconnAtt` to take this lost member back are used up: it is not taken back until
+    /// [`Group::recover`].
+    pub fn give_up(&self, member: MemberId) {
+        if let Some(member) = self.view().member(member) {
+            member.give_up();
         }
     }
 
