@@ -1,4 +1,6 @@
 //! One call's way to the members of its slot: the ticket goes along, and a dead ticket ends the login.
+use std::sync::Arc;
+
 use spec::Template;
 use spec::messages::{
     Answer, Call, Found, Make, MakeAnswer, ObjectRef, SetAttributes, SetAttributesAnswer, SetPin,
@@ -13,7 +15,7 @@ use crate::slots::Slot;
 #[derive(Clone, Copy)]
 pub(crate) struct Asking<'a> {
     pub(crate) process: &'a Process,
-    pub(crate) slot: &'a Slot,
+    pub(crate) slot: &'a Arc<Slot>,
 }
 
 impl Asking<'_> {
@@ -51,7 +53,7 @@ impl Asking<'_> {
         let group = self.process.world().group(self.process, self.slot)?;
         let login = self.slot.login.load_full();
         let ticket = login.as_ref().map_or(&[][..], |login| &login.ticket);
-        let answer = ask(&group, ticket).map_err(Error::from);
+        let answer = self.slot.judge(self.process, ask(&group, ticket).map_err(Error::from));
         if let Err(Error::TicketDead) = &answer {
             tracing::warn!(
                 slot = self.slot.id.0,

@@ -10,21 +10,30 @@ pub(crate) const OPERATION_BYTES_MAX: usize = 16 << 20;
 
 /// The room of the process.
 pub(crate) struct Pool {
-    bytes_max: usize,
+    bytes_max: AtomicUsize,
     taken: AtomicUsize,
 }
 
 impl Pool {
     /// A pool of so many mebibytes.
     pub(crate) fn new(mib: u32) -> Arc<Self> {
-        let bytes_max = usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1 << 20);
-        Arc::new(Self { bytes_max, taken: AtomicUsize::new(0) })
+        Arc::new(Self { bytes_max: AtomicUsize::new(bytes_of(mib)), taken: AtomicUsize::new(0) })
+    }
+
+    /// Another size from now on; what has been taken stays.
+    pub(crate) fn resize(&self, mib: u32) {
+        self.bytes_max.store(bytes_of(mib), Ordering::Relaxed);
     }
 
     fn take(&self, bytes: usize) -> bool {
-        let more = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= self.bytes_max);
+        let bytes_max = self.bytes_max.load(Ordering::Relaxed);
+        let more = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= bytes_max);
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
+}
+
+fn bytes_of(mib: u32) -> usize {
+    usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1 << 20)
 }
 
 /// Gathered data.

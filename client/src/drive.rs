@@ -1,12 +1,14 @@
 //! What the configuration means for links and groups: the one place where its values become theirs.
 use std::sync::Arc;
 
-use ha::{Group, GroupSettings, Minimum};
+use ha::{Group, GroupSettings, Minimum, Policy};
 use ntls::ServerAddress;
+use ntls::instance::InstanceKey;
 use ntls::links::{LinkSettings, Links};
 use spec::seam::{MemberId, Seam};
 
-use crate::conf::{Configuration, Copies};
+use crate::conf::{self, Attempts, Configuration, Copies};
+use crate::meter::GroupMeter;
 use crate::process::{Driver, Process};
 use crate::slots::{Behind, Slot};
 
@@ -21,25 +23,27 @@ pub(crate) struct Drive {
 
 /// Starts what carries requests; returns at once.
 pub(crate) fn start(process: &Process) -> Drive {
-    match (&process.driver, &process.configuration) {
-        (Driver::Given(seam), _) => Drive { seam: seam.clone(), links: None },
-        (Driver::Links(instance), conf) => {
-            let settings = LinkSettings {
-                servers: conf.iter().flat_map(servers).collect(),
-                certificate_file: conf
-                    .as_ref()
-                    .and_then(|conf| conf.client_certificate.clone())
-                    .unwrap_or_default(),
-                key_file: conf.as_ref().and_then(|conf| conf.client_private_key.clone()).unwrap_or_default(),
-                server_ca_file: conf.as_ref().map(|conf| conf.server_ca.clone()).unwrap_or_default(),
-                receive_timeout_ms: conf.as_ref().map_or(20_000, |conf| u64::from(conf.receive_timeout_ms)),
-                tcp_keep_alive: conf.as_ref().is_none_or(|conf| conf.tcp_keep_alive),
-                software: concat!("libhatoki ", env!("CARGO_PKG_VERSION")).to_owned(),
-                instance: instance.clone(),
-            };
+    match &process.driver {
+        Driver::Given(seam) => Drive { seam: seam.clone(), links: None },
+        Driver::Links(instance) => {
+            let settings = link_settings(process.configuration().as_deref(), instance);
             let links = Links::new(process.platform.clone(), settings);
             Drive { seam: links.clone(), links: Some(links) }
         }
+    }
+}
+
+/// What a configuration means for the links.
+pub(crate) fn link_settings(conf: Option<&Configuration>, instance: &Arc<InstanceKey>) -> LinkSettings {
+    LinkSettings {
+        servers: conf.into_iter().flat_map(servers).collect(),
+        certificate_file: conf.and_then(|conf| conf.client_certificate.clone()).unwrap_or_default(),
+        key_file: conf.and_then(|conf| conf.client_private_key.clone()).unwrap_or_default(),
+        server_ca_file: conf.map(|conf| conf.server_ca.clone()).unwrap_or_default(),
+        receive_timeout_ms: conf.map_or(20_000, |conf| u64::from(conf.receive_timeout_ms)),
+        tcp_keep_alive: conf.is_none_or(|conf| conf.tcp_keep_alive),
+        software: concat!("libhatoki ", env!("CARGO_PKG_VERSION")).to_owned(),
+        instance: instance.clone(),
     }
 }
 
@@ -50,28 +54,48 @@ fn servers(conf: &Configuration) -> Vec<ServerAddress> {
 }
 
 /// The group behind a slot; a single partition is a group of one.
-pub(crate) fn group(process: &Process, drive: &Drive, slot: &Slot) -> Arc<Group> {
+pub(crate) fn group(process: &Process, drive: &Drive, slot: &Slot, meter: &Arc<GroupMeter>) -> Arc<Group> {
+    let settings = group_settings(process.configuration().as_deref(), slot, meter);
+    Group::new(process.platform.clone(), drive.seam.clone(), settings)
+}
+
+/// What a configuration means for the group behind a slot.
+pub(crate) fn group_settings(
+    conf: Option<&Configuration>,
+    slot: &Slot,
+    meter: &Arc<GroupMeter>,
+) -> GroupSettings {
     let mut settings = GroupSettings {
         members: slot.members().into_iter().map(MemberId).collect(),
+        meter: meter.clone(),
         ..GroupSettings::default()
     };
     match &slot.behind {
         Behind::Group(group) => {
-            settings.serial = Some(group.serial.0);
+            settings.serial = Some(slot.serial);
+            let group = group.load();
             settings.synchronize = group.synchronize;
+            settings.standby = group.standby.iter().map(|serial| MemberId(serial.0)).collect();
         }
         Behind::Partition(..) => settings.minimum = Minimum::Count(1),
     }
-    if let Some(conf) = &process.configuration {
+    if let Some(conf) = conf {
         if let Behind::Group(_) = slot.behind {
             settings.minimum = minimum(conf.hatoki.minimum_copies);
         }
+        settings.policy = match conf.hatoki.policy {
+            conf::Policy::LeastBusy => Policy::LeastBusy,
+            conf::Policy::RoundRobin => Policy::RoundRobin,
+            conf::Policy::PrimaryFirst => Policy::PrimaryFirst,
+        };
+        settings.recovery = conf.recovery.attempts != Attempts::None;
+        settings.probe_ms = u64::from(conf.probe_timeout_ms);
         settings.outage_wait_ms = u64::from(conf.hatoki.outage_wait_ms);
         settings.receive_timeout_ms = u64::from(conf.receive_timeout_ms);
         settings.call_ms_max = u64::from(conf.default_timeout_ms);
         settings.generate_ms_max = u64::from(conf.keypair_timeout_ms);
     }
-    Group::new(process.platform.clone(), drive.seam.clone(), settings)
+    settings
 }
 
 fn minimum(copies: Copies) -> Minimum {

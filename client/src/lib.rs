@@ -9,26 +9,32 @@
 
 mod asking;
 mod buffer;
+mod calendar;
 pub mod conf;
 mod crypto;
 mod digest;
 mod drive;
 mod encrypt;
 mod error;
+mod events;
 mod face;
+mod halog;
 mod handles;
 mod head;
 mod lengths;
 mod log;
 mod login;
+mod meter;
 mod module;
 mod objects;
 mod operation;
+mod page;
 mod parameters;
 mod parts;
 mod plans;
 mod process;
 mod random;
+mod reload;
 mod sessions;
 mod sign;
 mod slab;
@@ -42,6 +48,7 @@ pub use face::{
     SessionInfo, SlotInfo, TokenInfo, Version,
 };
 pub use module::Module;
+pub use page::{Mapper, Mapping};
 pub use spec::messages::MechanismFacts;
 
 /// The descriptors of the links' sockets that a forked child has inherited, each told once: to be closed by number, in the

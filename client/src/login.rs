@@ -71,7 +71,8 @@ pub(crate) fn log_in(
     let pin = checked(pin)?;
     let tag = process.random::<16>().to_vec();
     let group = process.world().group(process, slot)?;
-    let ticket = group.login(Login { user: user.0, pin: pin.to_vec(), tag }, &[])?;
+    let ticket = group.login(Login { user: user.0, pin: pin.to_vec(), tag }, &[]);
+    let ticket = slot.judge(process, ticket.map_err(Error::from))?;
     let login = Arc::new(LoggedIn { role: user, ticket: Zeroizing::new(ticket) });
     let previous = slot.login.compare_and_swap(&None::<Arc<LoggedIn>>, Some(login.clone()));
     if previous.is_some() {

@@ -5,7 +5,7 @@
 //!                                  |  ^
 //!                                forked (inherited) --initialize--> alive, afresh (RULES 2.14)
 //! ```
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use spec::messages::MechanismFacts;
@@ -20,13 +20,15 @@ use crate::conf::{self, Configuration};
 use crate::digest;
 use crate::error::Result;
 use crate::face::{AttributeResult, InitializeOptions, Produced, Room, SessionInfo, SlotInfo, TokenInfo};
-use crate::process::{Driver, Process};
+use crate::page::Mapper;
+use crate::process::{Driver, Process, Start};
 use crate::{encrypt, log, login, objects, random, sessions, sign, slots};
 
 /// The module. One static of it stands in the C boundary. Every call errs with CKR_CRYPTOKI_NOT_INITIALIZED outside a
 /// life, and otherwise as the standard's section of the C function of the same name says.
 pub struct Module {
     life: ArcSwapOption<Process>,
+    mapper: OnceLock<&'static dyn Mapper>,
 }
 
 impl Default for Module {
@@ -38,7 +40,12 @@ impl Default for Module {
 impl Module {
     /// A module that is not initialised.
     pub const fn new() -> Self {
-        Self { life: ArcSwapOption::const_empty() }
+        Self { life: ArcSwapOption::const_empty(), mapper: OnceLock::new() }
+    }
+
+    /// Every life that begins from now on keeps metrics pages, mapped so ([`spec::stats`]). The first mapper given stays.
+    pub fn map_pages_with(&self, mapper: &'static dyn Mapper) {
+        let _ = self.mapper.set(mapper);
     }
 
     /// C_Initialize (PKCS #11 v3.1, 5.4.1). Reads the configuration; no network I/O, and members may all be down.
@@ -60,7 +67,7 @@ impl Module {
             );
             return Err(Rv::NEED_TO_CREATE_THREADS.into());
         }
-        self.begin(Process::new(configuration, platform, driver, options.may_create_threads))
+        self.begin(configuration, platform, driver, options)
     }
 
     /// As [`Module::initialize`], over a given seam, platform and configuration: partitions in the process, a
@@ -76,12 +83,7 @@ impl Module {
         options: InitializeOptions,
     ) -> Result<()> {
         self.check_dead()?;
-        self.begin(Process::new(
-            Some(configuration),
-            platform,
-            Driver::Given(seam),
-            options.may_create_threads,
-        ))
+        self.begin(Some(configuration), platform, Driver::Given(seam), options)
     }
 
     fn check_dead(&self) -> Result<()> {
@@ -91,8 +93,21 @@ impl Module {
         }
     }
 
-    fn begin(&self, process: Process) -> Result<()> {
-        if let Some(conf) = &process.configuration {
+    fn begin(
+        &self,
+        configuration: Option<Configuration>,
+        platform: Arc<dyn Platform>,
+        driver: Driver,
+        options: InitializeOptions,
+    ) -> Result<()> {
+        let process = Process::new(Start {
+            configuration,
+            platform,
+            driver,
+            may_create_threads: options.may_create_threads,
+            mapper: self.mapper.get().copied(),
+        });
+        if let Some(conf) = &*process.configuration() {
             log::begin(&process.platform, &conf.hatoki);
             for warning in &conf.warnings {
                 tracing::warn!("{warning}");
@@ -102,7 +117,7 @@ impl Module {
         if previous.as_ref().is_some_and(|previous| !previous.is_inherited()) {
             return Err(Rv::CRYPTOKI_ALREADY_INITIALIZED.into());
         }
-        let seen = self.life.compare_and_swap(&previous, Some(Arc::new(process)));
+        let seen = self.life.compare_and_swap(&previous, Some(process));
         let won = match (&*seen, &previous) {
             (None, None) => true,
             (Some(seen), Some(previous)) => Arc::ptr_eq(seen, previous),
@@ -175,16 +190,17 @@ impl Module {
         self.run(|process| slots::mechanism_info(process, slot, mechanism))
     }
 
-    /// C_WaitForSlotEvent: no slot comes or goes in a life (RULES 2.11), so CKR_NO_EVENT without blocking; blocking,
-    /// it waits for C_Finalize and answers CKR_CRYPTOKI_NOT_INITIALIZED.
+    /// C_WaitForSlotEvent: a group has entered or left the configuration, or its generation has changed (RULES 2.11).
+    /// CKR_NO_EVENT when nothing has happened and it may not block; C_Finalize ends the wait of one that may.
     pub fn wait_for_slot_event(&self, block: bool) -> Result<SlotId> {
         let process = self.life.load_full().ok_or(Rv::CRYPTOKI_NOT_INITIALIZED)?;
-        if !block {
-            return Err(Rv::NO_EVENT.into());
-        }
         let world = arc_swap::Guard::into_inner(process.world());
-        world.wait_for_close(&process.platform);
-        Err(Rv::CRYPTOKI_NOT_INITIALIZED.into())
+        world.upkeep(&process);
+        match world.events().take() {
+            Some(slot) => Ok(slot),
+            None if block => world.wait_for_event(&process),
+            None => Err(Rv::NO_EVENT.into()),
+        }
     }
 
     // Sessions and login.

@@ -5,10 +5,10 @@
 //!                                             ^   |
 //!                       a forked child: an empty World, a higher epoch, `inherited` (HA 6, RULES 2.14)
 //! ```
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use spec::platform::Platform;
 use spec::seam::Seam;
 use spec::{HandleSession, Rv, SlotId};
@@ -17,6 +17,7 @@ use crate::buffer::Pool;
 use crate::conf::Configuration;
 use crate::error::Result;
 use crate::handles::Handles;
+use crate::page::Mapper;
 use crate::sessions::Session;
 use crate::slab::{Entry, Slab};
 use crate::slots::{self, Slot};
@@ -30,12 +31,24 @@ pub(crate) enum Driver {
     Given(Arc<dyn Seam>),
 }
 
-/// One life of the module.
-pub(crate) struct Process {
+/// What a life begins with.
+pub(crate) struct Start {
     pub(crate) configuration: Option<Configuration>,
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) driver: Driver,
     pub(crate) may_create_threads: bool,
+    /// Without one there are no metrics pages.
+    pub(crate) mapper: Option<&'static dyn Mapper>,
+}
+
+/// One life of the module.
+pub(crate) struct Process {
+    me: Weak<Process>,
+    configuration: ArcSwapOption<Configuration>,
+    pub(crate) platform: Arc<dyn Platform>,
+    pub(crate) driver: Driver,
+    pub(crate) may_create_threads: bool,
+    pub(crate) mapper: Option<&'static dyn Mapper>,
     pub(crate) slots: ArcSwap<Vec<Arc<Slot>>>,
     pub(crate) sessions: Slab<Session>,
     pub(crate) handles: Handles,
@@ -48,28 +61,42 @@ pub(crate) struct Process {
 
 impl Process {
     /// A new life; nothing is connected yet.
-    pub(crate) fn new(
-        configuration: Option<Configuration>,
-        platform: Arc<dyn Platform>,
-        driver: Driver,
-        may_create_threads: bool,
-    ) -> Self {
+    pub(crate) fn new(start: Start) -> Arc<Self> {
         let handles = Handles::default();
-        let world = World::empty(handles.index());
+        let configuration = start.configuration.map(Arc::new);
+        let world = World::empty(handles.index(), &start.platform, configuration.as_deref());
         let buffer_mib = configuration.as_ref().map_or(0, |conf| conf.hatoki.buffer_mib);
-        Self {
-            slots: ArcSwap::from_pointee(slots::configured(configuration.as_ref())),
-            configuration,
-            platform,
-            driver,
-            may_create_threads,
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            slots: ArcSwap::from_pointee(slots::configured(configuration.as_deref())),
+            configuration: ArcSwapOption::new(configuration),
+            platform: start.platform,
+            driver: start.driver,
+            may_create_threads: start.may_create_threads,
+            mapper: start.mapper,
             sessions: Slab::new(),
             handles,
             pool: Pool::new(buffer_mib),
             world: ArcSwap::from_pointee(world),
             epoch: AtomicU64::new(1),
             inherited: AtomicBool::new(false),
-        }
+        })
+    }
+
+    /// This process, for a thread that must not keep it alive.
+    pub(crate) fn weak(&self) -> Weak<Process> {
+        self.me.clone()
+    }
+
+    /// The configuration in force; `None` without a file.
+    pub(crate) fn configuration(&self) -> Guard<Option<Arc<Configuration>>> {
+        self.configuration.load()
+    }
+
+    /// Another configuration is in force from now on.
+    pub(crate) fn set_configuration(&self, configuration: Arc<Configuration>) {
+        self.pool.resize(configuration.hatoki.buffer_mib);
+        self.configuration.store(Some(configuration));
     }
 
     /// Everything that holds locks, links and threads.
@@ -93,7 +120,9 @@ impl Process {
         self.inherited.store(true, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         std::mem::forget(self.world.load_full());
-        self.world.store(Arc::new(World::empty(self.handles.index())));
+        let configuration = self.configuration();
+        let world = World::empty(self.handles.index(), &self.platform, configuration.as_deref());
+        self.world.store(Arc::new(world));
     }
 
     /// The slot of an id.

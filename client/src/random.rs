@@ -17,7 +17,7 @@ pub(crate) fn generate(
     bytes: usize,
 ) -> Result<Zeroizing<Vec<u8>>> {
     let session = process.session(session)?;
-    if process.configuration.as_ref().is_none_or(|conf| conf.hatoki.local_random) {
+    if process.configuration().as_ref().is_none_or(|conf| conf.hatoki.local_random) {
         let mut output = Zeroizing::new(vec![0; bytes]);
         process.platform.random(&mut output);
         return Ok(output);

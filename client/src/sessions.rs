@@ -40,6 +40,9 @@ pub(crate) struct Session {
 /// C_OpenSession (PKCS #11 v3.1, 5.6.1).
 pub(crate) fn open(process: &Process, id: SlotId, flags: u64) -> Result<HandleSession> {
     let slot = process.slot(id)?;
+    if slot.is_gone() {
+        return Err(Rv::TOKEN_NOT_PRESENT.into());
+    }
     if flags & session_flags::SERIAL_SESSION == 0 {
         return Err(Rv::SESSION_PARALLEL_NOT_SUPPORTED.into());
     }

@@ -1,9 +1,9 @@
 //! Slots (RULES 2.12): the groups from 0 upwards, then member partitions when `HAOnly` is 0; and what is said of them
 //! without asking a member (RULES 2.10).
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ha::MemberState;
 use spec::flags::mechanism::HW;
 use spec::flags::{slot as slot_flags, token as token_flags};
@@ -12,7 +12,7 @@ use spec::messages::{Answer, Call, MechanismFacts, Status};
 use spec::{MechanismType, Rv, SlotId};
 
 use crate::asking::{Asking, strange};
-use crate::conf::{Configuration, Group};
+use crate::conf::{Configuration, Group, RecoveryMode, Serial};
 use crate::error::{Error, Result};
 use crate::face::{LIBRARY_VERSION, MANUFACTURER, SlotInfo, TokenInfo};
 use crate::login::LoggedIn;
@@ -23,8 +23,8 @@ const PIN_BYTES: (u64, u64) = (255, 7);
 
 /// What stands behind a slot.
 pub(crate) enum Behind {
-    /// An HA group of the configuration.
-    Group(Group),
+    /// An HA group of the configuration, as it stands there now.
+    Group(ArcSwap<Group>),
     /// One partition, by its serial number, with the label that its server told, if it did.
     Partition(u64, Option<String>),
 }
@@ -32,7 +32,13 @@ pub(crate) enum Behind {
 /// One slot with its token: who is logged in and which sessions are open.
 pub(crate) struct Slot {
     pub(crate) id: SlotId,
+    /// The serial number that applications see; it stays for the life of the process (RULES 2.12).
+    pub(crate) serial: u64,
     pub(crate) behind: Behind,
+    /// The group has left the configuration.
+    pub(crate) gone: AtomicBool,
+    /// All members were lost under `activeBasic`: the application has to begin anew.
+    pub(crate) dead: AtomicBool,
     /// The login of this process (RULES 2.6).
     pub(crate) login: ArcSwapOption<LoggedIn>,
     pub(crate) sessions: AtomicU64,
@@ -43,9 +49,16 @@ pub(crate) struct Slot {
 
 impl Slot {
     fn new(id: SlotId, behind: Behind) -> Arc<Self> {
+        let serial = match &behind {
+            Behind::Group(group) => group.load().serial.0,
+            Behind::Partition(serial, _) => *serial,
+        };
         Arc::new(Self {
             id,
+            serial,
             behind,
+            gone: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
             login: ArcSwapOption::const_empty(),
             sessions: AtomicU64::new(0),
             read_only_sessions: AtomicU64::new(0),
@@ -53,25 +66,55 @@ impl Slot {
         })
     }
 
-    /// The serial number that applications see.
-    pub(crate) fn serial(&self) -> u64 {
-        match &self.behind {
-            Behind::Group(group) => group.serial.0,
-            Behind::Partition(serial, _) => *serial,
+    /// Whether its group has left the configuration.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Whether anything may be asked of its members.
+    ///
+    /// # Errors
+    /// CKR_DEVICE_REMOVED when its group has left the configuration, CKR_DEVICE_ERROR when it is dead.
+    pub(crate) fn check_usable(&self) -> Result<()> {
+        match (self.is_gone(), self.dead.load(Ordering::Acquire)) {
+            (true, _) => Err(Rv::DEVICE_REMOVED.into()),
+            (false, true) => Err(Rv::DEVICE_ERROR.into()),
+            (false, false) => Ok(()),
+        }
+    }
+
+    /// What an answer means for the slot: a total outage under `activeBasic` is final, as it is in the vendor's client; a
+    /// call that ended because its group was taken away meanwhile says so.
+    pub(crate) fn judge<T>(&self, process: &Process, answer: Result<T>) -> Result<T> {
+        match &answer {
+            Err(Error::Outage(_)) => {
+                let conf = process.configuration();
+                let basic = |conf: &Arc<Configuration>| conf.recovery.mode == RecoveryMode::ActiveBasic;
+                if conf.as_ref().is_some_and(basic) && !self.dead.swap(true, Ordering::AcqRel) {
+                    tracing::error!(
+                        slot = self.id.0,
+                        "all members are lost and VirtualTokenActiveRecovery is activeBasic: this slot works again \
+                         after C_Finalize and C_Initialize, or after `vtl haAdmin recover`"
+                    );
+                }
+                answer
+            }
+            Err(Error::Rv(Rv::CRYPTOKI_NOT_INITIALIZED)) if self.is_gone() => Err(Rv::DEVICE_REMOVED.into()),
+            _ => answer,
         }
     }
 
     /// The serial numbers of the members.
     pub(crate) fn members(&self) -> Vec<u64> {
         match &self.behind {
-            Behind::Group(group) => group.members.iter().map(|serial| serial.0).collect(),
+            Behind::Group(group) => group.load().members.iter().map(|serial| serial.0).collect(),
             Behind::Partition(serial, _) => vec![*serial],
         }
     }
 
-    fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         match &self.behind {
-            Behind::Group(group) => group.label.clone(),
+            Behind::Group(group) => group.load().label.clone(),
             Behind::Partition(serial, label) => label.clone().unwrap_or_else(|| serial.to_string()),
         }
     }
@@ -80,7 +123,7 @@ impl Slot {
 /// The slots that the configuration names.
 pub(crate) fn configured(configuration: Option<&Configuration>) -> Vec<Arc<Slot>> {
     let Some(conf) = configuration.filter(|conf| conf.net_client) else { return Vec::new() };
-    let mut behind: Vec<Behind> = conf.groups.iter().cloned().map(Behind::Group).collect();
+    let mut behind: Vec<Behind> = conf.groups.iter().map(behind_group).collect();
     if !conf.ha_only {
         let mut seen: Vec<u64> = Vec::new();
         for serial in conf.groups.iter().flat_map(|group| &group.members).map(|serial| serial.0) {
@@ -93,10 +136,76 @@ pub(crate) fn configured(configuration: Option<&Configuration>) -> Vec<Arc<Slot>
     (0..).map(SlotId).zip(behind).map(|(id, behind)| Slot::new(id, behind)).collect()
 }
 
+fn behind_group(group: &Group) -> Behind {
+    Behind::Group(ArcSwap::from_pointee(group.clone()))
+}
+
+/// Takes over the groups of a new configuration: each keeps its slot, found by serial number or else by label; new ones get
+/// slots behind all others. Gives the slots whose group has come or gone (RULES 2.11, 2.12).
+pub(crate) fn reconfigure(process: &Process, conf: &Configuration) -> Vec<Arc<Slot>> {
+    let slots = process.slots.load_full();
+    let mut changed = Vec::new();
+    let mut met = Vec::new();
+    let mut fresh = Vec::new();
+    for group in conf.groups.iter().filter(|_| conf.net_client) {
+        let Some((slot, own)) = slot_of(&slots, group) else {
+            fresh.push(group);
+            continue;
+        };
+        if slot.serial != group.serial.0 {
+            tracing::warn!(
+                group = slot.serial,
+                "the configuration gives group {} the serial number {}: the one it had when the application started stays",
+                group.label,
+                group.serial
+            );
+        }
+        own.store(Arc::new(Group { serial: Serial(slot.serial), ..group.clone() }));
+        if slot.gone.swap(false, Ordering::AcqRel) {
+            changed.push(slot.clone());
+        }
+        met.push(slot.id);
+    }
+    for slot in slots.iter().filter(|slot| matches!(slot.behind, Behind::Group(_)) && !met.contains(&slot.id))
+    {
+        if !slot.gone.swap(true, Ordering::AcqRel) {
+            changed.push(slot.clone());
+        }
+    }
+    changed.extend(fresh.into_iter().map(|group| add(process, || behind_group(group))));
+    changed
+}
+
+/// The slot of a group of a configuration.
+fn slot_of<'a>(slots: &'a [Arc<Slot>], group: &Group) -> Option<(&'a Arc<Slot>, &'a ArcSwap<Group>)> {
+    let groups = || {
+        slots.iter().filter_map(|slot| match &slot.behind {
+            Behind::Group(own) => Some((slot, own)),
+            Behind::Partition(..) => None,
+        })
+    };
+    let same_label = |own: &ArcSwap<Group>| own.load().label.eq_ignore_ascii_case(&group.label);
+    let by_serial = groups().find(|(slot, _)| slot.serial == group.serial.0);
+    by_serial.or_else(|| groups().find(|(_, own)| same_label(own)))
+}
+
+/// Adds a slot behind all others.
+fn add(process: &Process, behind: impl Fn() -> Behind) -> Arc<Slot> {
+    let mut added = None;
+    process.slots.rcu(|slots| {
+        let mut slots: Vec<Arc<Slot>> = slots.to_vec();
+        let slot = Slot::new(SlotId(u64::try_from(slots.len()).unwrap_or(u64::MAX)), behind());
+        added = Some(slot.clone());
+        slots.push(slot);
+        slots
+    });
+    added.expect("the function given to rcu runs at least once")
+}
+
 /// Adds the partitions that the servers have told of and that no slot shows yet, at the end and for good.
 fn discover(process: &Process) -> Result<()> {
-    let conf = process.configuration.as_ref();
-    if !conf.is_some_and(|conf| conf.net_client && !conf.ha_only && !conf.servers.is_empty()) {
+    let conf = process.configuration();
+    if !conf.as_ref().is_some_and(|conf| conf.net_client && !conf.ha_only && !conf.servers.is_empty()) {
         return Ok(());
     }
     let seen = process.world().partitions(process)?;
@@ -114,8 +223,10 @@ fn discover(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// C_GetSlotList. Group slots always hold their token; a partition's slot does while a link to it is up.
+/// C_GetSlotList. Group slots hold their token while they are in the configuration; a partition's slot does while a link to
+/// it is up.
 pub(crate) fn list(process: &Process, token_present: bool) -> Result<Vec<SlotId>> {
+    process.world().upkeep(process);
     discover(process)?;
     let mut told = Vec::new();
     for slot in process.slots.load().iter() {
@@ -128,7 +239,7 @@ pub(crate) fn list(process: &Process, token_present: bool) -> Result<Vec<SlotId>
 
 fn is_present(process: &Process, slot: &Arc<Slot>) -> Result<bool> {
     match slot.behind {
-        Behind::Group(_) => Ok(true),
+        Behind::Group(_) => Ok(!slot.is_gone()),
         Behind::Partition(..) => {
             let status = process.world().group(process, slot)?.status();
             Ok(status.members.iter().any(|member| !matches!(member.state, MemberState::Down(_))))
@@ -140,7 +251,7 @@ fn is_present(process: &Process, slot: &Arc<Slot>) -> Result<bool> {
 pub(crate) fn slot_info(process: &Process, id: SlotId) -> Result<SlotInfo> {
     let slot = process.slot(id)?;
     let (description, removable) = match &slot.behind {
-        Behind::Group(group) => (format!("HA group {}", group.label), 0),
+        Behind::Group(group) => (format!("HA group {}", group.load().label), 0),
         Behind::Partition(serial, _) => (format!("Partition {serial}"), slot_flags::REMOVABLE_DEVICE),
     };
     let present = if is_present(process, &slot)? { slot_flags::TOKEN_PRESENT } else { 0 };
@@ -180,7 +291,7 @@ pub(crate) fn token_info(process: &Process, id: SlotId) -> Result<TokenInfo> {
             Behind::Group(_) => "Hatoki HA".to_owned(),
             Behind::Partition(..) => "Hatoki partition".to_owned(),
         },
-        serial: serial_text(slot.serial()),
+        serial: serial_text(slot.serial),
         flags,
         sessions_max: 0,
         sessions,

@@ -4,8 +4,8 @@
 //! ```text
 //! none --first group--> (round over all groups -> wait until the earliest wish, or woken) --stop--> joined
 //! ```
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use ha::Group;
 use spec::platform::{Joiner, Lock, Moment, Platform};
@@ -13,6 +13,9 @@ use spec::seam::{Event, Waiter};
 
 use crate::drive::Drive;
 use crate::process::Process;
+
+/// The longest time between two looks after what is no group's, in milliseconds.
+const UPKEEP_MS: u64 = 500;
 
 /// The thread and what it looks after.
 #[derive(Default)]
@@ -27,6 +30,7 @@ struct Running {
 
 struct Shared {
     platform: Arc<dyn Platform>,
+    process: Weak<Process>,
     waiter: Arc<Waiter>,
     groups: Lock<Vec<Arc<Group>>>,
     stopped: AtomicBool,
@@ -46,6 +50,7 @@ impl Tender {
         }
         let shared = Arc::new(Shared {
             platform: process.platform.clone(),
+            process: process.weak(),
             waiter: Waiter::new(&process.platform),
             groups: Lock::new(vec![group.clone()]),
             stopped: AtomicBool::new(false),
@@ -58,6 +63,13 @@ impl Tender {
                 "wanted a thread for probes and repair, the system refused: {error}; members that return are \
                  looked at only when a call meets them"
             ),
+        }
+    }
+
+    /// Looks after this group no more.
+    pub(crate) fn forget(&self, group: &Arc<Group>) {
+        if let Some(running) = &*self.running.lock() {
+            running.shared.groups.lock().retain(|other| !Arc::ptr_eq(other, group));
         }
     }
 
@@ -79,11 +91,20 @@ impl Tender {
 }
 
 impl Shared {
+    /// The work of a second that is no group's.
+    fn upkeep(&self) {
+        if let Some(process) = self.process.upgrade().filter(|_| !self.stopped.load(Ordering::Acquire)) {
+            process.world().upkeep(&process);
+        }
+    }
+
     fn run(&self) {
         while !self.stopped.load(Ordering::Acquire) {
             let groups = self.groups.lock().clone();
             let next = groups.iter().map(|group| group.tend()).min();
-            let next = next.unwrap_or(Moment::NEVER).max(self.platform.now().after_ms(1));
+            self.upkeep();
+            let now = self.platform.now();
+            let next = next.unwrap_or(Moment::NEVER).min(now.after_ms(UPKEEP_MS)).max(now.after_ms(1));
             match self.waiter.wait(next) {
                 Event::Woken | Event::Deadline => {}
                 Event::Reply(..) | Event::Progress(_) | Event::Busy(..) | Event::Fault(..) => {}

@@ -2,43 +2,64 @@
 //! and tickets live outside it.
 //!
 //! ```text
-//! empty --first call that needs a member--> driving: seam, groups, the thread "tender"
+//! empty --first call that needs a member--> driving: seam, groups with their metrics pages, the thread "tender"
 //!    close (C_Finalize): no more groups, groups and links closed, tender joined
 //!    leak (fork): left as it is, never touched again
 //! ```
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use ha::Group;
-use spec::platform::{Lock, Park, Platform};
+use spec::platform::{Lock, Platform};
+use spec::stats::Birth;
 use spec::{Rv, SlotId, UserType};
 
+use crate::conf::{Configuration, Stats};
 use crate::drive::{self, Drive};
 use crate::error::Result;
+use crate::events::Events;
+use crate::halog::HaLog;
 use crate::handles::Index;
+use crate::meter::GroupMeter;
+use crate::page::Page;
 use crate::plans::Plans;
 use crate::process::Process;
+use crate::reload::Watch;
 use crate::slots::Slot;
 use crate::tender::Tender;
 
-type Known = Vec<(SlotId, Arc<Group>)>;
+/// How often a thread that waits for a slot event looks after the configuration, in milliseconds.
+const EVENT_LOOK_MS: u64 = 1_000;
+
+/// A group that has been asked for.
+pub(crate) struct Known {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) group: Arc<Group>,
+    pub(crate) meter: Arc<GroupMeter>,
+    /// The generation that its manifest had when last looked at; 0 before one was known.
+    pub(crate) generation: AtomicU64,
+}
 
 /// See the head of this file.
 pub(crate) struct World {
     index: Index,
     plans: Plans,
     drive: OnceLock<Drive>,
-    groups: ArcSwap<Known>,
+    groups: ArcSwap<Vec<Arc<Known>>>,
     making: Lock<()>,
     tender: Tender,
-    waiting: Lock<Vec<Arc<dyn Park>>>,
+    watch: Watch,
+    log: Arc<HaLog>,
+    events: Events,
     closed: AtomicBool,
 }
 
 impl World {
     /// A world without links.
-    pub(crate) fn empty(index: Index) -> Self {
+    pub(crate) fn empty(index: Index, platform: &Arc<dyn Platform>, conf: Option<&Configuration>) -> Self {
+        let log = Arc::new(HaLog::new(platform.clone()));
+        log.configure(conf.map(|conf| &conf.ha_log));
         Self {
             index,
             plans: Plans::default(),
@@ -46,7 +67,9 @@ impl World {
             groups: ArcSwap::from_pointee(Vec::new()),
             making: Lock::new(()),
             tender: Tender::default(),
-            waiting: Lock::new(Vec::new()),
+            watch: Watch::new(&**platform),
+            log,
+            events: Events::default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -59,29 +82,107 @@ impl World {
         &self.plans
     }
 
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
+    }
+
+    pub(crate) fn log(&self) -> &HaLog {
+        &self.log
+    }
+
     /// The group behind a slot; the first call starts links and background work.
     ///
     /// # Errors
-    /// CKR_CRYPTOKI_NOT_INITIALIZED once the world is closed.
-    pub(crate) fn group(&self, process: &Process, slot: &Slot) -> Result<Arc<Group>> {
-        if let Some(group) = find(&self.groups.load(), slot.id) {
-            return Ok(group);
+    /// CKR_CRYPTOKI_NOT_INITIALIZED once the world is closed; CKR_DEVICE_REMOVED while the slot's group is not in the
+    /// configuration.
+    pub(crate) fn group(&self, process: &Process, slot: &Arc<Slot>) -> Result<Arc<Group>> {
+        if !process.may_create_threads {
+            self.upkeep(process);
+        }
+        slot.check_usable()?;
+        if let Some(known) = find(&self.groups.load(), slot.id) {
+            return Ok(known.group.clone());
         }
         let drive = self.drive(process)?;
         let _making = self.making.lock();
         self.check_open()?;
-        let known = self.groups.load_full();
-        if let Some(group) = find(&known, slot.id) {
-            return Ok(group);
+        let groups = self.groups.load_full();
+        if let Some(known) = find(&groups, slot.id) {
+            return Ok(known.group.clone());
         }
-        let group = drive::group(process, drive, slot);
-        let mut grown = known.to_vec();
-        grown.push((slot.id, group.clone()));
+        let page = self.page(process, slot);
+        let meter = GroupMeter::new(process.platform.clone(), slot.serial, page, self.log.clone());
+        let group = drive::group(process, drive, slot, &meter);
+        let generation = AtomicU64::new(0);
+        let known = Arc::new(Known { slot: slot.clone(), group: group.clone(), meter, generation });
+        let mut grown = groups.to_vec();
+        grown.push(known);
         self.groups.store(Arc::new(grown));
         // A login from before a fork repairs in the child too.
         renew(&group, slot);
         self.tender.tend(process, drive, &group);
         Ok(group)
+    }
+
+    /// The group of a slot if one has been asked for.
+    pub(crate) fn known(&self, slot: SlotId) -> Option<Arc<Known>> {
+        find(&self.groups.load(), slot).cloned()
+    }
+
+    /// Every group that has been asked for.
+    pub(crate) fn groups(&self) -> Arc<Vec<Arc<Known>>> {
+        self.groups.load_full()
+    }
+
+    /// The slot's group is not in the configuration any more: its calls end, nothing is sent for it.
+    pub(crate) fn forget(&self, slot: SlotId) {
+        let _making = self.making.lock();
+        let Some(known) = self.known(slot) else { return };
+        self.groups
+            .rcu(|groups| groups.iter().filter(|other| other.slot.id != slot).cloned().collect::<Vec<_>>());
+        self.tender.forget(&known.group);
+        known.end();
+    }
+
+    /// What is done about once a second, by the tender or, where threads are forbidden, by calls: the configuration is
+    /// looked at and waiting lines of the HA log are written.
+    pub(crate) fn upkeep(&self, process: &Process) {
+        self.watch.look(process, self);
+        self.log.flush();
+    }
+
+    /// Looks after every group's members: losses, attempts to take them back, and those whose attempts are used up.
+    pub(crate) fn observe(&self, conf: Option<&Configuration>) {
+        let Some(recovery) = conf.map(|conf| conf.recovery) else { return };
+        for known in self.groups.load().iter() {
+            for member in known.meter.observe(&known.group.status(), &recovery) {
+                known.group.give_up(member);
+            }
+        }
+    }
+
+    /// The metrics page of a slot's group; `None`, with a line in the log, when there is none.
+    fn page(&self, process: &Process, slot: &Slot) -> Option<Page> {
+        let mapper = process.mapper?;
+        let folder = match &process.configuration().as_ref()?.hatoki.stats {
+            Stats::Off => return None,
+            Stats::Folder(folder) => folder.clone(),
+            Stats::Default => {
+                let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+                let uid = rustix::process::getuid().as_raw();
+                spec::stats::folder(runtime.as_deref().map(std::path::Path::new), uid)
+            }
+        };
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let birth = Birth {
+            pid: std::process::id(),
+            started_ticks: spec::stats::started_ticks(&stat).unwrap_or(0),
+            created_ms: process.platform.wall_ms(),
+            serial: slot.serial,
+            label: &slot.label(),
+        };
+        let page = Page::create(mapper, &folder, &birth, slot.members().len());
+        page.inspect_err(|error| tracing::warn!("{error}; nothing is counted for `vtl stats`")).ok()
     }
 
     /// The partitions that the servers have told of: serial number and label.
@@ -105,17 +206,25 @@ impl World {
 
     /// A login has come or gone: the Crypto Officer's ticket is what repairs go with, if it is one's.
     pub(crate) fn renew_repair_ticket(&self, slot: &Slot) {
-        if let Some(group) = find(&self.groups.load(), slot.id) {
-            renew(&group, slot);
+        if let Some(known) = self.known(slot.id) {
+            renew(&known.group, slot);
         }
     }
 
-    /// Waits until the world closes (a blocking C_WaitForSlotEvent: no slot of ours comes or goes, RULES 2.11).
-    pub(crate) fn wait_for_close(&self, platform: &Arc<dyn Platform>) {
-        let park = platform.parker();
-        self.waiting.lock().push(park.clone());
-        while !self.closed.load(Ordering::Acquire) {
-            park.park(platform.now().after_ms(1_000));
+    /// A blocking C_WaitForSlotEvent: waits until a slot has something to tell, or the world closes.
+    ///
+    /// # Errors
+    /// CKR_CRYPTOKI_NOT_INITIALIZED once the world is closed.
+    pub(crate) fn wait_for_event(&self, process: &Process) -> Result<SlotId> {
+        let park = process.platform.parker();
+        loop {
+            self.events.subscribe(&park);
+            self.check_open()?;
+            self.upkeep(process);
+            if let Some(slot) = self.events.take() {
+                return Ok(slot);
+            }
+            park.park(process.platform.now().after_ms(EVENT_LOOK_MS));
         }
     }
 
@@ -126,17 +235,26 @@ impl World {
             let _making = self.making.lock();
             self.closed.store(true, Ordering::Release);
         }
-        for park in self.waiting.lock().drain(..) {
-            park.unpark();
-        }
-        for (_, group) in self.groups.load().iter() {
-            group.close();
+        self.events.wake();
+        for known in self.groups.load().iter() {
+            known.end();
         }
         self.tender.tell_to_stop();
         if let Some(Drive { links: Some(links), .. }) = self.drive.get() {
             links.close();
         }
         self.tender.stop();
+        self.log.flush();
+    }
+}
+
+impl Known {
+    /// Ends the group and takes its page away.
+    fn end(&self) {
+        self.group.close();
+        if let Some(page) = self.meter.page() {
+            page.remove();
+        }
     }
 }
 
@@ -152,6 +270,6 @@ fn renew(group: &Group, slot: &Slot) {
     }
 }
 
-fn find(known: &Known, slot: SlotId) -> Option<Arc<Group>> {
-    known.iter().find(|(id, _)| *id == slot).map(|(_, group)| group.clone())
+fn find(groups: &[Arc<Known>], slot: SlotId) -> Option<&Arc<Known>> {
+    groups.iter().find(|known| known.slot.id == slot)
 }

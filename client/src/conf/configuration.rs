@@ -36,6 +36,8 @@ pub struct Configuration {
     pub recovery: Recovery,
     /// The HA log of the vendor's form.
     pub ha_log: HaLog,
+    /// `failover_on_deactivation`; shown by tools: a deactivated partition always hands over at once.
+    pub failover_on_deactivation: bool,
     /// Time after which an unanswered probe takes a member out.
     pub probe_timeout_ms: u32,
     /// `DefaultTimeOut`: longest time of one call.
@@ -74,7 +76,7 @@ pub struct Group {
     pub serial: Serial,
     /// Member partitions, the preferred one first; never empty, no serial twice.
     pub members: Vec<Serial>,
-    /// Members that this host would use only when no other lives; the manifest decides.
+    /// Members that this host uses only when no other lives, whatever the manifest says.
     pub standby: Vec<Serial>,
     /// False: no replication, no repair (HA 2.9).
     pub synchronize: bool,
@@ -85,7 +87,7 @@ pub struct Group {
 pub struct Recovery {
     /// `reconnAtt`.
     pub attempts: Attempts,
-    /// `AutoReconnectInterval`: ceiling of the time between attempts, in seconds.
+    /// `AutoReconnectInterval`: how long one attempt lasts, in seconds.
     pub interval_s: u32,
     /// `VirtualTokenActiveRecovery`.
     pub mode: RecoveryMode,
@@ -102,16 +104,16 @@ pub enum Attempts {
     Unlimited,
 }
 
-/// The vendor's recovery mode; shown by tools, without effect here.
+/// What the loss of all members means for a running application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryMode {
-    /// `activeBasic`
+    /// `activeBasic`: the application has to call C_Finalize and C_Initialize.
     ActiveBasic,
-    /// `activeEnhanced`
+    /// `activeEnhanced`: everything goes on when a member returns.
     ActiveEnhanced,
 }
 
-/// The settings of the vendor's HA log; shown by tools, the module has its own log.
+/// The settings of the HA log in the vendor's shape, beside the module's own log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HaLog {
     /// `haLogStatus`.
@@ -143,6 +145,19 @@ pub struct Hatoki {
     pub log_level: LogLevel,
     /// File of the log; None means standard error.
     pub log_path: Option<PathBuf>,
+    /// Where metrics pages stand.
+    pub stats: Stats,
+}
+
+/// Where the metrics pages of applications stand (`StatsPath`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stats {
+    /// In the folder of the user ([`spec::stats::folder`]).
+    Default,
+    /// In this folder.
+    Folder(PathBuf),
+    /// Nowhere.
+    Off,
 }
 
 /// Minimum copies of a new object.
@@ -163,6 +178,10 @@ pub enum Copies {
 pub enum Policy {
     /// The member with the fewest outstanding requests.
     LeastBusy,
+    /// One after the other.
+    RoundRobin,
+    /// The first member of the file that can take the request.
+    PrimaryFirst,
 }
 
 /// Least serious message that is logged.
@@ -221,6 +240,7 @@ impl Configuration {
                 folder: values.path(&options::LOG_FOLDER),
                 bytes_max: values.number(&options::LOG_BYTES_MAX),
             },
+            failover_on_deactivation: values.flag(&options::FAILOVER_ON_DEACTIVATION),
             probe_timeout_ms: values.number(&options::PROBE_TIMEOUT_MS),
             default_timeout_ms: values.number(&options::DEFAULT_TIMEOUT_MS),
             keypair_timeout_ms: values.number(&options::KEYPAIR_TIMEOUT_MS),
@@ -330,7 +350,7 @@ fn recovery(values: &Values<'_>) -> Recovery {
 }
 
 fn hatoki(values: &Values<'_>) -> Hatoki {
-    let policies = [Policy::LeastBusy];
+    let policies = [Policy::LeastBusy, Policy::RoundRobin, Policy::PrimaryFirst];
     let levels = [LogLevel::Off, LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
     Hatoki {
         minimum_copies: values::copies(values.text(&options::MINIMUM_COPIES))
@@ -343,6 +363,11 @@ fn hatoki(values: &Values<'_>) -> Hatoki {
         local_random: values.flag(&options::LOCAL_RANDOM),
         log_level: levels[values.choice(&options::LOG_LEVEL)],
         log_path: values.path(&options::LOG_PATH),
+        stats: match values.path(&options::STATS_PATH) {
+            None => Stats::Default,
+            Some(_) if values.text(&options::STATS_PATH).eq_ignore_ascii_case("off") => Stats::Off,
+            Some(folder) => Stats::Folder(folder),
+        },
     }
 }
 

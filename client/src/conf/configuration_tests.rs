@@ -125,19 +125,23 @@ fn reconnection_attempts_are_none_a_number_or_unlimited() {
 
 #[test]
 fn our_own_section_is_read_and_its_wrong_values_are_refused() {
-    let text = "Hatoki = { MinimumCopies = Majority; OutageWaitMs = 0; LinksPerMember = 4; Policy = LEAST-busy;\n\
-                BufferMiB = 64; LocalVerify = 0; LocalRandom = 0; LogLevel = Debug; LogPath = log/h.log; }";
+    let text = "Hatoki = { MinimumCopies = Majority; OutageWaitMs = 0; LinksPerMember = 4; Policy = ROUND-robin;\n\
+                BufferMiB = 64; LocalVerify = 0; LocalRandom = 0; LogLevel = Debug; LogPath = log/h.log;\n\
+                StatsPath = run; }";
     let expected = Hatoki {
         minimum_copies: Copies::Majority,
         outage_wait_ms: 0,
         links_per_member: 4,
-        policy: Policy::LeastBusy,
+        policy: Policy::RoundRobin,
         buffer_mib: 64,
         local_verify: false,
         local_random: false,
         log_level: LogLevel::Debug,
         log_path: Some(PathBuf::from("/conf/log/h.log")),
+        stats: Stats::Folder(PathBuf::from("/conf/run")),
     };
+    assert_eq!(of("Hatoki = { StatsPath = OFF; }").unwrap().hatoki.stats, Stats::Off);
+    assert_eq!(of("").unwrap().hatoki.stats, Stats::Default);
     assert_eq!(of(text).unwrap().hatoki, expected);
     for (key, value) in [
         ("MinimumCopies", "0"),

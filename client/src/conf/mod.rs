@@ -16,7 +16,7 @@ pub mod write;
 
 pub use configuration::{
     Attempts, Configuration, Copies, Group, HaLog, Hatoki, LogLevel, Policy, Recovery, RecoveryMode, Serial,
-    Server, Warning,
+    Server, Stats, Warning,
 };
 pub use document::{Document, Entry, Position};
 pub use error::Error;

@@ -1,7 +1,8 @@
 //! The one table of every option the module reads. It drives validation, defaults, the documentation and
 //! `Chrystoki.conf.example`; a second table names the vendor's keys that are known and not used.
 //!
-//! DEVIATION: docs/adr/0006-deviations.md, item 8: rows that say "this release" are read and checked without effect.
+//! DEVIATION: docs/adr/0006-deviations.md, item 8: failover_on_deactivation is always on, and an attempt of reconnAtt is a
+//! time in which many are made.
 
 use super::document::index_of;
 
@@ -26,6 +27,8 @@ pub enum Kind {
     },
     /// Path of a file or folder; a relative one is relative to the folder of the configuration.
     Path,
+    /// `off`, or a path as above.
+    PathOrOff,
     /// Decimal number.
     Integer {
         /// Least value.
@@ -119,37 +122,41 @@ rows! {
         "Serial numbers of the partitions of the group, the preferred one first.";
     ACTIVE_RECOVERY = "VirtualToken" "VirtualTokenActiveRecovery" Kind::Choice(&["activeBasic", "activeEnhanced"]),
         unit "", default "activeEnhanced", example "activeEnhanced", DefaultUsed,
-        "Read for `vtl haAdmin show`. Recovery is always the enhanced one: sessions, logins and handles outlive all members.";
+        "activeEnhanced: sessions, logins, handles and operations outlive the loss of all members. activeBasic: once a call has found no member in its time, all calls of the group answer CKR_DEVICE_ERROR until C_Finalize and C_Initialize, or `vtl haAdmin recover`.";
     SYNCHRONIZE = "HASynchronize" "<label>" Kind::Flag, unit "", default "1", example "1", Refused,
         "For each group by its label: 1 replicates and repairs, 0 does neither (the partitions are filled by other means).";
     HA_ONLY = "HAConfiguration" "HAOnly" Kind::Flag, unit "", default "1", example "1", DefaultUsed,
         "1 shows applications the HA slots alone, 0 the member partitions behind them too. The default holds when there is a group.";
     RECOVERY_ATTEMPTS = "HAConfiguration" "reconnAtt" Kind::Integer { min: -1, max: 500 }, unit "attempts",
         default "-1", example "-1", DefaultUsed,
-        "Attempts to reconnect to a lost member: -1 for ever, 0 never. Shown by `vtl haAdmin show`; this release always reconnects for ever.";
+        "Attempts to take a lost member back, each of AutoReconnectInterval: -1 for ever, 0 never. A member that was given up waits for `vtl haAdmin recover` or the next C_Initialize.";
     RECOVERY_INTERVAL_S = "HAConfiguration" "AutoReconnectInterval" Kind::Integer { min: 1, max: 1200 }, unit "s",
         default "60", example "60", DefaultUsed,
-        "Ceiling of the time between two attempts. Shown by `vtl haAdmin show`; the module waits 50 ms to 5 s.";
+        "Length of one attempt of reconnAtt. Within it the module tries again and again, every 50 ms to 5 s; a member that returns is not kept waiting.";
     LOG_STATUS = "HAConfiguration" "haLogStatus" Kind::Choice(&["enabled", "disabled"]), unit "", default "enabled",
-        example "enabled", DefaultUsed, "Shown by `vtl haAdmin show`; the module writes its own log to LogPath.";
+        example "enabled", DefaultUsed, "Whether the HA log is written, once haLogPath names a folder. LogPath has the same events as fields.";
     LOG_FOLDER = "HAConfiguration" "haLogPath" Kind::Path, unit "", default "", example "", OnUse,
-        "Shown by `vtl haAdmin show`; the module writes its own log to LogPath.";
+        "Folder of the HA log haErrorLog.txt: one line for each member lost, tried, taken back, added or dropped, with date (UTC), process and group. Empty: none.";
     LOG_BYTES_MAX = "HAConfiguration" "logLen" Kind::Integer { min: 1, max: 0x7FFF_FFFF }, unit "bytes",
-        default "262144", example "262144", DefaultUsed, "Shown by `vtl haAdmin show`; the module writes its own log to LogPath.";
+        default "262144", example "262144", DefaultUsed,
+        "Length at which haErrorLog.txt is renamed, with the time in its name, and begun anew. The last lines may go beyond it.";
     STANDBY_MEMBERS = "HAConfiguration" "<label>StandbyMembers" Kind::Serials, unit "", default "", example "", Refused,
-        "For each group by its label: members that serve only when no other does. Checked and not used by this release; the group's manifest decides.";
+        "For each group by its label: members that this host uses only when no other can be, besides those that the group's manifest calls standby.";
+    FAILOVER_ON_DEACTIVATION = "HAConfiguration" "failover_on_deactivation" Kind::Flag, unit "", default "1", example "1", DefaultUsed,
+        "Read for `vtl haAdmin show`. Requests of a deactivated partition go to other members at once, also with 0.";
     PROBE_TIMEOUT_MS = "HAConfiguration" "ProbeTimeout" Kind::Integer { min: 100, max: 600_000 }, unit "ms",
         default "1000", example "1000", DefaultUsed,
-        "Time a probe may stay unanswered before a member is given up. Checked and not used by this release: it is 1000 ms.";
+        "Time a probe may stay unanswered before a member's links are given up. Requests leave a silent member long before.";
     MINIMUM_COPIES = "Hatoki" "MinimumCopies" Kind::Copies, unit "members", default "2", example "2", Refused,
         "Members that must hold a new object before its creation succeeds: available, majority, all, or a number. A group of one needs 1.";
     OUTAGE_WAIT_MS = "Hatoki" "OutageWaitMs" Kind::Integer { min: 0, max: 86_400_000 }, unit "ms", default "20000",
         example "20000", Refused,
         "Time a call waits for a member when all are gone, before it answers CKR_DEVICE_ERROR.";
     LINKS_PER_MEMBER = "Hatoki" "LinksPerMember" Kind::Integer { min: 1, max: 4 }, unit "connections", default "2",
-        example "2", Refused, "Greatest number of connections of one process to one member. Checked and not used by this release: it opens one.";
-    POLICY = "Hatoki" "Policy" Kind::Choice(&["least-busy"]), unit "",
-        default "least-busy", example "least-busy", Refused, "How a member is chosen for a request; this release knows one way.";
+        example "2", Refused, "Connections of one process to one server.";
+    POLICY = "Hatoki" "Policy" Kind::Choice(&["least-busy", "round-robin", "primary-first"]), unit "",
+        default "least-busy", example "least-busy", Refused,
+        "How a member is chosen for a request: by outstanding requests, in turn, or the first of VirtualTokenNNMembers that can take it. Weights of the manifest count for the first two.";
     BUFFER_MIB = "Hatoki" "BufferMiB" Kind::Integer { min: 16, max: 65_536 }, unit "MiB", default "256", example "256",
         Refused, "Memory of one process for data of operations that must be gathered before they are sent.";
     LOCAL_VERIFY = "Hatoki" "LocalVerify" Kind::Flag, unit "", default "1", example "1", Refused,
@@ -160,6 +167,8 @@ rows! {
         example "warn", Refused, "Least serious message that is logged.";
     LOG_PATH = "Hatoki" "LogPath" Kind::Path, unit "", default "", example "", OnUse,
         "File the log is appended to. Empty: standard error.";
+    STATS_PATH = "Hatoki" "StatsPath" Kind::PathOrOff, unit "", default "", example "", OnUse,
+        "Folder of the metrics pages that `vtl stats` reads: of mode 0700 and of the application's user. Empty: hatoki-<uid> in $XDG_RUNTIME_DIR or in /tmp. off: no pages. Taken over by the next C_Initialize.";
 }
 
 /// What stands in a section and a key.
@@ -207,6 +216,7 @@ impl Row {
         match self.kind {
             Kind::Text { bytes_max } => format!("text of at most {bytes_max} bytes"),
             Kind::Path => "a path, absolute or relative to the folder of this file".to_owned(),
+            Kind::PathOrOff => "off, or a path, absolute or relative to the folder of this file".to_owned(),
             Kind::Integer { min, max } => format!("a number from {min} to {max}"),
             Kind::Flag => "0 or 1".to_owned(),
             Kind::Choice(words) => format!("one of {}", words.join(", ")),
@@ -238,7 +248,7 @@ static UNUSED: &[(&str, &[&str])] = &[
     ("VirtualToken", &[]),
     ("HASynchronize", &[]),
     ("HARecovery", &["*"]),
-    ("HAConfiguration", &["failover_on_deactivation", "recoveryMode"]),
+    ("HAConfiguration", &["recoveryMode"]),
     (
         "Misc",
         &[

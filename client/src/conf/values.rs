@@ -160,7 +160,7 @@ impl<'a> Values<'a> {
 fn acceptable(kind: Kind, text: &str) -> bool {
     match kind {
         Kind::Text { bytes_max } => text.len() <= bytes_max,
-        Kind::Path => true,
+        Kind::Path | Kind::PathOrOff => true,
         Kind::Integer { min, max } => integer(text).is_some_and(|number| (min..=max).contains(&number)),
         Kind::Flag => matches!(text, "0" | "1"),
         Kind::Choice(words) => words.iter().any(|word| word.eq_ignore_ascii_case(text)),

@@ -12,6 +12,7 @@ mod login;
 mod objects;
 mod outage;
 mod pin;
+mod reload;
 mod restart;
 mod sign;
 mod threads;

@@ -28,6 +28,8 @@ pub(super) fn initialize(caller: &Caller, arguments: *mut c_void) -> Result<(), 
         options(&caller.value(arguments.cast())?)?
     };
     fork::register()?;
+    #[cfg(unix)]
+    MODULE.map_pages_with(&super::mapping::SharedFiles);
     match crate::over::given() {
         Some(Surroundings { seam, platform, configuration }) => {
             MODULE.initialize_over(seam, platform, configuration, options)

@@ -6,6 +6,7 @@
 //!                       -> caller (arguments, outputs)  -> pointer (every raw read and write)
 //!                            convert (C shapes <-> ours)
 //!                       -> client::Module
+//! mapping: the metrics pages' shared memory
 //! lists: the function lists and interfaces, made from the same rows
 //! ```
 
@@ -18,6 +19,8 @@ mod fork;
 mod functions;
 mod general;
 mod lists;
+#[cfg(unix)]
+mod mapping;
 mod mechanism;
 mod pointer;
 mod template;

@@ -1,0 +1,438 @@
+//! The meter of one group: what the routing reports becomes numbers of the metrics page, lines of the HA log and events of
+//! our own log.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ha::{GroupStatus, MemberState};
+use spec::meter::{Ended, Meter, Moved, News};
+use spec::platform::{Moment, Platform};
+use spec::seam::MemberId;
+use spec::stats::{State, header, member};
+
+use crate::conf::{Attempts, Recovery};
+use crate::halog::HaLog;
+use crate::page::Page;
+
+/// What is remembered of so many members between events; further ones are told without a number of attempts.
+const MEMBERS_MAX: usize = 64;
+
+/// Members that have not been met yet are given so long after the start to appear, in milliseconds.
+const START_MS: u64 = 3_000;
+
+/// What is remembered of a member.
+#[derive(Default)]
+struct Way {
+    /// Its serial number; 0 while the place is free.
+    member: AtomicU64,
+    /// The number of its [`State`].
+    state: AtomicU64,
+    /// When it was lost.
+    lost_at: AtomicU64,
+    /// It was lost and has not been admitted since.
+    lost: AtomicBool,
+    /// Attempts to reach it since it was lost, each as long as `AutoReconnectInterval`.
+    attempts: AtomicU64,
+}
+
+/// See the head of this file.
+pub(crate) struct GroupMeter {
+    platform: Arc<dyn Platform>,
+    serial: u64,
+    page: Option<Page>,
+    log: Arc<HaLog>,
+    ways: Box<[Way]>,
+    born: Moment,
+    all_lost: AtomicBool,
+}
+
+impl GroupMeter {
+    /// A meter of the group with this serial number; without a page it counts nothing and logs all the same.
+    pub(crate) fn new(
+        platform: Arc<dyn Platform>,
+        serial: u64,
+        page: Option<Page>,
+        log: Arc<HaLog>,
+    ) -> Arc<Self> {
+        let ways = (0..MEMBERS_MAX).map(|_| Way::default()).collect();
+        let born = platform.now();
+        Arc::new(Self { platform, serial, page, log, ways, born, all_lost: AtomicBool::new(false) })
+    }
+
+    /// The group's page, if it has one.
+    pub(crate) fn page(&self) -> Option<&Page> {
+        self.page.as_ref()
+    }
+
+    fn way(&self, id: MemberId) -> Option<&Way> {
+        self.ways.iter().find(|way| {
+            let free = way.member.compare_exchange(0, id.0, Ordering::AcqRel, Ordering::Acquire);
+            free.is_ok() || free == Err(id.0)
+        })
+    }
+
+    /// Whether the news are any: a state that the member has already is told once.
+    fn is_new(&self, news: &News) -> bool {
+        let (id, state) = match news {
+            News::Admitted { member } => (*member, State::Up),
+            News::Recovering { member } => (*member, State::Recovering),
+            News::Lost { member, .. } => (*member, State::Lost),
+            News::Suspected { member } => (*member, State::Suspected),
+            News::Left { member } => (*member, State::Left),
+            News::AllLost => return !self.all_lost.swap(true, Ordering::AcqRel),
+            News::Joined { .. }
+            | News::AttemptFailed { .. }
+            | News::Repaired { .. }
+            | News::Divergent { .. } => {
+                return true;
+            }
+        };
+        let Some(way) = self.way(id) else { return true };
+        if state == State::Up {
+            self.all_lost.store(false, Ordering::Release);
+        }
+        way.state.swap(state.number(), Ordering::AcqRel) != state.number()
+    }
+
+    /// Compares what is known of the members with how they stand, about once a second: losses that no call has met, and
+    /// attempts that have passed in vain. Gives the members whose attempts are used up now.
+    pub(crate) fn observe(&self, status: &GroupStatus, recovery: &Recovery) -> Vec<MemberId> {
+        self.observe_at(self.platform.now(), status, recovery)
+    }
+
+    fn observe_at(&self, now: Moment, status: &GroupStatus, recovery: &Recovery) -> Vec<MemberId> {
+        let mut given_up = Vec::new();
+        for member in &status.members {
+            let id = member.id;
+            let Some(way) = self.way(id) else { continue };
+            let before = State::of(way.state.load(Ordering::Acquire));
+            match &member.state {
+                MemberState::Up | MemberState::Unverified if before == State::Suspected => {}
+                MemberState::Up | MemberState::Unverified => self.news(&News::Admitted { member: id }),
+                MemberState::Recovering if before == State::Unknown => {}
+                MemberState::Recovering => self.news(&News::Recovering { member: id }),
+                MemberState::Down(_) if before == State::Unknown && now < self.born.after_ms(START_MS) => {}
+                MemberState::Down(reason) => {
+                    self.news(&News::Lost { member: id, reason: reason.clone() });
+                    if self.attempts_passed(id, now, recovery, reason) {
+                        given_up.push(id);
+                    }
+                }
+            }
+        }
+        if !status.members.is_empty() && status.members.iter().all(|member| self.is_lost(member.id)) {
+            self.news(&News::AllLost);
+        }
+        given_up
+    }
+
+    fn is_lost(&self, id: MemberId) -> bool {
+        self.way(id).is_some_and(|way| way.state.load(Ordering::Acquire) == State::Lost.number())
+    }
+
+    /// Tells of the attempts since the last look; whether the last one of `reconnAtt` was among them.
+    fn attempts_passed(&self, id: MemberId, now: Moment, recovery: &Recovery, reason: &str) -> bool {
+        let Some(way) = self.way(id) else { return false };
+        let lost_for = now.since(Moment(way.lost_at.load(Ordering::Acquire)));
+        let passed = lost_for.as_secs() / u64::from(recovery.interval_s.max(1));
+        let before = way.attempts.load(Ordering::Acquire);
+        let allowed = match recovery.attempts {
+            Attempts::None => return false,
+            Attempts::Number(number) => u64::from(number),
+            Attempts::Unlimited => u64::MAX,
+        };
+        for _ in before..passed.min(allowed) {
+            self.news(&News::AttemptFailed { member: id, reason: reason.to_owned() });
+        }
+        let is_over = passed >= allowed && before < allowed;
+        if is_over {
+            self.log
+                .note(self.serial, &format!("all {allowed} recovery attempts have failed for member: {id}"));
+            tracing::warn!(
+                target: "hatoki::ha", group = self.serial, member = id.0, event = "given up", attempts = allowed,
+                "member is given up: `vtl haAdmin recover` takes it back"
+            );
+        }
+        is_over
+    }
+
+    /// One more attempt; its number since the member was lost.
+    fn attempt(&self, id: MemberId) -> u64 {
+        self.way(id).map_or(0, |way| way.attempts.fetch_add(1, Ordering::AcqRel)) + 1
+    }
+
+    fn admitted(&self, id: MemberId) {
+        let way = self.way(id);
+        let was_lost = way.is_some_and(|way| way.lost.swap(false, Ordering::Relaxed));
+        let attempts = way.map_or(0, |way| way.attempts.swap(0, Ordering::Relaxed));
+        if was_lost {
+            self.log
+                .note(self.serial, &format!("recovery attempt #{} succeeded for member: {id}", attempts + 1));
+        } else {
+            self.log.note(self.serial, &format!("uses member: {id}"));
+        }
+        tracing::info!(target: "hatoki::ha", group = self.serial, member = id.0, event = "admitted", attempts, "member is used");
+    }
+
+    fn lost(&self, id: MemberId, reason: &str) {
+        if let Some(way) = self.way(id) {
+            way.lost.store(true, Ordering::Relaxed);
+            way.attempts.store(0, Ordering::Relaxed);
+            way.lost_at.store(self.platform.now().0, Ordering::Release);
+        }
+        self.log.note(self.serial, &format!("unable to reach member: {id}. {reason}"));
+        tracing::warn!(target: "hatoki::ha", group = self.serial, member = id.0, event = "lost", reason, "member is lost");
+    }
+
+    fn attempt_failed(&self, id: MemberId, reason: &str) {
+        let number = self.attempt(id);
+        // Told ever more rarely: attempts may go on for ever.
+        if number.is_power_of_two() || number.is_multiple_of(60) {
+            self.log
+                .note(self.serial, &format!("recovery attempt #{number} failed for member: {id}. {reason}"));
+            tracing::info!(
+                target: "hatoki::ha", group = self.serial, member = id.0, event = "attempt failed", number, reason,
+                "member is not back"
+            );
+        }
+    }
+
+    fn member_event(&self, id: MemberId, event: &'static str, line: &str) {
+        self.log.note(self.serial, line);
+        tracing::info!(target: "hatoki::ha", group = self.serial, member = id.0, event, "member's standing has changed");
+    }
+
+    fn group_event(&self, event: &'static str, line: &str) {
+        self.log.note(self.serial, line);
+        tracing::warn!(target: "hatoki::ha", group = self.serial, event, "{line}");
+    }
+
+    fn tell(&self, news: &News) {
+        match news {
+            News::Admitted { member } => self.admitted(*member),
+            News::Recovering { member } => self.member_event(
+                *member,
+                "recovering",
+                &format!("member: {member} answers and is compared with the others before it is used"),
+            ),
+            News::Lost { member, reason } => self.lost(*member, reason),
+            News::Suspected { member } => self.member_event(
+                *member,
+                "suspected",
+                &format!("member: {member} is silent, its requests go to others"),
+            ),
+            News::AttemptFailed { member, reason } => self.attempt_failed(*member, reason),
+            News::Joined { member } => {
+                self.member_event(*member, "joined", &format!("has added member: {member}"));
+            }
+            News::Left { member } => {
+                self.member_event(*member, "left", &format!("has dropped member: {member}"));
+            }
+            News::AllLost => self.group_event(
+                "all lost",
+                "has no member that can be reached; calls wait and then fail, sessions and logins stay",
+            ),
+            News::Repaired { records } => {
+                self.log.note(self.serial, &format!("has synchronized {records} objects"));
+                tracing::info!(target: "hatoki::ha", group = self.serial, event = "repaired", records, "objects were synchronized");
+            }
+            News::Divergent { divergent: true } => {
+                self.group_event("divergent", "needs sync: the contents of its members differ");
+            }
+            News::Divergent { divergent: false } => {
+                self.log.note(self.serial, "is in sync: the contents of its members are equal");
+                tracing::info!(target: "hatoki::ha", group = self.serial, event = "in sync", "contents are equal");
+            }
+        }
+    }
+
+    fn count(&self, page: &Page, news: &News) {
+        let state = |id: MemberId, state: State| page.set_state(id, state, self.platform.wall_ms());
+        match news {
+            News::Admitted { member: id } => {
+                page.count(*id, member::ADMITTED);
+                page.set(header::IS_ALL_LOST, 0);
+                state(*id, State::Up);
+            }
+            News::Recovering { member: id } => state(*id, State::Recovering),
+            News::Lost { member: id, .. } => {
+                page.count(*id, member::LOST);
+                state(*id, State::Lost);
+            }
+            News::Suspected { member: id } => {
+                page.count(*id, member::SUSPECTED);
+                state(*id, State::Suspected);
+            }
+            News::AttemptFailed { member: id, .. } => page.count(*id, member::ATTEMPTS_FAILED),
+            News::Joined { member: id } => state(*id, State::Unknown),
+            News::Left { member: id } => state(*id, State::Left),
+            News::AllLost => {
+                page.add(header::ALL_LOST, 1);
+                page.set(header::IS_ALL_LOST, 1);
+            }
+            News::Repaired { records } => page.add(header::REPAIRED, *records),
+            News::Divergent { divergent } => page.set(header::DIVERGENT, u64::from(*divergent)),
+        }
+    }
+}
+
+impl Meter for GroupMeter {
+    fn ended(&self, member: MemberId, call: u32, ended: Ended, took: Duration) {
+        if let Some(page) = &self.page {
+            page.ended(member, call, ended, took);
+        }
+    }
+
+    fn moved(&self, from: MemberId, to: MemberId, call: u32, why: Moved) {
+        if let Some(page) = &self.page {
+            page.moved(from, to, call, why);
+        }
+    }
+
+    fn news(&self, news: &News) {
+        if !self.is_new(news) {
+            return;
+        }
+        if let Some(page) = &self.page {
+            self.count(page, news);
+        }
+        self.tell(news);
+    }
+}
+
+impl std::fmt::Debug for GroupMeter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GroupMeter({})", self.serial)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use spec::stats::Birth;
+
+    use super::*;
+    use crate::page::tests::HeapMapper;
+
+    #[test]
+    fn a_loss_and_a_return_stand_in_the_page_and_in_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
+        let log = Arc::new(HaLog::new(platform.clone()));
+        let place = folder.path().to_owned();
+        log.configure(Some(&crate::conf::HaLog {
+            enabled: true,
+            folder: Some(place.clone()),
+            bytes_max: 1 << 20,
+        }));
+        let mapper = HeapMapper::default();
+        let birth = Birth { pid: 1, started_ticks: 0, created_ms: 0, serial: 11_001, label: "lab" };
+        let page = Page::create(&mapper, &place, &birth, 3).unwrap();
+        let meter = GroupMeter::new(platform, 11_001, Some(page), log.clone());
+        let member = MemberId(1_002);
+        let reason = || "connection refused".to_owned();
+        meter.news(&News::Admitted { member });
+        meter.news(&News::Lost { member, reason: reason() });
+        meter.news(&News::AllLost);
+        assert!(mapper.read(0).is_all_lost);
+        for _ in 0..5 {
+            meter.news(&News::AttemptFailed { member, reason: reason() });
+        }
+        meter.news(&News::Recovering { member });
+        meter.news(&News::Admitted { member });
+        log.flush();
+        let read = mapper.read(0);
+        let row = &read.members[0];
+        assert_eq!((row.lost, row.admitted, row.attempts_failed, row.state), (1, 2, 5, State::Up));
+        assert_eq!((read.all_lost, read.is_all_lost), (1, false));
+        let text = std::fs::read_to_string(place.join("haErrorLog.txt")).unwrap();
+        let lines: Vec<&str> =
+            text.lines().map(|line| line.split("HA group: 11001 ").nth(1).unwrap()).collect();
+        assert_eq!(
+            lines,
+            [
+                "uses member: 1002",
+                "unable to reach member: 1002. connection refused",
+                "has no member that can be reached; calls wait and then fail, sessions and logins stay",
+                "recovery attempt #1 failed for member: 1002. connection refused",
+                "recovery attempt #2 failed for member: 1002. connection refused",
+                "recovery attempt #4 failed for member: 1002. connection refused",
+                "member: 1002 answers and is compared with the others before it is used",
+                "recovery attempt #6 succeeded for member: 1002",
+            ]
+        );
+    }
+
+    fn status(state: MemberState) -> GroupStatus {
+        let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
+        let seam = partition::in_process::InProcess::new(
+            platform.clone(),
+            partition::Caller { client: [0; 32], instance: [0; 32] },
+            Vec::new(),
+        );
+        let settings = ha::GroupSettings { members: vec![MemberId(1_002)], ..ha::GroupSettings::default() };
+        let mut status = ha::Group::new(platform, seam, settings).status();
+        status.members[0].state = state;
+        status
+    }
+
+    #[test]
+    fn attempts_are_counted_by_their_interval_and_the_last_one_gives_the_member_up_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
+        let log = Arc::new(HaLog::new(platform.clone()));
+        let place = folder.path().to_owned();
+        log.configure(Some(&crate::conf::HaLog {
+            enabled: true,
+            folder: Some(place.clone()),
+            bytes_max: 1 << 20,
+        }));
+        let meter = GroupMeter::new(platform.clone(), 1, None, log.clone());
+        let recovery = Recovery {
+            attempts: Attempts::Number(2),
+            interval_s: 60,
+            mode: crate::conf::RecoveryMode::ActiveEnhanced,
+        };
+        let down = status(MemberState::Down("no route".to_owned()));
+        assert!(meter.observe(&down, &recovery).is_empty());
+        meter.observe(&status(MemberState::Up), &recovery);
+        let mut given_up = Vec::new();
+        meter.observe(&down, &recovery);
+        let lost_at = platform.now();
+        for seconds in [59, 61, 62, 122, 300] {
+            let now = lost_at.after_ms(seconds * 1_000);
+            given_up.push(meter.observe_at(now, &down, &recovery).len());
+        }
+        assert_eq!(given_up, [0, 0, 0, 1, 0]);
+        log.flush();
+        let text = std::fs::read_to_string(place.join("haErrorLog.txt")).unwrap();
+        let lines: Vec<&str> = text.lines().map(|line| line.split("HA group: 1 ").nth(1).unwrap()).collect();
+        assert_eq!(
+            lines,
+            [
+                "uses member: 1002",
+                "unable to reach member: 1002. no route",
+                "has no member that can be reached; calls wait and then fail, sessions and logins stay",
+                "recovery attempt #1 failed for member: 1002. no route",
+                "recovery attempt #2 failed for member: 1002. no route",
+                "all 2 recovery attempts have failed for member: 1002",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_attempts_of_each_member_are_counted_for_itself() {
+        let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
+        let log = Arc::new(HaLog::new(platform.clone()));
+        let meter = GroupMeter::new(platform, 1, None, log);
+        assert_eq!(
+            (meter.attempt(MemberId(1)), meter.attempt(MemberId(2)), meter.attempt(MemberId(1))),
+            (1, 1, 2)
+        );
+        meter.news(&News::Admitted { member: MemberId(1) });
+        assert_eq!((meter.attempt(MemberId(1)), meter.attempt(MemberId(2))), (1, 2));
+    }
+}

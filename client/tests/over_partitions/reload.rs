@@ -1,0 +1,212 @@
+//! Configuration at run time: what an edited file changes in a running module, and what it must not (RULES 2.10 to 2.12).
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use client::InitializeOptions;
+use client::conf::Configuration;
+use ntls::platform::System;
+use spec::{Mechanism, MechanismType as M, Rv, SlotId};
+
+use crate::lab::{GROUP_SERIAL, Lab, ROOM, SLOT, bytes, rv};
+
+/// A module over a lab's partitions whose configuration is a file that the test edits.
+struct Edited {
+    lab: Lab,
+    _folder: tempfile::TempDir,
+    file: PathBuf,
+}
+
+const OTHER: &str = "VirtualToken01Label = other; VirtualToken01SN = 22002; VirtualToken01Members = 5001;";
+
+/// The lab's group as a file says it, with more groups and more sections.
+fn text(groups: &str, sections: &str) -> String {
+    format!(
+        "VirtualToken = {{ VirtualToken00Label = lab; VirtualToken00SN = {GROUP_SERIAL}; \
+         VirtualToken00Members = 1001, 1002, 1003; {groups} }}\n{sections}\n"
+    )
+}
+
+const SHORT: &str = "Hatoki = { LogLevel = off; OutageWaitMs = 200; }";
+
+impl Edited {
+    fn new(threads: bool, groups: &str, sections: &str) -> Self {
+        let lab = Lab::new();
+        lab.module.finalize().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("Chrystoki.conf");
+        std::fs::write(&file, text(groups, sections)).unwrap();
+        let conf = Configuration::from_bytes(&std::fs::read(&file).unwrap(), &file).unwrap();
+        let options = InitializeOptions { may_create_threads: threads };
+        lab.module.initialize_over(lab.seam.clone(), Arc::new(System), conf, options).unwrap();
+        Self { lab, _folder: folder, file }
+    }
+
+    /// Replaces the file as `vtl` does.
+    fn write(&self, text: &str) {
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, &self.file).unwrap();
+    }
+
+    fn slots(&self, present: bool) -> Vec<u64> {
+        self.lab.module.slots(present).unwrap().into_iter().map(|slot| slot.0).collect()
+    }
+}
+
+/// Waits until something has become so; at most five seconds.
+fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn event(edited: &Edited) -> Option<SlotId> {
+    edited.lab.module.wait_for_slot_event(false).ok()
+}
+
+#[test]
+fn a_group_that_comes_gets_the_next_slot_and_an_event_and_the_others_stay() {
+    let edited = Edited::new(false, "", SHORT);
+    let session = edited.lab.user();
+    let (_, key) = edited.lab.p256(session, true);
+    assert_eq!((edited.slots(true), event(&edited)), (vec![0], None));
+    edited.write(&text(OTHER, SHORT));
+    soon("the new group has a slot", || edited.slots(true) == [0, 1]);
+    assert_eq!((event(&edited), event(&edited)), (Some(SlotId(1)), None));
+    assert_eq!(edited.lab.module.token_info(SlotId(1)).unwrap().serial, "22002");
+    assert_eq!(edited.lab.module.token_info(SLOT).unwrap().serial, GROUP_SERIAL.to_string());
+    edited.lab.module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key).unwrap();
+    bytes(edited.lab.module.sign(session, b"m", ROOM));
+}
+
+#[test]
+fn a_group_that_goes_keeps_its_slot_without_a_token_and_returns_with_its_sessions() {
+    let edited = Edited::new(false, OTHER, SHORT);
+    let module = &edited.lab.module;
+    let session = edited.lab.user();
+    let (_, key) = edited.lab.p256(session, true);
+    let own_only = "VirtualToken = { VirtualToken01Label = other; VirtualToken01SN = 22002; \
+                    VirtualToken01Members = 5001; }\n";
+    edited.write(&format!("{own_only}{SHORT}"));
+    soon("the group is gone", || edited.slots(true) == [1]);
+    assert_eq!(edited.slots(false), [0, 1]);
+    assert_eq!(event(&edited), Some(SLOT));
+    assert_eq!(rv(module.open_session(SLOT, 4)), Rv::TOKEN_NOT_PRESENT);
+    assert_eq!(rv(module.token_info(SLOT)), Rv::TOKEN_NOT_PRESENT);
+    assert_eq!(
+        rv(module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key)),
+        Rv::DEVICE_REMOVED
+    );
+    edited.write(&text(OTHER, SHORT));
+    soon("the group is back", || edited.slots(true) == [0, 1]);
+    assert_eq!(event(&edited), Some(SLOT));
+    module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key).unwrap();
+    bytes(module.sign(session, b"m", ROOM));
+}
+
+#[test]
+fn a_blocking_wait_hears_of_a_group_that_comes() {
+    let edited = Edited::new(true, "", SHORT);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| edited.lab.module.wait_for_slot_event(true));
+        edited.write(&text(OTHER, SHORT));
+        assert_eq!(waiting.join().unwrap().unwrap(), SlotId(1));
+    });
+    edited.lab.module.finalize().unwrap();
+}
+
+#[test]
+fn a_broken_file_changes_nothing_and_its_mending_does() {
+    let edited = Edited::new(false, "", SHORT);
+    edited.write("VirtualToken = { VirtualToken00Label = ");
+    std::thread::sleep(Duration::from_millis(1_200));
+    assert_eq!(edited.slots(true), [0]);
+    let session = edited.lab.user();
+    edited.lab.p256(session, true);
+    std::fs::remove_file(&edited.file).unwrap();
+    std::thread::sleep(Duration::from_millis(1_200));
+    assert_eq!(edited.slots(true), [0]);
+    edited.write(&text(OTHER, SHORT));
+    soon("the mended file is taken over", || edited.slots(true) == [0, 1]);
+}
+
+#[test]
+fn a_serial_number_that_changes_under_the_same_label_does_not_change_the_slots() {
+    let edited = Edited::new(false, "", SHORT);
+    let other = "VirtualToken = { VirtualToken00Label = lab; VirtualToken00Members = 1003, 1002, 1001; }\n\
+                 HAConfiguration = { labStandbyMembers = 1003; }\n";
+    edited.write(&format!("{other}{SHORT}"));
+    std::thread::sleep(Duration::from_millis(1_200));
+    assert_eq!(edited.slots(false), [0]);
+    assert_eq!(edited.lab.module.token_info(SLOT).unwrap().serial, GROUP_SERIAL.to_string());
+    edited.lab.p256(edited.lab.user(), true);
+}
+
+#[test]
+fn the_outage_wait_and_the_minimum_of_copies_change_while_the_module_runs() {
+    for threads in [false, true] {
+        let edited =
+            Edited::new(threads, "", "Hatoki = { LogLevel = off; OutageWaitMs = 200; MinimumCopies = all; }");
+        let session = edited.lab.user();
+        edited.lab.seam.set_down(edited.lab.members[2], true);
+        assert_eq!(rv(edited.lab.data(session, true, "x")), Rv::DEVICE_ERROR);
+        edited
+            .write(&text("", "Hatoki = { LogLevel = off; OutageWaitMs = 200; MinimumCopies = available; }"));
+        soon("fewer copies suffice", || edited.lab.data(session, true, "x").is_ok());
+        edited.lab.module.finalize().unwrap();
+    }
+}
+
+fn log_of(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("haErrorLog.txt")).unwrap_or_default()
+}
+
+#[test]
+fn the_ha_log_begins_when_the_file_names_a_folder_and_tells_of_members() {
+    let edited = Edited::new(true, "", SHORT);
+    let session = edited.lab.user();
+    let (_, key) = edited.lab.p256(session, true);
+    let logs = tempfile::tempdir().unwrap();
+    assert_eq!(log_of(logs.path()), "");
+    let section = format!("HAConfiguration = {{ haLogPath = {}; }}\n{SHORT}", logs.path().display());
+    edited.write(&text("", &section));
+    std::thread::sleep(Duration::from_millis(1_700));
+    edited.lab.seam.set_down(edited.lab.members[1], true);
+    let sign = || {
+        edited.lab.module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key).unwrap();
+        bytes(edited.lab.module.sign(session, b"m", ROOM));
+    };
+    soon("the loss is in the log", || {
+        sign();
+        log_of(logs.path()).contains("HA group: 11001 unable to reach member: 1002.")
+    });
+    edited.lab.seam.set_down(edited.lab.members[1], false);
+    soon("the return is in the log", || log_of(logs.path()).contains(" succeeded for member: 1002"));
+    edited.lab.module.finalize().unwrap();
+}
+
+#[test]
+fn active_basic_ends_a_group_that_lost_all_members_until_the_application_begins_anew() {
+    let basic = "VirtualToken = { VirtualTokenActiveRecovery = activeBasic; }\n";
+    let edited = Edited::new(false, "", &format!("{basic}{SHORT}"));
+    let session = edited.lab.user();
+    let (_, key) = edited.lab.p256(session, true);
+    let sign = || {
+        let _ = edited.lab.module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key);
+        edited.lab.module.sign(session, b"m", ROOM)
+    };
+    bytes(sign());
+    edited.lab.all_down(true);
+    assert_eq!(rv(sign()), Rv::DEVICE_ERROR);
+    edited.lab.all_down(false);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(rv(sign()), Rv::DEVICE_ERROR);
+    // What `vtl haAdmin recover` does: the file is written anew.
+    std::thread::sleep(Duration::from_millis(1_100));
+    edited.slots(true);
+    edited.write(&text("", &format!("{basic}{SHORT}")));
+    soon("the operator has revived it", || sign().is_ok());
+}
