@@ -87,6 +87,8 @@ impl Global {
 pub(crate) fn policy(configuration: &Configuration) -> &'static str {
     match configuration.hatoki.policy {
         client::conf::Policy::LeastBusy => "least-busy",
+        client::conf::Policy::RoundRobin => "round-robin",
+        client::conf::Policy::PrimaryFirst => "primary-first",
     }
 }
 
