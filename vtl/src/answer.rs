@@ -13,6 +13,8 @@ pub(crate) const OK: u8 = 0;
 pub(crate) const FAILED: u8 = 1;
 /// Exit code for arguments that cannot be understood.
 pub(crate) const USAGE: u8 = 2;
+/// Exit code of a comparison that found differences.
+pub(crate) const DIFFERENT: u8 = 3;
 
 /// What a verb found or did.
 #[derive(Debug)]

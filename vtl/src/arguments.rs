@@ -8,11 +8,12 @@ use clap::{Args, Parser, Subcommand};
 use zeroize::Zeroizing;
 
 pub(crate) use ha::{
-    AddMember, AutoRecovery, DeleteGroup, HaLog, HaOnly, HaVerb, NewGroup, RecoveryModeWord,
+    AddMember, AutoRecovery, Compare, DeleteGroup, Drain, HaLog, HaOnly, HaVerb, NewGroup, Policy,
+    PolicyWord, Promote, Recover, RecoveryModeWord, RemoveMember, Standby, Synchronize, Weight,
 };
 
 /// Client tool: certificates, servers, HA groups. Options are also understood with a single dash (-serialNum), verbs
-/// in any case and with a leading dash. Exit codes: 0 done, 1 failed, 2 usage.
+/// in any case and with a leading dash. Exit codes: 0 done, 1 failed, 2 usage, 3 the members' contents differ.
 #[derive(Parser)]
 #[command(name = "vtl", version, disable_help_subcommand = true, subcommand_required = true)]
 pub(crate) struct Arguments {

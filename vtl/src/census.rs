@@ -1,10 +1,12 @@
 //! All appliances of the configuration asked at once: who can be reached, with which partitions, and why not.
 
+use std::sync::Arc;
 use std::thread;
 
 use client::conf::{Configuration, Serial, Server};
 use spec::messages::{Call, PartitionName, ReplyBody, ReplyHeader};
-use spec::record::Manifest;
+use spec::platform::Platform;
+use spec::seam::Seam;
 
 use crate::answer::Failure;
 
@@ -16,14 +18,25 @@ pub(crate) trait Network: Sync {
     fn tag(&self) -> Vec<u8>;
     /// The wall clock, milliseconds since 1970.
     fn now_ms(&self) -> u64;
-    /// Repairs a group until all members that can be reached hold the same (HA 4.6, 4.7); the ticket is the Crypto
-    /// Officer's. Errs with the reason when that is not reached.
-    fn equalise(
-        &self,
-        configuration: &Configuration,
-        manifest: &Manifest,
-        ticket: &[u8],
-    ) -> Result<(), String>;
+    /// Links to all servers, for the code of `ha`. They present the same application instance as the connections of
+    /// [`Network::open`], so that a ticket serves on both (RULES 2.6). Errs with the reason.
+    fn links(&self, configuration: &Configuration) -> Result<Opened, String>;
+}
+
+/// Links that are up as far as they can be, closed when this is dropped.
+pub(crate) struct Opened {
+    /// The clock and chance of the links.
+    pub(crate) platform: Arc<dyn Platform>,
+    /// The links.
+    pub(crate) seam: Arc<dyn Seam>,
+    /// What ends them.
+    pub(crate) close: Box<dyn Fn()>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        (self.close)();
+    }
 }
 
 /// A connection to one appliance.

@@ -5,8 +5,8 @@ mod answer;
 mod arguments;
 mod asking;
 mod census;
-mod equality;
 mod expiry;
+mod gathered;
 mod global;
 mod members;
 mod network;
@@ -14,6 +14,7 @@ mod normalise;
 mod password;
 mod pem;
 mod place;
+mod progress;
 mod slots;
 #[cfg(test)]
 mod testing;

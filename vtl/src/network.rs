@@ -13,11 +13,9 @@ use ntls::links::{LinkSettings, Links};
 use ntls::platform::System;
 use ntls::tls::ServerTrust;
 use spec::messages::{Call, PartitionName, ReplyBody, ReplyHeader};
-use spec::record::Manifest;
 
 use crate::answer::Failure;
-use crate::census::{Appliance, Network};
-use crate::equality;
+use crate::census::{Appliance, Network, Opened};
 
 /// This software, for the appliances' logs.
 const SOFTWARE: &str = concat!("vtl ", env!("CARGO_PKG_VERSION"));
@@ -107,12 +105,7 @@ impl Network for Ntls {
         System::shared().wall_ms()
     }
 
-    fn equalise(
-        &self,
-        configuration: &Configuration,
-        manifest: &Manifest,
-        ticket: &[u8],
-    ) -> Result<(), String> {
+    fn links(&self, configuration: &Configuration) -> Result<Opened, String> {
         let named = (&configuration.client_certificate, &configuration.client_private_key);
         let (Some(certificate), Some(key)) = named else {
             return Err("the configuration names no client certificate".to_owned());
@@ -131,9 +124,7 @@ impl Network for Ntls {
         let platform = System::shared();
         let links = Links::new(platform.clone(), settings);
         links.settle(platform.now().after_ms(self.timeout_ms));
-        let result = equality::reach(&platform, links.clone(), self.timeout_ms, manifest, ticket);
-        links.close();
-        result
+        Ok(Opened { platform, seam: links.clone(), close: Box::new(move || links.close()) })
     }
 }
 

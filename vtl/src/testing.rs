@@ -4,19 +4,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use client::conf::{Configuration, Serial, Server};
 use ntls::certificate::{Wanted, self_signed};
+use ntls::platform::System;
+use prost::Message as _;
 use spec::messages::*;
 use spec::numbers::Rv;
-use spec::record::Manifest;
+use spec::platform::Moment;
+use spec::record::{Manifest, ManifestMember};
+use spec::seam::{Event, Fault, MemberId, Outgoing, Reply, Seam, Standing, Tag, Waiter};
 use zeroize::Zeroizing;
 
-use crate::arguments::Secret;
-use crate::census::{Appliance, Network};
+use crate::arguments::{AddMember, NewGroup, Secret};
+use crate::census::{Appliance, Network, Opened};
 use crate::members::active;
 use crate::place::Place;
+use crate::verbs::{add_member, new_group};
 
 /// Serial of the partition on `hsm0`; the others follow.
 pub(crate) const FIRST: Serial = Serial(1_000_000_000_000);
@@ -59,6 +65,11 @@ impl Folder {
 
     pub(crate) fn configuration(&self) -> Configuration {
         self.place().configuration().unwrap()
+    }
+
+    /// What tells the file from one that replaces it.
+    pub(crate) fn inode(&self) -> u64 {
+        std::os::unix::fs::MetadataExt::ino(&fs::metadata(self.place().file()).unwrap())
     }
 
     /// Adds sections to the file.
@@ -212,18 +223,50 @@ impl Network for World {
         NOW_MS
     }
 
-    fn equalise(&self, _: &Configuration, manifest: &Manifest, ticket: &[u8]) -> Result<(), String> {
-        assert_eq!(ticket, manifest.group, "repair without the group's ticket");
-        let mut inner = self.0.lock().unwrap();
-        if inner.repair_fails {
+    fn links(&self, _: &Configuration) -> Result<Opened, String> {
+        if self.0.lock().unwrap().repair_fails {
             return Err("no repair today".to_owned());
         }
-        let home = inner.partitions[&manifest.home].records.clone();
-        for member in &manifest.members {
-            inner.partitions.get_mut(&member.serial).unwrap().records.extend(home.clone());
-        }
-        Ok(())
+        let seam = Arc::new(Links { world: self.clone(), tags: AtomicU64::new(1) });
+        Ok(Opened { platform: System::shared(), seam, close: Box::new(|| {}) })
     }
+}
+
+/// The appliances behind the seam, for the code of `ha`: every request is answered at once.
+struct Links {
+    world: World,
+    tags: AtomicU64,
+}
+
+impl Seam for Links {
+    fn submit(&self, waiter: &Arc<Waiter>, member: MemberId, request: &Outgoing, _: Moment) -> Tag {
+        let tag = Tag(self.tags.fetch_add(1, Ordering::Relaxed));
+        let body = RequestBody::decode(request.body.as_slice()).unwrap();
+        let event = match self.standing(member) {
+            Standing::Down { .. } => Event::Fault(tag, Fault::NotSent),
+            Standing::Up { .. } => {
+                let (header, reply) = self.world.answer(member.0, &body.ticket, body.call.clone().unwrap());
+                Event::Reply(tag, Reply { header, body: Zeroizing::new(reply.encode_to_vec()) })
+            }
+        };
+        waiter.deliver(event);
+        tag
+    }
+
+    fn cancel(&self, _: MemberId, _: Tag) {}
+
+    fn standing(&self, member: MemberId) -> Standing {
+        let inner = self.world.0.lock().unwrap();
+        let server = format!("hsm{}", member.0.wrapping_sub(FIRST.0));
+        if inner.stopped.contains(&server) || !inner.partitions.contains_key(&member.0) {
+            return Standing::Down { reason: format!("{server}: connection refused") };
+        }
+        Standing::Up { since: Moment(1), heard: System::shared().now() }
+    }
+
+    fn abandon(&self, _: MemberId, _: &str) {}
+
+    fn subscribe(&self, _: &Arc<Waiter>) {}
 }
 
 struct Link {
@@ -246,15 +289,28 @@ impl Appliance for Link {
         call: Call,
     ) -> Result<(ReplyHeader, ReplyBody), String> {
         assert_eq!(partition.0, self.serial, "a call for a partition of another appliance");
-        let mut inner = self.world.0.lock().unwrap();
-        let partition = inner.partitions.get_mut(&self.serial).unwrap();
-        let result = partition.answer(self.serial, ticket, call);
-        let header = ReplyHeader { seq: partition.seq, ..ReplyHeader::default() };
+        Ok(self.world.answer(self.serial, ticket, call))
+    }
+}
+
+impl World {
+    fn answer(&self, serial: u64, ticket: &[u8], call: Call) -> (ReplyHeader, ReplyBody) {
+        let mut inner = self.0.lock().unwrap();
+        let partition = inner.partitions.get_mut(&serial).unwrap();
+        let result = partition.answer(serial, ticket, call);
+        let header = ReplyHeader {
+            incarnation: serial,
+            seq: partition.seq,
+            credential_epoch: 1,
+            manifest_epoch: partition.manifest.epoch,
+            window: 64,
+            ..ReplyHeader::default()
+        };
         let reply = match result {
             Ok(answer) => ReplyBody { answer: Some(answer), ..ReplyBody::default() },
             Err((outcome, rv)) => ReplyBody { outcome: outcome.0, rv: rv.0, ..ReplyBody::default() },
         };
-        Ok((header, reply))
+        (header, reply)
     }
 }
 
@@ -290,7 +346,28 @@ impl Partition {
                 role(self)?;
                 Ok(Answer::Join(self.join(join)))
             }
+            Call::Compare(compare) => Ok(Answer::Compare(self.compare(&compare))),
+            Call::Lease(_) => {
+                role(self)?;
+                Ok(Answer::Lease(LeaseAnswer { granted: true, left_ms: 1_000 }))
+            }
             _ => Err((Outcome::MALFORMED, Rv(0))),
+        }
+    }
+
+    fn compare(&self, compare: &Compare) -> CompareAnswer {
+        let bucket = |ouid: &[u8]| u32::from(u16::from_be_bytes([ouid[0], ouid[1]]) >> 4);
+        let mut buckets = vec![0; 4096 * 32];
+        for (ouid, name) in &self.records {
+            buckets[bucket(ouid) as usize * 32 + usize::from(*name) % 32] ^= *name;
+        }
+        let wanted = self.records.iter().filter(|(ouid, _)| compare.buckets.contains(&bucket(ouid)));
+        let digest =
+            |(ouid, name): (&Vec<u8>, &u8)| RecordDigest { ouid: ouid.clone(), digest: vec![*name; 32] };
+        CompareAnswer {
+            root: self.root(),
+            records: wanted.map(digest).collect(),
+            buckets: if compare.buckets.is_empty() { buckets } else { Vec::new() },
         }
     }
 
@@ -313,7 +390,8 @@ impl Partition {
     }
 
     fn change_manifest(&mut self, serial: u64, change: ChangeManifest) -> Result<Answer, Refusal> {
-        if self.manifest.home != serial {
+        let home = change.manifest.as_ref().unwrap().home;
+        if self.manifest.home != serial && home != serial {
             return Err((Outcome::NOT_HOME, Rv(0)));
         }
         if self.manifest.epoch != change.expected_epoch {
@@ -332,7 +410,12 @@ impl Partition {
             envelope: vec![self.records[ouid]],
         };
         ExportAnswer {
-            records: export.ouids.iter().map(record).collect(),
+            records: export
+                .ouids
+                .iter()
+                .filter(|ouid| self.records.contains_key(*ouid))
+                .map(record)
+                .collect(),
             credentials: if export.credentials { self.pin.clone().into_bytes() } else { Vec::new() },
             manifest: if export.manifest { sealed(&self.manifest) } else { Vec::new() },
         }
@@ -355,6 +438,9 @@ impl Partition {
     }
 
     fn join(&mut self, join: Join) -> JoinAnswer {
+        for record in join.records {
+            self.records.insert(record.ouid, record.envelope[0]);
+        }
         if !join.manifest.is_empty() && unsealed(&join.manifest).epoch > self.manifest.epoch {
             self.manifest = unsealed(&join.manifest);
         }
@@ -365,7 +451,8 @@ impl Partition {
 
 /// "Sealed": the fields that the verbs may not look at, as text.
 fn sealed(manifest: &Manifest) -> Vec<u8> {
-    let members: Vec<String> = manifest.members.iter().map(|member| member.serial.to_string()).collect();
+    let word = |member: &ManifestMember| format!("{}:{}:{}", member.serial, member.role, member.weight);
+    let members: Vec<String> = manifest.members.iter().map(word).collect();
     let group = manifest.group[0];
     let text = format!(
         "{group}|{}|{}|{}|{}|{}|{}",
@@ -380,6 +467,10 @@ fn sealed(manifest: &Manifest) -> Vec<u8> {
 }
 
 fn unsealed(sealed: &[u8]) -> Manifest {
+    let member = |text: &str| {
+        let numbers: Vec<u64> = text.split(':').map(|number| number.parse().unwrap()).collect();
+        ManifestMember { serial: numbers[0], role: numbers[1] as i32, weight: numbers[2] as u32 }
+    };
     let text = std::str::from_utf8(sealed).unwrap();
     let parts: Vec<&str> = text.split('|').collect();
     Manifest {
@@ -389,7 +480,22 @@ fn unsealed(sealed: &[u8]) -> Manifest {
         epoch: parts[3].parse().unwrap(),
         generation: parts[4].parse().unwrap(),
         home: parts[5].parse().unwrap(),
-        members: parts[6].split(',').map(|serial| active(Serial(serial.parse().unwrap()))).collect(),
+        members: parts[6].split(',').map(member).collect(),
         tag: Vec::new(),
     }
+}
+
+/// The members of [`three`].
+pub(crate) const THREE: [Serial; 3] = [FIRST, Serial(FIRST.0 + 1), Serial(FIRST.0 + 2)];
+
+/// The group `prodha` of three members, the first one home, in a configuration.
+pub(crate) fn three() -> (Folder, World) {
+    let (folder, world) = (Folder::new(3), World::new(3, "pin"));
+    let new = NewGroup { serial: FIRST, label: "prodha".to_owned(), secret: secret("pin") };
+    new_group::run(&folder.place(), &world, &folder.configuration(), new).unwrap();
+    for serial in &THREE[1..] {
+        let add = AddMember { group: "prodha".to_owned(), serial: *serial, secret: secret("pin") };
+        add_member::run(&folder.place(), &world, &folder.configuration(), add).unwrap();
+    }
+    (folder, world)
 }

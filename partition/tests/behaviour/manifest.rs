@@ -138,3 +138,26 @@ fn ha_2_6_a_joined_manifest_of_a_greater_epoch_wins_and_others_do_not_change_it(
     assert_eq!(other.outcome(call), Outcome::NOT_HOME);
     assert_eq!(other.outcome(join(b"forged")), Outcome::NOT_OPENED);
 }
+
+#[test]
+fn ha_2_7_a_member_becomes_the_home_by_its_own_change_and_wins_over_the_old_home() {
+    let home = Bench::logged_in();
+    let other = home.joined(1002);
+    let taken = Manifest { home: 1002, ..other.partition.manifest() };
+    let call = change(taken.epoch, taken.clone());
+    let Answer::ChangeManifest(changed) = other.ok(Call::ChangeManifest(call.clone())) else {
+        unreachable!("a change is answered by a change")
+    };
+    assert_eq!(
+        (other.partition.manifest().home, other.partition.manifest().epoch),
+        (1002, taken.epoch + 1_000)
+    );
+    other.ok(Call::ChangeManifest(call));
+    assert_eq!(other.partition.manifest().epoch, taken.epoch + 1_000, "the resend was executed once");
+    // The old home knows nothing of it yet and changes the manifest once more: the new home's word wins.
+    home.ok(Call::ChangeManifest(change(taken.epoch, home.partition.manifest())));
+    home.ok(Call::Join(Join { manifest: changed.sealed, ..Join::default() }));
+    assert_eq!(home.partition.manifest(), other.partition.manifest());
+    let late = change(home.partition.manifest().epoch, home.partition.manifest());
+    assert_eq!(home.outcome(Call::ChangeManifest(late)), Outcome::NOT_HOME);
+}

@@ -159,13 +159,13 @@ pub struct SetPinAnswer {
     pub credentials: Vec<u8>,
 }
 
-/// Changes the manifest by compare-and-set, at the home (HA 2.6).
+/// Changes the manifest by compare-and-set, at the home (HA 2.6), or at the member that becomes the home by it (HA 2.7).
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ChangeManifest {
     /// The epoch that the caller has seen.
     #[prost(uint64, tag = "1")]
     pub expected_epoch: u64,
-    /// The new manifest; the member sets its epoch to `expected_epoch + 1`.
+    /// The new manifest; the home sets its epoch to `expected_epoch + 1`, a member that takes over to 1,000 more.
     #[prost(message, optional, tag = "2")]
     pub manifest: Option<Manifest>,
     /// 16 random bytes; a resend of what was executed is answered OK.

@@ -16,6 +16,7 @@ use crate::answer::{Answer, Failure};
 use crate::arguments::AddMember;
 use crate::asking::Asking;
 use crate::census::{Census, Network};
+use crate::gathered::Gathered;
 use crate::members::{active, enter_group, manifest_of, named, newest, serials};
 use crate::password;
 use crate::place::{self, Place};
@@ -43,7 +44,9 @@ pub(crate) fn run(
     let secret = password::obtain(add.secret, &format!("the group {}", group.label))?;
     let ticket = login(&mut census, network, home, &secret)?;
     let mut joining = Joining { census: &mut census, network, manifest, home, ticket, serial: add.serial };
-    if !adopted {
+    if adopted {
+        joining.name()?;
+    } else {
         joining.adopt(&secret)?;
     }
     let mut complaints = joining.tell_others();
@@ -128,12 +131,7 @@ impl Joining<'_> {
     fn adopt(&mut self, secret: &Zeroizing<String>) -> Result<(), Failure> {
         let own_ticket = login(self.census, self.network, self.serial, secret)?;
         let before = self.manifest.clone();
-        if !serials(&before).contains(&self.serial) {
-            let mut wider = before.clone();
-            wider.members.push(active(self.serial));
-            let tag = self.network.tag();
-            self.manifest = self.at(self.home)?.change_manifest(before.epoch, wider, tag)?.0;
-        }
+        self.name()?;
         let sealed = self.at(self.home)?.export()?;
         let adopt = Adopt {
             group: self.manifest.group.clone(),
@@ -151,6 +149,18 @@ impl Joining<'_> {
                 Err(failure)
             }
         }
+    }
+
+    /// Names the partition in the manifest unless it is named there; one that has left the group comes back so.
+    fn name(&mut self) -> Result<(), Failure> {
+        if serials(&self.manifest).contains(&self.serial) {
+            return Ok(());
+        }
+        let mut wider = self.manifest.clone();
+        wider.members.push(active(self.serial));
+        let (epoch, tag) = (self.manifest.epoch, self.network.tag());
+        self.manifest = self.at(self.home)?.change_manifest(epoch, wider, tag)?.0;
+        Ok(())
     }
 
     /// Best effort: a manifest that still names the partition does no harm and the next run goes on from there.
@@ -174,7 +184,7 @@ impl Joining<'_> {
             Err(failure) => return vec![failure.0],
         };
         for serial in serials(&self.manifest) {
-            if serial == self.home || serial == self.serial {
+            if serial == self.home {
                 continue;
             }
             let join = Join { manifest: sealed.clone(), ..Join::default() };
@@ -197,7 +207,10 @@ impl Joining<'_> {
         if joiner.root == home.root && !joiner.recovering {
             return Ok(joiner.objects);
         }
-        self.network.equalise(configuration, &self.manifest, &self.ticket)?;
+        let (members, serial) = (serials(&self.manifest), Serial(self.manifest.serial));
+        Gathered::of(self.network, configuration, &self.manifest.label, serial, &members)
+            .map_err(told)?
+            .equalise(&self.ticket)?;
         standing(self.census, self.serial).map(|status| status.objects).map_err(told)
     }
 

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use super::*;
-use crate::arguments::NewGroup;
+use crate::arguments::{NewGroup, RemoveMember};
 use crate::testing::{FIRST, Folder, World, secret};
-use crate::verbs::new_group;
+use crate::verbs::{membership, new_group};
 
 const SECOND: Serial = Serial(FIRST.0 + 1);
 const THIRD: Serial = Serial(FIRST.0 + 2);
@@ -53,7 +53,7 @@ fn a_member_whose_contents_cannot_be_completed_now_is_a_member_with_a_complaint(
     world.put(FIRST, 9);
     world.fail_repair();
     let answer = add(&folder, &world, "prodha", SECOND, "pin").unwrap();
-    assert!(answer.complaints[0].contains("not complete yet: no repair today; an application"), "{answer:?}");
+    assert!(answer.complaints[0].contains("found no repair today"), "{answer:?}");
     assert_eq!(folder.configuration().groups[0].members, [FIRST, SECOND]);
 }
 
@@ -142,4 +142,17 @@ fn an_unknown_group_is_answered_with_those_that_there_are() {
     let (folder, world) = group_of_one(2);
     let failure = add(&folder, &world, "prod", SECOND, "pin").unwrap_err();
     assert!(failure.0.contains("found the groups prodha"), "{failure}");
+}
+
+#[test]
+fn a_partition_that_left_the_group_comes_back_with_what_it_missed() {
+    let (folder, world) = group_of_one(2);
+    add(&folder, &world, "prodha", SECOND, "pin").unwrap();
+    let gone = RemoveMember { group: "prodha".to_owned(), serial: SECOND, secret: secret("pin") };
+    membership::remove(&folder.place(), &world, &folder.configuration(), gone).unwrap();
+    world.put(FIRST, 5);
+    let answer = add(&folder, &world, "prodha", SECOND, "pin").unwrap();
+    assert!(answer.good() && answer.complaints.is_empty(), "{answer:?}");
+    assert_eq!(serials(&world.manifest(SECOND)), [FIRST, SECOND]);
+    assert_eq!((world.objects(SECOND), world.manifest(FIRST)), (1, world.manifest(SECOND)));
 }

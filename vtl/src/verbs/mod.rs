@@ -1,14 +1,16 @@
 //! One file for each verb, and the choice between them.
 
-mod add_member;
+pub(crate) mod add_member;
 mod add_server;
 mod certificates;
+mod compare;
 mod create_cert;
 mod delete_group;
 mod delete_server;
 mod list_servers;
 mod list_slots;
-mod new_group;
+mod membership;
+pub(crate) mod new_group;
 mod settings;
 mod show;
 mod use_cert;
@@ -18,7 +20,7 @@ use client::conf::Configuration;
 use ntls::platform::System;
 
 use crate::answer::{Answer, Failure};
-use crate::arguments::{Arguments, HaVerb, Verb};
+use crate::arguments::{Arguments, HaVerb, Standby, Verb};
 use crate::network::Ntls;
 use crate::place::Place;
 
@@ -37,20 +39,52 @@ pub(crate) fn run(arguments: Arguments) -> Result<Answer, Failure> {
         Verb::Verify => online(&place, |network, conf| verify::run(network, conf)),
         Verb::Fingerprint(file) => certificates::fingerprint(&place, &file),
         Verb::ExamineCert(file) => certificates::examine(&place, &file, System::shared().wall_ms()),
-        Verb::HaAdmin { verb } => ha_admin(&place, verb),
+        Verb::HaAdmin { verb } => ha_admin(&place, verb, arguments.json),
     }
 }
 
-fn ha_admin(place: &Place, verb: HaVerb) -> Result<Answer, Failure> {
+/// `quiet` keeps progress bars away.
+fn ha_admin(place: &Place, verb: HaVerb, quiet: bool) -> Result<Answer, Failure> {
     match verb {
         HaVerb::NewGroup(new) => online(place, |network, conf| new_group::run(place, network, conf, new)),
         HaVerb::AddMember(add) => online(place, |network, conf| add_member::run(place, network, conf, add)),
+        HaVerb::RemoveMember(gone) => {
+            online(place, |network, conf| membership::remove(place, network, conf, gone))
+        }
+        HaVerb::Promote(promote) => {
+            online(place, |network, conf| membership::promote(network, conf, promote))
+        }
+        HaVerb::Drain(drain) => online(place, |network, conf| membership::drain(network, conf, drain)),
+        HaVerb::Weight(weight) => online(place, |network, conf| membership::weight(network, conf, weight)),
+        HaVerb::AddStandby(standby) => set_standby(place, standby, true),
+        HaVerb::RemoveStandby(standby) => set_standby(place, standby, false),
+        HaVerb::StandbyMembers(members) => set_standby(place, members.standby, members.set),
+        HaVerb::Compare(compare) => online(place, |network, conf| compare::compare(network, conf, &compare)),
+        HaVerb::Synchronize(given) if given.enable || given.disable => {
+            settings::synchronization(place, &given)
+        }
+        HaVerb::Synchronize(given) => {
+            online(place, |network, conf| compare::synchronize(network, conf, given, quiet))
+        }
+        HaVerb::Recover(recover) => {
+            online(place, |network, conf| compare::recover(place, network, conf, recover))
+        }
+        HaVerb::Policy(given) => settings::policy_of_routing(place, &given),
         HaVerb::DeleteGroup(delete) => delete_group::run(place, &delete),
         HaVerb::AutoRecovery(given) => settings::auto_recovery(place, &given),
         HaVerb::HaOnly(given) => settings::ha_only(place, &given),
         HaVerb::HaLog(given) => settings::ha_log(place, &given),
         HaVerb::Show => online(place, |network, conf| show::run(network, conf)),
     }
+}
+
+fn set_standby(place: &Place, given: Standby, standby: bool) -> Result<Answer, Failure> {
+    let configuration = place.configuration()?;
+    if !given.everywhere {
+        return membership::standby(place, None, &configuration, given, standby);
+    }
+    let network = Ntls::new(&configuration)?;
+    membership::standby(place, Some(&network), &configuration, given, standby)
 }
 
 /// A verb that asks appliances.

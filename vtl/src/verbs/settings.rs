@@ -1,15 +1,15 @@
-//! The verbs behind `haAdmin` that change this host's configuration alone: `autoRecovery`, `HAOnly`, `haLog`.
-//! Running applications read the file again by themselves.
+//! The verbs behind `haAdmin` that change this host's configuration alone: `autoRecovery`, `HAOnly`, `haLog`, `policy`
+//! and the switch of `synchronize`. Running applications read the file again by themselves.
 
 use client::conf::options::{
-    ACTIVE_RECOVERY, HA_ONLY, LOG_BYTES_MAX, LOG_FOLDER, LOG_STATUS, RECOVERY_ATTEMPTS, RECOVERY_INTERVAL_S,
-    Row,
+    ACTIVE_RECOVERY, HA_ONLY, LOG_BYTES_MAX, LOG_FOLDER, LOG_STATUS, POLICY, RECOVERY_ATTEMPTS,
+    RECOVERY_INTERVAL_S, Row, SYNCHRONIZE,
 };
 use serde_json::json;
 
 use crate::answer::{Answer, Failure};
-use crate::arguments::{AutoRecovery, HaLog, HaOnly, RecoveryModeWord};
-use crate::global::{Global, block, yes};
+use crate::arguments::{AutoRecovery, HaLog, HaOnly, Policy, PolicyWord, RecoveryModeWord, Synchronize};
+use crate::global::{Global, block, enabled, policy, yes};
 use crate::place::{self, Place};
 
 /// `autoRecovery`.
@@ -94,6 +94,32 @@ pub(crate) fn ha_log(place: &Place, given: &HaLog) -> Result<Answer, Failure> {
     Ok(answer)
 }
 
+/// `policy`.
+pub(crate) fn policy_of_routing(place: &Place, given: &Policy) -> Result<Answer, Failure> {
+    let word = given.set.map(|policy| match policy {
+        PolicyWord::LeastBusy => "least-busy".to_owned(),
+        PolicyWord::RoundRobin => "round-robin".to_owned(),
+        PolicyWord::PrimaryFirst => "primary-first".to_owned(),
+    });
+    set(place, &[(&POLICY, word)])?;
+    let policy = policy(&place.configuration()?);
+    Ok(Answer::new(block(vec![("Policy", policy.to_owned())]), json!({ "policy": policy })))
+}
+
+/// `synchronize -enable` and `-disable`.
+pub(crate) fn synchronization(place: &Place, given: &Synchronize) -> Result<Answer, Failure> {
+    let mut label = String::new();
+    place.change(|configuration, document| {
+        let group = place::group(configuration, &given.group)?;
+        group.label.clone_into(&mut label);
+        document.set(SYNCHRONIZE.section, &group.label, if given.enable { "1" } else { "0" })?;
+        Ok(())
+    })?;
+    let text =
+        block(vec![("HA Group Label", label.clone()), ("Synchronization", enabled(given.enable).to_owned())]);
+    Ok(Answer::new(text, json!({ "label": label, "synchronization": given.enable })))
+}
+
 /// Writes what is given, and nothing when nothing is.
 fn set(place: &Place, options: &[(&Row, Option<String>)]) -> Result<Global, Failure> {
     if options.iter().all(|(_, value)| value.is_none()) {
@@ -170,5 +196,22 @@ mod tests {
         let answer = ha_log(&folder.place(), &given).unwrap();
         assert_eq!((answer.complaints.len(), answer.document["log_bytes_max"].as_u64()), (0, Some(1000)));
         assert_eq!(folder.configuration().ha_log.folder.unwrap(), std::fs::canonicalize(here).unwrap());
+    }
+
+    #[test]
+    fn synchronization_is_switched_for_one_group() {
+        let folder = Folder::new(1);
+        folder.append(GROUP);
+        let switch = |group: &str, enable: bool| {
+            let secret = crate::testing::secret("");
+            let group = group.to_owned();
+            let given = Synchronize { group, dry_run: false, enable, disable: !enable, secret };
+            synchronization(&folder.place(), &given)
+        };
+        switch("prodha", false).unwrap();
+        assert!(!folder.configuration().groups[0].synchronize);
+        switch("PRODHA", true).unwrap();
+        assert!(folder.configuration().groups[0].synchronize);
+        assert!(switch("other", true).unwrap_err().0.contains("found the groups prodha"));
     }
 }
