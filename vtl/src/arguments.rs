@@ -65,6 +65,9 @@ pub(crate) enum Verb {
     /// Shows what certificates say: the client's own, or those of a file.
     #[command(name = "examineCert")]
     ExamineCert(CertificateFile),
+    /// Shows what running processes count: rates, errors, latencies, hedges and failovers of each member and call.
+    #[command(name = "stats")]
+    Stats(Stats),
     /// HA groups.
     #[command(name = "haAdmin", alias = "haGroup", subcommand_required = true)]
     HaAdmin {
@@ -147,6 +150,31 @@ pub(crate) struct CertificateFile {
     /// File of certificates in PEM form; without it the client's own and the trusted ones.
     #[arg(long, short = 'f', value_name = "FILE")]
     pub(crate) f: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Stats {
+    /// Shows the numbers once, counted since each process began; otherwise the table is renewed. --json does so too.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Shows the numbers once, as text for Prometheus.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) prometheus: bool,
+    /// Only this process.
+    #[arg(long, value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+    /// Only this group, by label or serial number.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Folder of the metrics pages (StatsPath), for those of another user.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Seconds between two tables.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) interval: u16,
+    /// Ends after so many tables.
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
 }
 
 #[derive(Args)]

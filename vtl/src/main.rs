@@ -16,6 +16,7 @@ mod pem;
 mod place;
 mod progress;
 mod slots;
+mod stats;
 #[cfg(test)]
 mod testing;
 mod trusted;

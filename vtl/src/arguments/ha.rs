@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use client::conf::Serial;
 
-use super::Secret;
+use super::{Secret, Stats};
 
 /// What is to be done with HA groups.
 #[derive(Subcommand)]
@@ -64,6 +64,9 @@ pub(crate) enum HaVerb {
     /// How applications on this host choose a member for a request; shows it when no option is given.
     #[command(name = "policy")]
     Policy(Policy),
+    /// The same as `vtl stats`.
+    #[command(name = "stats")]
+    Stats(Stats),
 }
 
 #[derive(Args)]

@@ -13,6 +13,7 @@ mod membership;
 pub(crate) mod new_group;
 mod settings;
 mod show;
+mod stats;
 mod use_cert;
 mod verify;
 
@@ -39,12 +40,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<Answer, Failure> {
         Verb::Verify => online(&place, |network, conf| verify::run(network, conf)),
         Verb::Fingerprint(file) => certificates::fingerprint(&place, &file),
         Verb::ExamineCert(file) => certificates::examine(&place, &file, System::shared().wall_ms()),
+        Verb::Stats(given) => stats::run(&place, &given, arguments.json),
         Verb::HaAdmin { verb } => ha_admin(&place, verb, arguments.json),
     }
 }
 
-/// `quiet` keeps progress bars away.
-fn ha_admin(place: &Place, verb: HaVerb, quiet: bool) -> Result<Answer, Failure> {
+/// With `json` there are no progress bars.
+fn ha_admin(place: &Place, verb: HaVerb, json: bool) -> Result<Answer, Failure> {
     match verb {
         HaVerb::NewGroup(new) => online(place, |network, conf| new_group::run(place, network, conf, new)),
         HaVerb::AddMember(add) => online(place, |network, conf| add_member::run(place, network, conf, add)),
@@ -64,11 +66,12 @@ fn ha_admin(place: &Place, verb: HaVerb, quiet: bool) -> Result<Answer, Failure>
             settings::synchronization(place, &given)
         }
         HaVerb::Synchronize(given) => {
-            online(place, |network, conf| compare::synchronize(network, conf, given, quiet))
+            online(place, |network, conf| compare::synchronize(network, conf, given, json))
         }
         HaVerb::Recover(recover) => {
             online(place, |network, conf| compare::recover(place, network, conf, recover))
         }
+        HaVerb::Stats(given) => stats::run(place, &given, json),
         HaVerb::Policy(given) => settings::policy_of_routing(place, &given),
         HaVerb::DeleteGroup(delete) => delete_group::run(place, &delete),
         HaVerb::AutoRecovery(given) => settings::auto_recovery(place, &given),

@@ -6,7 +6,9 @@ use client::conf::{Configuration, Group, Serial};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use spec::messages::StatusAnswer;
-use spec::record::{Manifest, MemberRole};
+use spec::record::Manifest;
+
+use super::membership::role_word;
 
 use crate::answer::{Answer, Failure, exit};
 use crate::asking::Asking;
@@ -44,12 +46,21 @@ struct MemberView {
     label: Option<String>,
     status: &'static str,
     role: Option<&'static str>,
+    /// Whether this host's configuration makes it a standby, whatever its role.
+    standby_here: bool,
+    /// Its share of the load; 100 is usual.
+    weight: Option<u32>,
     home: bool,
     /// Whether it holds what the reference holds: the home, or the first member that answers.
     equal: Option<bool>,
     seq: Option<u64>,
     objects: Option<u64>,
     root: Option<String>,
+    /// Records of which two versions were seen that cannot both be right (HA 1.7).
+    quarantined: Option<u64>,
+    software: Option<String>,
+    /// When the certificate of its appliance ends, milliseconds since 1970.
+    server_certificate_ends_ms: Option<u64>,
     /// Failed tries of each PIN on this member since its last success.
     failed_tries_user: Option<u32>,
     failed_tries_so: Option<u32>,
@@ -105,8 +116,10 @@ fn view(
         ));
     }
     let reference = reference(&asked, manifest.as_ref());
-    let members: Vec<MemberView> =
-        asked.into_iter().map(|one| member(one, manifest.as_ref(), reference.as_deref(), slots)).collect();
+    let members: Vec<MemberView> = asked
+        .into_iter()
+        .map(|one| member(one, group, manifest.as_ref(), reference.as_deref(), slots))
+        .collect();
     let equal_contents = members.iter().all(|member| member.equal != Some(false));
     let all_alive = members.iter().all(|member| member.status == ALIVE);
     GroupView {
@@ -116,7 +129,7 @@ fn view(
         synchronization: group.synchronize,
         standby_members: members
             .iter()
-            .filter(|one| one.role == Some("standby"))
+            .filter(|one| one.role == Some("standby") || one.standby_here)
             .map(|one| one.serial)
             .collect(),
         needs_sync: if !equal_contents {
@@ -156,7 +169,13 @@ fn reference(asked: &[Asked], manifest: Option<&Manifest>) -> Option<Vec<u8>> {
     asked.iter().find(|one| Some(one.serial.0) == home).and_then(root).or_else(|| asked.iter().find_map(root))
 }
 
-fn member(asked: Asked, manifest: Option<&Manifest>, reference: Option<&[u8]>, slots: &Slots) -> MemberView {
+fn member(
+    asked: Asked,
+    group: &Group,
+    manifest: Option<&Manifest>,
+    reference: Option<&[u8]>,
+    slots: &Slots,
+) -> MemberView {
     let entry =
         manifest.and_then(|manifest| manifest.members.iter().find(|one| one.serial == asked.serial.0));
     let view = MemberView {
@@ -164,12 +183,17 @@ fn member(asked: Asked, manifest: Option<&Manifest>, reference: Option<&[u8]>, s
         serial: asked.serial.0,
         label: None,
         status: DOWN,
-        role: entry.map(|entry| role(entry.role())),
+        role: entry.map(|entry| role_word(entry.role())),
+        standby_here: group.standby.contains(&asked.serial),
+        weight: entry.map(|entry| entry.weight),
         home: manifest.is_some_and(|manifest| manifest.home == asked.serial.0),
         equal: None,
         seq: None,
         objects: None,
         root: None,
+        quarantined: None,
+        software: None,
+        server_certificate_ends_ms: None,
         failed_tries_user: None,
         failed_tries_so: None,
         reason: None,
@@ -182,20 +206,15 @@ fn member(asked: Asked, manifest: Option<&Manifest>, reference: Option<&[u8]>, s
             seq: Some(seq),
             objects: Some(status.objects),
             root: Some(status.root.iter().map(|byte| format!("{byte:02x}")).collect()),
+            quarantined: Some(status.quarantined),
+            software: Some(status.software.clone()).filter(|software| !software.is_empty()),
+            server_certificate_ends_ms: Some(status.server_certificate_ends_ms).filter(|ends| *ends != 0),
             failed_tries_user: Some(status.failed_tries_user),
             failed_tries_so: Some(status.failed_tries_so),
             reason: status.recovering.then(|| "recovering".to_owned()),
             label: Some(status.label),
             ..view
         },
-    }
-}
-
-fn role(role: MemberRole) -> &'static str {
-    match role {
-        MemberRole::Active => "active",
-        MemberRole::Standby => "standby",
-        MemberRole::Draining => "draining",
     }
 }
 
@@ -241,16 +260,16 @@ fn render_group(text: &mut String, group: &GroupView) {
         "Status",
         "Equal",
         "Role",
+        "Weight",
         "Seq",
         "Objects",
     ]);
     let dash = || "------".to_owned();
     for member in &group.members {
-        let role = match (member.role, member.home) {
-            (Some(role), true) => format!("{role}, home"),
-            (Some(role), false) => role.to_owned(),
-            (None, _) => dash(),
-        };
+        let mut role = member.role.map_or_else(dash, str::to_owned);
+        for (holds, word) in [(member.home, ", home"), (member.standby_here, ", standby here")] {
+            role.push_str(if holds { word } else { "" });
+        }
         let status = match (&member.reason, member.status) {
             (Some(reason), ALIVE) => format!("{ALIVE} ({reason})"),
             (_, status) => status.to_owned(),
@@ -262,6 +281,7 @@ fn render_group(text: &mut String, group: &GroupView) {
             status,
             member.equal.map_or_else(dash, |equal| yes(equal).to_owned()),
             role,
+            member.weight.map_or_else(dash, |weight| weight.to_string()),
             member.seq.map_or_else(dash, |seq| seq.to_string()),
             member.objects.map_or_else(dash, |objects| objects.to_string()),
         ]);

@@ -98,3 +98,16 @@ fn member_slots_have_numbers_when_applications_see_them() {
     let shown = run(&world(), &configuration(2, &text)).unwrap();
     assert_eq!(shown.document["groups"][0]["members"][1]["slot"], 2);
 }
+
+#[test]
+fn standbys_of_the_manifest_and_of_this_host_are_shown_with_the_weights() {
+    let text = format!("{GROUP}HAConfiguration = {{ prodhaStandbyMembers = 1000000000001; }}\n");
+    let answer = run(&world(), &configuration(2, &text)).unwrap();
+    let group = &answer.document["groups"][0];
+    assert_eq!(group["standby_members"][0], FIRST.0 + 1);
+    assert_eq!(
+        (&group["members"][1]["standby_here"], &group["members"][0]["weight"]),
+        (&true.into(), &100.into())
+    );
+    assert!(answer.text.contains("active, standby here") && answer.text.contains("active, home"));
+}
