@@ -155,6 +155,10 @@ impl KeyOperation {
         if data.len() > PIECE_BYTES && (head.is_chained() || head.is_streamed()) {
             let (stage, mut output) = advance(head, asking, &Stage::Fresh, data)?;
             let rest = conclude(head, asking, stage.as_ref().unwrap_or(&Stage::Fresh), signature)?;
+            if output.capacity() - output.len() >= rest.len() {
+                output.extend_from_slice(&rest);
+                return Ok(output);
+            }
             let mut joined = Zeroizing::new(Vec::with_capacity(output.len() + rest.len()));
             joined.append(&mut output);
             joined.extend_from_slice(&rest);

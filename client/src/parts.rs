@@ -1,5 +1,7 @@
 //! The stages of an operation in parts: every step computes the next stage beside the present one, so that a part which
 //! met an outage was not taken (RULES 1.3). The picture of the stages stands in `crypto.rs`.
+use std::ops::Range;
+
 use digests::Running;
 use spec::Rv;
 use spec::messages::{How, OutputRule};
@@ -11,8 +13,9 @@ use crate::error::Result;
 use crate::head::{Head, Part};
 use crate::lengths;
 
-/// Longer data of chained and streamed mechanisms goes in pieces of so many bytes: a multiple of every block length.
-pub(crate) const PIECE_BYTES: usize = 4 << 20;
+/// Longer data of chained and streamed mechanisms goes in pieces of so many bytes: a multiple of every block length. A piece
+/// is copied a few times on its way, so that an operation over any length of data stays within 16 MiB.
+pub(crate) const PIECE_BYTES: usize = 1 << 20;
 /// Parts of streamed mechanisms are gathered up to so many bytes before they are sent.
 pub(crate) const STREAM_BYTES: usize = 64 << 10;
 
@@ -81,13 +84,15 @@ fn advance_chain(
     chain: &Chain,
     part: &[u8],
 ) -> Result<(Option<Stage>, Zeroizing<Vec<u8>>)> {
-    let mut input = Zeroizing::new(Vec::with_capacity(chain.held.len() + part.len()));
-    input.extend_from_slice(&chain.held);
-    input.extend_from_slice(part);
-    let (now, rest) = input.split_at(lengths::chained(&head.plan, input.len()));
-    let mut output = Zeroizing::new(Vec::with_capacity(now.len()));
+    let total = chain.held.len() + part.len();
+    let now = lengths::chained(&head.plan, total);
+    // Room for what Final may give, so that a single call need not copy it all.
+    let room = now + 2 * lengths::block_bytes(&head.plan);
+    let mut output = Zeroizing::new(Vec::with_capacity(room));
     let mut iv = chain.iv.clone();
-    for piece in now.chunks(PIECE_BYTES) {
+    for start in (0..now).step_by(PIECE_BYTES) {
+        let piece = stretch(&chain.held, part, start..now.min(start + PIECE_BYTES));
+        let piece = piece.bytes();
         let answer =
             head.send(asking, Part { iv: Some(&iv), last: false, ..Part::new(How::CHAIN, piece) })?;
         if answer.output.len() != piece.len() {
@@ -96,8 +101,33 @@ fn advance_chain(
         iv = head.next_iv(&iv, piece, &answer.output);
         output.extend_from_slice(&answer.output);
     }
-    let held = Zeroizing::new(rest.to_vec());
+    let held = Zeroizing::new(stretch(&chain.held, part, now..total).bytes().to_vec());
     Ok((Some(Stage::Chained(Chain { iv, held })), output))
+}
+
+/// A stretch of two texts behind each other: borrowed where it lies in the second one.
+enum Stretch<'a> {
+    Of(&'a [u8]),
+    Joined(Zeroizing<Vec<u8>>),
+}
+
+impl Stretch<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Of(bytes) => bytes,
+            Self::Joined(bytes) => bytes,
+        }
+    }
+}
+
+fn stretch<'a>(first: &[u8], second: &'a [u8], range: Range<usize>) -> Stretch<'a> {
+    if let Some(start) = range.start.checked_sub(first.len()) {
+        return Stretch::Of(&second[start..range.end - first.len()]);
+    }
+    let mut joined = Zeroizing::new(Vec::with_capacity(range.len()));
+    joined.extend_from_slice(&first[range.start..range.end.min(first.len())]);
+    joined.extend_from_slice(&second[..range.end.saturating_sub(first.len())]);
+    Stretch::Joined(joined)
 }
 
 fn advance_stream(head: &mut Head, asking: &Asking<'_>, stream: &Stream, part: &[u8]) -> Result<Stream> {
@@ -164,4 +194,21 @@ fn conclude_chain(head: &mut Head, asking: &Asking<'_>, chain: &Chain) -> Result
         _ => {}
     }
     head.give(asking, Part { iv: Some(&chain.iv), ..Part::new(How::CHAIN, &chain.held) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stretch_of_two_texts_is_that_of_the_two_joined() {
+        let (first, second) = (b"abc".as_slice(), b"defgh".as_slice());
+        let joined = [first, second].concat();
+        for start in 0..=joined.len() {
+            for end in start..=joined.len() {
+                assert_eq!(stretch(first, second, start..end).bytes(), &joined[start..end], "{start}..{end}");
+            }
+        }
+        assert!(matches!(stretch(first, second, 3..8), Stretch::Of(_)));
+    }
 }

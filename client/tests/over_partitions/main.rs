@@ -9,6 +9,7 @@ mod encrypt;
 mod fork;
 mod life;
 mod login;
+mod losses;
 mod objects;
 mod outage;
 mod pin;

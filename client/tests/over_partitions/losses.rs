@@ -1,0 +1,184 @@
+//! Members lost in turn, and all of them in any order of return, under operations that are under way (RULES 1.3, DESIGN 1):
+//! nothing is initialised again.
+use client::Error;
+use spec::{Attribute, AttributeType as A, HandleSession, Mechanism, MechanismType as M, Parameters, Rv};
+
+use crate::lab::{GROUP_SERIAL, Lab, ROOM, SLOT, bytes};
+
+fn cbc() -> Option<Mechanism> {
+    Some(Mechanism { mechanism_type: M::AES_CBC_PAD, parameters: Parameters::Iv(vec![1; 16]) })
+}
+
+fn plain(mechanism: M) -> Option<Mechanism> {
+    Some(Mechanism::plain(mechanism))
+}
+
+/// Every order of three members.
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+
+/// An outage: the call was not taken.
+fn outage<T: std::fmt::Debug>(result: client::Result<T>) {
+    let error = result.unwrap_err();
+    assert!(matches!(error, Error::Outage(_)), "{error}");
+    assert_eq!(error.rv(), Rv::DEVICE_ERROR);
+}
+
+/// Five sessions with an operation each, half done.
+struct Halves {
+    encrypting: HandleSession,
+    macing: HandleSession,
+    signing: HandleSession,
+    digesting: HandleSession,
+    finding: HandleSession,
+}
+
+#[test]
+fn after_the_loss_of_all_members_everything_goes_on_with_whichever_returns_first() {
+    let lab = Lab::new();
+    let module = &lab.module;
+    let (aes, hmac) = {
+        let session = lab.user();
+        (lab.aes(session, true), lab.hmac_key(session, true))
+    };
+    let session = lab.session();
+    let (_, private) = lab.rsa(session, true);
+    for _ in 0..4 {
+        lab.data(session, true, "many").unwrap();
+    }
+    let info = module.token_info(SLOT).unwrap();
+    let big = vec![7; 100_000];
+    for order in ORDERS {
+        let [encrypting, macing, signing, digesting, finding] = std::array::from_fn(|_| lab.session());
+        let halves = Halves { encrypting, macing, signing, digesting, finding };
+        module.encrypt_init(halves.encrypting, cbc(), aes).unwrap();
+        let mut ciphertext = bytes(module.encrypt_update(halves.encrypting, &big, ROOM));
+        module.sign_init(halves.macing, plain(M::SHA256_HMAC), hmac).unwrap();
+        module.sign_update(halves.macing, &big).unwrap();
+        module.sign_init(halves.signing, plain(M::SHA256_RSA_PKCS), private).unwrap();
+        module.sign_update(halves.signing, &big).unwrap();
+        module.digest_init(halves.digesting, plain(M::SHA256)).unwrap();
+        module.digest_update(halves.digesting, &big).unwrap();
+        module.find_init(halves.finding, vec![Attribute::new(A::LABEL, b"many".to_vec())].into()).unwrap();
+        assert_eq!(module.find(halves.finding, 1).unwrap().len(), 1);
+
+        lab.all_down(true);
+        outage(module.encrypt_update(halves.encrypting, &big, ROOM));
+        outage(module.sign_update(halves.macing, &big));
+        outage(module.sign_final(halves.signing, ROOM));
+        // Slots, sessions, digests and searches ask nobody.
+        assert_eq!(module.slots(true).unwrap(), [SLOT]);
+        assert_eq!(module.token_info(SLOT).unwrap().serial, GROUP_SERIAL.to_string());
+        module.digest_update(halves.digesting, &big).unwrap();
+        assert_eq!(module.find(halves.finding, 10).unwrap().len(), 3);
+        module.open_session(SLOT, 4).map(|session| module.close_session(session).unwrap()).unwrap();
+
+        for member in order {
+            lab.seam.set_down(lab.members[member], false);
+            if member == order[0] {
+                // The first one alone suffices.
+                ciphertext.extend(bytes(module.encrypt_update(halves.encrypting, &big, ROOM)));
+                module.sign_update(halves.macing, &big).unwrap();
+            }
+        }
+        ciphertext.extend(bytes(module.encrypt_final(halves.encrypting, ROOM)));
+        let mac = bytes(module.sign_final(halves.macing, ROOM));
+        let signature = bytes(module.sign_final(halves.signing, ROOM));
+        bytes(module.digest_final(halves.digesting, ROOM));
+        module.find_final(halves.finding).unwrap();
+
+        let twice = [big.as_slice(), big.as_slice()].concat();
+        module.encrypt_init(session, cbc(), aes).unwrap();
+        assert_eq!(bytes(module.encrypt(session, &twice, ROOM)), ciphertext, "{order:?}");
+        module.sign_init(session, plain(M::SHA256_HMAC), hmac).unwrap();
+        assert_eq!(bytes(module.sign(session, &twice, ROOM)), mac, "{order:?}");
+        module.sign_init(session, plain(M::SHA256_RSA_PKCS), private).unwrap();
+        assert_eq!(bytes(module.sign(session, &big, ROOM)), signature, "{order:?}");
+        for session in [encrypting, macing, signing, digesting, finding] {
+            module.close_session(session).unwrap();
+        }
+    }
+    assert_eq!(module.token_info(SLOT).unwrap().serial, info.serial);
+}
+
+#[test]
+fn streams_outlive_the_loss_of_every_member_in_turn() {
+    let lab = Lab::new();
+    let module = &lab.module;
+    let session = lab.user();
+    let (aes, hmac) = (lab.aes(session, true), lab.hmac_key(session, true));
+    let (_, private) = lab.rsa(session, true);
+    let piece: Vec<u8> = (0..300_001_u32).map(|at| at.to_le_bytes()[0]).collect();
+    let whole = piece.repeat(9);
+    module.encrypt_init(session, cbc(), aes).unwrap();
+    let ciphertext = bytes(module.encrypt(session, &whole, ROOM));
+    module.sign_init(session, plain(M::SHA256_HMAC), hmac).unwrap();
+    let mac = bytes(module.sign(session, &whole, ROOM));
+    module.sign_init(session, plain(M::SHA256_RSA_PKCS), private).unwrap();
+    let signature = bytes(module.sign(session, &whole, ROOM));
+
+    let signing = lab.session();
+    module.encrypt_init(session, cbc(), aes).unwrap();
+    module.sign_init(session, plain(M::SHA256_HMAC), hmac).unwrap();
+    module.sign_init(signing, plain(M::SHA256_RSA_PKCS), private).unwrap();
+    let mut parts = Vec::new();
+    for turn in 0..9 {
+        let victim = lab.members[turn % 3];
+        lab.seam.set_down(victim, true);
+        parts.extend(bytes(module.encrypt_update(session, &piece, ROOM)));
+        module.sign_update(session, &piece).unwrap();
+        module.sign_update(signing, &piece).unwrap();
+        lab.seam.set_down(victim, false);
+    }
+    parts.extend(bytes(module.encrypt_final(session, ROOM)));
+    assert!(parts == ciphertext);
+    assert_eq!(bytes(module.sign_final(session, ROOM)), mac);
+    assert_eq!(bytes(module.sign_final(signing, ROOM)), signature);
+
+    module.decrypt_init(session, cbc(), aes).unwrap();
+    module.verify_init(session, plain(M::SHA256_HMAC), hmac).unwrap();
+    let mut back = Vec::new();
+    for (turn, part) in ciphertext.chunks(400_003).enumerate() {
+        let victim = lab.members[turn % 3];
+        lab.seam.set_down(victim, true);
+        back.extend(bytes(module.decrypt_update(session, part, ROOM)));
+        lab.seam.set_down(victim, false);
+    }
+    back.extend(bytes(module.decrypt_final(session, ROOM)));
+    assert!(back == whole);
+    for (turn, part) in whole.chunks(400_003).enumerate() {
+        let victim = lab.members[turn % 3];
+        lab.seam.set_down(victim, true);
+        module.verify_update(session, part).unwrap();
+        lab.seam.set_down(victim, false);
+    }
+    module.verify_final(session, &mac).unwrap();
+}
+
+#[test]
+fn one_update_of_more_than_sixteen_mebibytes_is_split_and_not_refused() {
+    let lab = Lab::new();
+    let module = &lab.module;
+    let session = lab.user();
+    let (aes, hmac) = (lab.aes(session, true), lab.hmac_key(session, true));
+    let big = vec![9; (17 << 20) + 5];
+    let room = client::Room::Bytes(big.len() + 64);
+    module.encrypt_init(session, cbc(), aes).unwrap();
+    let mut ciphertext = bytes(module.encrypt_update(session, &big, room));
+    ciphertext.extend(bytes(module.encrypt_final(session, room)));
+    module.decrypt_init(session, cbc(), aes).unwrap();
+    assert!(bytes(module.decrypt(session, &ciphertext, room)) == big);
+    module.sign_init(session, plain(M::SHA256_HMAC), hmac).unwrap();
+    module.sign_update(session, &big).unwrap();
+    let mac = bytes(module.sign_final(session, ROOM));
+    module.verify_init(session, plain(M::SHA256_HMAC), hmac).unwrap();
+    module.verify(session, &big, &mac).unwrap();
+    let mut digest = [Vec::new(), Vec::new()];
+    for (parts, output) in [1, 3].into_iter().zip(&mut digest) {
+        module.digest_init(session, plain(M::SHA256)).unwrap();
+        for part in big.chunks(big.len().div_ceil(parts)) {
+            module.digest_update(session, part).unwrap();
+        }
+        *output = bytes(module.digest_final(session, ROOM));
+    }
+    assert_eq!(digest[0], digest[1]);
+}
