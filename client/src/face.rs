@@ -110,6 +110,16 @@ pub struct SessionInfo {
     pub device_error: u64,
 }
 
+/// How the members of an HA group stand, as this process last saw them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HaState {
+    /// Serial number of the group.
+    pub serial: u64,
+    /// Each member's serial number, with CKR_OK when it is used, CKR_DEVICE_ERROR when it answers and is not used yet or is
+    /// suspected, CKR_TOKEN_NOT_PRESENT when it cannot be reached.
+    pub members: Vec<(u64, Rv)>,
+}
+
 /// One attribute of an object: its canonical value, or CKR_ATTRIBUTE_SENSITIVE or CKR_ATTRIBUTE_TYPE_INVALID.
 pub type AttributeResult = std::result::Result<Zeroizing<Vec<u8>>, Rv>;
 

@@ -44,8 +44,8 @@ mod world;
 
 pub use error::{Error, Result};
 pub use face::{
-    AttributeResult, InitializeOptions, LIBRARY_DESCRIPTION, LIBRARY_VERSION, MANUFACTURER, Produced, Room,
-    SessionInfo, SlotInfo, TokenInfo, Version,
+    AttributeResult, HaState, InitializeOptions, LIBRARY_DESCRIPTION, LIBRARY_VERSION, MANUFACTURER,
+    Produced, Room, SessionInfo, SlotInfo, TokenInfo, Version,
 };
 pub use module::Module;
 pub use page::{Mapper, Mapping};

@@ -19,7 +19,9 @@ use zeroize::Zeroizing;
 use crate::conf::{self, Configuration};
 use crate::digest;
 use crate::error::Result;
-use crate::face::{AttributeResult, InitializeOptions, Produced, Room, SessionInfo, SlotInfo, TokenInfo};
+use crate::face::{
+    AttributeResult, HaState, InitializeOptions, Produced, Room, SessionInfo, SlotInfo, TokenInfo,
+};
 use crate::page::Mapper;
 use crate::process::{Driver, Process, Start};
 use crate::{encrypt, log, login, objects, random, sessions, sign, slots};
@@ -175,6 +177,12 @@ impl Module {
     /// C_GetTokenInfo.
     pub fn token_info(&self, slot: SlotId) -> Result<TokenInfo> {
         self.run(|process| slots::token_info(process, slot))
+    }
+
+    /// CA_GetHAState: how the members of a group stand, from what is known; nothing is sent. CKR_SLOT_ID_INVALID for a slot
+    /// without a group.
+    pub fn ha_state(&self, slot: SlotId) -> Result<HaState> {
+        self.run(|process| slots::ha_state(process, slot))
     }
 
     /// C_GetMechanismList.

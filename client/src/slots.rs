@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use ha::MemberState;
+use ha::{MemberState, MemberStatus};
 use spec::flags::mechanism::HW;
 use spec::flags::{slot as slot_flags, token as token_flags};
 use spec::mechanisms;
@@ -14,7 +14,7 @@ use spec::{MechanismType, Rv, SlotId};
 use crate::asking::{Asking, strange};
 use crate::conf::{Configuration, Group, RecoveryMode, Serial};
 use crate::error::{Error, Result};
-use crate::face::{LIBRARY_VERSION, MANUFACTURER, SlotInfo, TokenInfo};
+use crate::face::{HaState, LIBRARY_VERSION, MANUFACTURER, SlotInfo, TokenInfo};
 use crate::login::LoggedIn;
 use crate::process::Process;
 
@@ -303,6 +303,22 @@ pub(crate) fn token_info(process: &Process, id: SlotId) -> Result<TokenInfo> {
         firmware: LIBRARY_VERSION,
         utc_time: " ".repeat(16),
     })
+}
+
+/// CA_GetHAState.
+pub(crate) fn ha_state(process: &Process, id: SlotId) -> Result<HaState> {
+    let slot = process.slot(id)?;
+    if matches!(slot.behind, Behind::Partition(..)) {
+        return Err(Rv::SLOT_ID_INVALID.into());
+    }
+    let status = process.world().group(process, &slot)?.status();
+    let rv = |member: &MemberStatus| match &member.state {
+        MemberState::Up | MemberState::Unverified if !member.suspect => Rv::OK,
+        MemberState::Up | MemberState::Unverified | MemberState::Recovering => Rv::DEVICE_ERROR,
+        MemberState::Down(_) => Rv::TOKEN_NOT_PRESENT,
+    };
+    let members = status.members.iter().map(|member| (member.id.0, rv(member))).collect();
+    Ok(HaState { serial: slot.serial, members })
 }
 
 /// C_GetMechanismList: asks once, then stays as it is for the process (RULES 2.10). When no member answers within the

@@ -93,7 +93,7 @@ fn one_server(folder: &Path, port: u16) {
         "LunaSA Client = {{\n  NetClient = 1;\n  ServerName00 = 127.0.0.1;\n  ServerPort00 = {port};\n  \
          ClientCertFile = client.pem;\n  ClientPrivKeyFile = clientKey.pem;\n  ServerCAFile = servers.pem;\n}}\n\
          VirtualToken = {{\n  VirtualToken00Label = lab;\n  VirtualToken00SN = 11001;\n  \
-         VirtualToken00Members = 1001;\n}}\nHatoki = {{\n  OutageWaitMs = 300;\n}}\n"
+         VirtualToken00Members = 1001;\n}}\nHatoki = {{\n  OutageWaitMs = 300;\n  StatsPath = run;\n}}\n"
     );
     std::fs::write(folder.join("Chrystoki.conf"), text).unwrap();
 }
@@ -107,11 +107,12 @@ fn tool(program: &str, arguments: &[&str]) -> String {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn exactly_the_functions_of_the_standard_are_exported() {
+fn exactly_the_functions_of_the_standard_and_the_vendors_extensions_are_exported() {
     let listing = tool("nm", &["-D", "--defined-only"]);
     let mut exported: Vec<_> = listing.lines().filter_map(|line| line.split_whitespace().last()).collect();
     exported.sort_unstable();
     let mut expected: Vec<_> = ROWS.iter().map(|row| row.name).collect();
+    expected.extend(spec::functions::EXTENSIONS.iter().map(|extension| extension.name));
     expected.sort_unstable();
     assert_eq!(exported, expected);
 }
@@ -447,4 +448,77 @@ fn a_forked_child_begins_afresh_and_leaves_the_parent_alone() {
     assert_eq!(libc::WEXITSTATUS(status), 0, "the number of the first step that went wrong in the child");
     assert_eq!(call(login), CKR_SESSION_HANDLE_INVALID);
     assert_eq!(call(finalize), CKR_OK);
+}
+
+#[test]
+fn the_vendors_extensions_are_exported_by_name() {
+    let library = load();
+    for extension in spec::functions::EXTENSIONS {
+        // SAFETY: the symbol is a function that takes at most ten register-sized arguments.
+        let function: libloading::Symbol<Any> = unsafe { library.get(extension.name.as_bytes()).unwrap() };
+        let rv = call(*function);
+        assert!(
+            [CKR_CRYPTOKI_NOT_INITIALIZED, CKR_ARGUMENTS_BAD].contains(&rv),
+            "{}: {rv:#x}",
+            extension.name
+        );
+    }
+}
+
+/// The processes that have a metrics page in the folder of [`one_server`]'s configuration.
+#[cfg(target_os = "linux")]
+fn pages() -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir(folder().join("run")) else { return Vec::new() };
+    let read = |entry: std::fs::DirEntry| {
+        let page = spec::stats::read(&std::fs::read(entry.path()).unwrap()).unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        assert_eq!(spec::stats::parse_file_name(&name), Some((page.pid, page.serial)));
+        assert_eq!((page.serial, &*page.label), (11_001, "lab"));
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", page.pid)).unwrap();
+        assert_eq!(spec::stats::started_ticks(&stat), Some(page.started_ticks));
+        page.pid
+    };
+    let mut pids: Vec<u32> = entries.map(|entry| read(entry.unwrap())).collect();
+    pids.sort_unstable();
+    pids
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_metrics_page_lives_from_the_first_use_to_finalize_and_a_forked_child_has_its_own() {
+    if !in_own_process("a_metrics_page_lives_from_the_first_use_to_finalize_and_a_forked_child_has_its_own") {
+        return;
+    }
+    one_server(&folder(), 9);
+    let library = load();
+    let functions = functions(&library);
+    let [initialize, finalize, token] =
+        ["C_Initialize", "C_Finalize", "C_GetTokenInfo"].map(|name| named(&functions, name));
+    let mut info = std::mem::MaybeUninit::<CK_TOKEN_INFO>::zeroed();
+    // SAFETY: called with the arguments of its prototype, padded with zeros.
+    let mut ask = || unsafe { token(0, info.as_mut_ptr() as usize, 0, 0, 0, 0, 0, 0, 0, 0) };
+    let own = std::process::id();
+    assert_eq!(call(initialize), CKR_OK);
+    assert!(pages().is_empty());
+    assert_eq!(ask(), CKR_OK);
+    assert_eq!(pages(), [own]);
+    // SAFETY: the child calls the library and leaves by `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let asked = ask();
+        let mut both = [own, std::process::id()];
+        both.sort_unstable();
+        let during = pages() == both;
+        let finalized = call(finalize);
+        let fine = asked == CKR_OK && during && finalized == CKR_OK && pages() == [own];
+        // SAFETY: ends the child without running what the parent had registered.
+        unsafe { libc::_exit(i32::from(!fine)) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child made above.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0, "the child has a page of its own and takes it with it");
+    assert_eq!(pages(), [own]);
+    assert_eq!(call(finalize), CKR_OK);
+    assert!(pages().is_empty());
 }

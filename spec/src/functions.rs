@@ -208,6 +208,23 @@ pub const ROWS: &[Row] = &[
     row("C_UnwrapKeyAuthenticated", V3_2, "v3.2, 5", NOT_SUPPORTED),
 ];
 
+/// A function of the vendor's client, exported besides those of the standard; it stands in no function list.
+#[derive(Clone, Copy, Debug)]
+pub struct Extension {
+    /// The name in C.
+    pub name: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// Every extension.
+pub const EXTENSIONS: &[Extension] = &[Extension {
+    name: "CA_GetHAState",
+    meaning: "`CK_RV CA_GetHAState(CK_SLOT_ID slotId, CK_HA_STATE_PTR pState)`: serial number of the slot's group and, for each of at \
+              most 32 members, its serial number and `CKR_OK` (used), `CKR_DEVICE_ERROR` (answers, not used yet, or suspected) \
+              or `CKR_TOKEN_NOT_PRESENT`, as this process last saw them: nothing is sent",
+}];
+
 /// The text of `docs/functions.md`.
 pub fn render() -> String {
     let supported = ROWS.iter().filter(|row| row.status == Supported).count();
@@ -225,6 +242,14 @@ pub fn render() -> String {
             NotSupported(rv) => format!("`{rv}`"),
         };
         writeln!(page, "| `{}` | {} | {answers} | {} |", row.name, row.since, row.section)
+            .expect("writing to a String cannot fail");
+    }
+    page.push_str(
+        "\n## Extensions\n\nExported by name and in no function list, as in the vendor's client.\n\n\
+         | function | what it does |\n|---|---|\n",
+    );
+    for extension in EXTENSIONS {
+        writeln!(page, "| `{}` | {} |", extension.name, extension.meaning)
             .expect("writing to a String cannot fail");
     }
     page

@@ -182,3 +182,29 @@ fn one_update_of_more_than_sixteen_mebibytes_is_split_and_not_refused() {
     }
     assert_eq!(digest[0], digest[1]);
 }
+
+#[test]
+fn the_state_of_the_group_is_told_from_what_is_known() {
+    let lab = Lab::with(3, false, true);
+    let module = &lab.module;
+    lab.user();
+    let states = || module.ha_state(SLOT).unwrap().members.into_iter().map(|(_, rv)| rv).collect::<Vec<_>>();
+    let soon = |wanted: [Rv; 3]| {
+        let begun = std::time::Instant::now();
+        while states() != wanted {
+            assert!(begun.elapsed().as_secs() < 5, "{:?}", states());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    };
+    soon([Rv::OK; 3]);
+    assert_eq!(module.ha_state(SLOT).unwrap().serial, GROUP_SERIAL);
+    lab.seam.set_down(lab.members[1], true);
+    soon([Rv::OK, Rv::TOKEN_NOT_PRESENT, Rv::OK]);
+    lab.all_down(true);
+    soon([Rv::TOKEN_NOT_PRESENT; 3]);
+    lab.all_down(false);
+    soon([Rv::OK; 3]);
+    assert_eq!(module.ha_state(spec::SlotId(1)).unwrap_err().rv(), Rv::SLOT_ID_INVALID);
+    assert_eq!(module.ha_state(spec::SlotId(99)).unwrap_err().rv(), Rv::SLOT_ID_INVALID);
+    module.finalize().unwrap();
+}

@@ -16,6 +16,7 @@ use spec::functions::refusal;
 use spec::{MechanismType, UserType};
 
 use super::convert::{object, session, slot, wide};
+use super::extensions::CK_HA_STATE;
 use super::pointer::Caller;
 use super::trampoline::{MODULE, answer, answer_always};
 use super::{attributes, general, lists};
@@ -38,7 +39,7 @@ macro_rules! function {
     };
     (@export $m:ident, $c:ident, $trampoline:ident, $name:ident($($argument:ident: $kind:ty),*), $body:expr) => {
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name($($argument: $kind),*) -> CK_RV {
+        pub(super) unsafe extern "C" fn $name($($argument: $kind),*) -> CK_RV {
             $trampoline(stringify!($name), || {
                 let $m = &MODULE;
                 // SAFETY: this is the body of a C function; the proof ends with it.
@@ -56,10 +57,13 @@ macro_rules! functions {
         V2_40 { $($old:ident($($old_argument:ident: $old_kind:ty),*) $(= $old_body:expr)? $(=> $old_any:expr)?;)* }
         V3_0 { $($new:ident($($new_argument:ident: $new_kind:ty),*) $(= $new_body:expr)? $(=> $new_any:expr)?;)* }
         V3_2 { $($newest:ident($($newest_argument:ident: $newest_kind:ty),*) $(= $newest_body:expr)?;)* }
+        EXTENSIONS { $($extension:ident($($extension_argument:ident: $extension_kind:ty),*) = $extension_body:expr;)* }
     ) => {
         $(function!($m, $c, $old($($old_argument: $old_kind),*) $(= $old_body)? $(=> $old_any)?);)*
         $(function!($m, $c, $new($($new_argument: $new_kind),*) $(= $new_body)? $(=> $new_any)?);)*
         $(function!($m, $c, $newest($($newest_argument: $newest_kind),*) $(= $newest_body)?);)*
+
+        $(function!($m, $c, $extension($($extension_argument: $extension_kind),*) = $extension_body);)*
 
         /// The function list of 2.40.
         pub(super) static LIST_2_40: CK_FUNCTION_LIST =
@@ -83,6 +87,10 @@ macro_rules! functions {
         /// The names in this order, for the comparison with the table.
         #[cfg(test)]
         const NAMES: &[&str] = &[$(stringify!($old),)* $(stringify!($new),)* $(stringify!($newest),)*];
+
+        /// The names of the extensions, for the same.
+        #[cfg(test)]
+        const EXTENSION_NAMES: &[&str] = &[$(stringify!($extension),)*];
     };
 }
 
@@ -426,6 +434,10 @@ functions! {
             phKey: *mut CK_OBJECT_HANDLE
         );
     }
+    EXTENSIONS {
+        CA_GetHAState(slotId: CK_SLOT_ID, pState: *mut CK_HA_STATE)
+            = c.fill(pState, || m.ha_state(slot(slotId)));
+    }
 }
 
 #[cfg(test)]
@@ -436,6 +448,8 @@ mod tests {
     fn rows_stand_in_the_order_of_the_table() {
         let table: Vec<_> = spec::functions::ROWS.iter().map(|row| row.name).collect();
         assert_eq!(NAMES, table);
+        let extensions: Vec<_> = spec::functions::EXTENSIONS.iter().map(|row| row.name).collect();
+        assert_eq!(EXTENSION_NAMES, extensions);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!                       -> caller (arguments, outputs)  -> pointer (every raw read and write)
 //!                            convert (C shapes <-> ours)
 //!                       -> client::Module
+//! extensions: the vendor's functions beside the standard's
 //! mapping: the metrics pages' shared memory
 //! lists: the function lists and interfaces, made from the same rows
 //! ```
@@ -15,6 +16,7 @@
 mod attributes;
 mod caller;
 mod convert;
+mod extensions;
 mod fork;
 mod functions;
 mod general;

@@ -408,3 +408,28 @@ fn logins_pins_and_random_bytes() {
     assert_eq!(c!(C_CloseSession(session)), CKR_SESSION_HANDLE_INVALID);
     assert_eq!(c!(C_GenerateRandom(session, null::<u8>().cast_mut(), 0)), CKR_SESSION_HANDLE_INVALID);
 }
+
+#[test]
+fn the_state_of_a_group_is_written_where_the_caller_says_and_nowhere_else() {
+    use super::extensions::CK_HA_STATE;
+    use super::functions::CA_GetHAState;
+    session();
+    let mut buffer = vec![0xaa_u8; size_of::<CK_HA_STATE>() + 2];
+    // SAFETY: room for one structure begins at the second byte, at an odd address perhaps; NULL is allowed.
+    let (answered, refused, wrong_slot) = unsafe {
+        (
+            CA_GetHAState(0, buffer.as_mut_ptr().add(1).cast()),
+            CA_GetHAState(0, null_mut()),
+            CA_GetHAState(77, buffer.as_mut_ptr().add(1).cast()),
+        )
+    };
+    assert_eq!((answered, refused, wrong_slot), (CKR_OK, CKR_ARGUMENTS_BAD, CKR_SLOT_ID_INVALID));
+    assert_eq!((buffer[0], buffer[buffer.len() - 1]), (0xaa, 0xaa));
+    let number = |at: usize| {
+        CK_ULONG::from_ne_bytes(
+            buffer[1 + at * size_of::<CK_ULONG>()..][..size_of::<CK_ULONG>()].try_into().unwrap(),
+        )
+    };
+    assert_eq!((number(0), number(1), number(65)), (11_000_000_000_001, SERIAL as CK_ULONG, 1));
+    assert_eq!(number(3), 0);
+}
