@@ -1,11 +1,11 @@
 //! The appliance as a whole: what `hsmd` opens at its start, in order, and what the operator's verbs work on.
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ntls::certificate::Identity;
 use parking_lot::RwLock;
+use rustls::ServerConfig;
 
 use crate::book::Book;
 use crate::config::Config;
@@ -13,11 +13,13 @@ use crate::data_dir::DataDir;
 use crate::domains::Domains;
 use crate::error::Error;
 use crate::link::Limits;
-use crate::listener::Connections;
+use crate::listener::{Acceptor, Connections};
 use crate::partitions::Partitions;
-use crate::registry::Registry;
+use crate::peers::Peers;
+use crate::registry::{Registry, ends_ms};
 use crate::root_key::RootKey;
-use crate::server_identity;
+use crate::server_identity::ServerIdentity;
+use crate::sightings::Sightings;
 
 /// A value wrapped at the first start: opening it proves that the root key is still the same.
 const ROOT_CHECK: &str = "root key check";
@@ -35,9 +37,13 @@ pub struct Appliance {
     /// The clients.
     pub registry: Arc<Registry>,
     /// The server's certificate and key.
-    pub identity: Identity,
-    /// Where the certificate is that clients pin.
-    pub certificate_path: PathBuf,
+    pub identity: Arc<ServerIdentity>,
+    /// The TLS of new connections.
+    pub acceptor: Arc<Acceptor>,
+    /// Where the members on other appliances were last seen (HA 1.5).
+    pub seen: Arc<Sightings>,
+    /// The other appliances that this one keeps step with.
+    pub peers: Arc<Peers>,
     /// Connections there are.
     pub connections: Connections,
     /// Addresses that are listened on, once they are.
@@ -58,13 +64,28 @@ impl Appliance {
         let book = Arc::new(book);
         let root = Arc::new(open_root(&book, &config)?);
         let domains = Arc::new(Domains::new(book.clone(), root));
-        let partitions = Partitions::open(book.clone(), domains.clone(), data.partitions()?, &config)?;
+        let partitions =
+            Arc::new(Partitions::open(book.clone(), domains.clone(), data.partitions()?, &config)?);
         let registry = Arc::new(Registry::load(book.clone())?);
-        let identity = server_identity::load_or_make(&data, &config)?;
+        let identity = Arc::new(ServerIdentity::load_or_make(&data, &config)?);
+        let current = identity.current();
+        let acceptor = Acceptor::new(tls(&current, &registry)?, ends_ms(current.certificate()));
+        let seen = Arc::new(Sightings::load(book.clone())?);
+        let trust = data.path().join("peers.pem");
+        let peers = Peers::new(
+            registry.clone(),
+            partitions.clone(),
+            seen.clone(),
+            identity.clone(),
+            config.peers,
+            trust,
+        );
         Ok(Appliance {
+            peers: Arc::new(peers),
+            seen,
             connections: Connections::new(config.links_max, config.handshakes_max),
-            certificate_path: server_identity::certificate_path(&data),
-            partitions: Arc::new(partitions),
+            acceptor: Arc::new(acceptor),
+            partitions,
             listening: RwLock::new(Vec::new()),
             started: Instant::now(),
             config,
@@ -74,6 +95,19 @@ impl Appliance {
             identity,
             _data: data,
         })
+    }
+
+    /// Puts the prepared certificate into service (`hsm sysconf activateCert`): new connections get it from now on, links
+    /// that are up go on.
+    ///
+    /// # Errors
+    /// When none is prepared or it cannot be used; then nothing has changed.
+    pub fn activate_certificate(&self) -> Result<(), Error> {
+        let identity = self.identity.activate()?;
+        self.acceptor.replace(tls(&identity, &self.registry)?, ends_ms(identity.certificate()));
+        // Our own links to peers are made anew with it.
+        self.registry.tell_changed();
+        Ok(())
     }
 
     /// The bounds of links.
@@ -86,6 +120,12 @@ impl Appliance {
             handshake: Duration::from_secs(self.config.handshake_seconds),
         }
     }
+}
+
+fn tls(identity: &Identity, registry: &Arc<Registry>) -> Result<ServerConfig, Error> {
+    ntls::tls::server_config(identity, registry.clone()).map_err(|error| {
+        Error::environment(format!("the server's certificate and key cannot be used: {error}"))
+    })
 }
 
 fn open_root(book: &Book, config: &Config) -> Result<RootKey, Error> {

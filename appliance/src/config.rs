@@ -1,10 +1,12 @@
 //! `hsmd.toml`: the settings of the server. Every setting but `data_dir` has a default; an unknown or wrong one is
 //! refused with file, line and column.
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use spec::MechanismType;
 use toml::Spanned;
 
 use crate::error::Error;
@@ -78,6 +80,34 @@ pub struct Config {
     pub argon2_lanes: u32,
     /// Longest delay between tries after wrong PINs, in milliseconds.
     pub retry_delay_ms_max: u64,
+    /// What partitions may not do.
+    pub limits: LimitsOf,
+    /// How this appliance keeps step with its peers.
+    pub peers: PeerSettings,
+}
+
+/// What the partitions of this appliance may not do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitsOf {
+    /// Mechanisms that no partition here offers.
+    pub mechanisms_off: Vec<MechanismType>,
+    /// Mechanisms that a partition does not offer besides, by its label.
+    pub partition: BTreeMap<String, Vec<MechanismType>>,
+}
+
+impl LimitsOf {
+    /// The mechanisms that the partition of this label does not offer.
+    pub fn mechanisms_off(&self, label: &str) -> Vec<MechanismType> {
+        let own = self.partition.get(label).into_iter().flatten();
+        self.mechanisms_off.iter().chain(own).copied().collect()
+    }
+}
+
+/// How an appliance keeps step with its peers (HA 4.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerSettings {
+    /// How long a start waits for peers to tell where they last saw the partitions here (HA 1.5), in milliseconds.
+    pub start_wait_ms: u64,
 }
 
 /// The file as it is written.
@@ -105,6 +135,30 @@ struct Raw {
     argon2_passes: Option<Spanned<u64>>,
     argon2_lanes: Option<Spanned<u64>>,
     retry_delay_ms_max: Option<Spanned<u64>>,
+    limits: Option<RawLimits>,
+    peers: Option<RawPeers>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    #[serde(default)]
+    mechanisms_off: Vec<Spanned<String>>,
+    #[serde(default)]
+    partition: BTreeMap<String, RawPartition>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPartition {
+    #[serde(default)]
+    mechanisms_off: Vec<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPeers {
+    start_wait_ms: Option<Spanned<u64>>,
 }
 
 impl Config {
@@ -169,6 +223,16 @@ impl Config {
                 0,
                 86_400_000,
             )?,
+            limits: place.limits(raw.limits.unwrap_or_default())?,
+            peers: PeerSettings {
+                start_wait_ms: place.number(
+                    "start_wait_ms",
+                    raw.peers.unwrap_or_default().start_wait_ms,
+                    2_000,
+                    0,
+                    60_000,
+                )?,
+            },
             data_dir,
         })
     }
@@ -235,6 +299,27 @@ impl Place<'_> {
     fn bytes(&self, name: &str, value: Option<Spanned<u64>>, default: u64) -> Result<usize, Error> {
         let number = self.number(name, value, default, BYTES_MIN, 1 << 40)?;
         Ok(usize::try_from(number).unwrap_or(usize::MAX))
+    }
+
+    fn limits(&self, raw: RawLimits) -> Result<LimitsOf, Error> {
+        let mut partition = BTreeMap::new();
+        for (label, limits) in raw.partition {
+            partition.insert(label, self.mechanisms(&limits.mechanisms_off)?);
+        }
+        Ok(LimitsOf { mechanisms_off: self.mechanisms(&raw.mechanisms_off)?, partition })
+    }
+
+    fn mechanisms(&self, names: &[Spanned<String>]) -> Result<Vec<MechanismType>, Error> {
+        let mechanism = |name: &Spanned<String>| {
+            MechanismType::from_name(name.get_ref()).ok_or_else(|| {
+                let text = format!(
+                    "mechanisms_off: wanted the standard's name of a mechanism as \"CKM_ECDSA\", found {:?}",
+                    name.get_ref()
+                );
+                self.error(name.span().start, text)
+            })
+        };
+        names.iter().map(mechanism).collect()
     }
 
     fn listen(&self, value: Option<Vec<Spanned<String>>>) -> Result<Vec<SocketAddr>, Error> {
@@ -334,6 +419,15 @@ mod tests {
     }
 
     #[test]
+    fn mechanisms_are_switched_off_for_all_partitions_or_for_one() {
+        let text = "data_dir = \"d\"\n[limits]\nmechanisms_off = [\"CKM_RSA_PKCS\"]\n[limits.partition.par1]\n\
+                    mechanisms_off = [\"CKM_ECDSA\"]";
+        let limits = parse(text).unwrap().limits;
+        assert_eq!(limits.mechanisms_off("par0"), [MechanismType::RSA_PKCS]);
+        assert_eq!(limits.mechanisms_off("par1"), [MechanismType::RSA_PKCS, MechanismType::ECDSA]);
+    }
+
+    #[test]
     fn wrong_settings_are_named_with_file_line_and_column() {
         let table = [
             ("window = 0", ":2:10: window: wanted a number from 1 to 65536, found 0"),
@@ -347,6 +441,9 @@ mod tests {
             ("log_format = \"xml\"", ":2:14: unknown variant `xml`, expected `text` or `json`"),
             ("pin_bytes_min = 3", ":2:17: pin_bytes_min: wanted a number from 4 to 255, found 3"),
             ("link_bytes_max = 1000", ":2:18: link_bytes_max: wanted a number from 33554432 to"),
+            ("[limits]\nmechanisms_off = [\"CKM_X\"]", ":3:19: mechanisms_off: wanted the standard's name"),
+            ("limits = { mechanism_off = [] }", "unknown field `mechanism_off`"),
+            ("peers = { start_wait_ms = 60001 }", ":2:27: start_wait_ms: wanted a number from 0 to 60000"),
             ("window = -1", ":2:10: "),
             ("window =", ":2:"),
         ];

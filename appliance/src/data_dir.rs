@@ -114,6 +114,24 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     write().map_err(|error| Error::environment(format!("cannot write {}: {error}", path.display())))
 }
 
+/// Writes a file of mode `mode` in the place of what was there, whole or not at all, durably.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    // A leftover of an interrupted run.
+    let _ = fs::remove_file(&beside);
+    write_new(&beside, bytes, mode)?;
+    let rename = || {
+        fs::rename(&beside, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    rename().map_err(|error| Error::environment(format!("cannot write {}: {error}", path.display())))
+}
+
 fn private(path: &Path, facts: &fs::Metadata, wanted: &str, command: &str) -> Result<(), Error> {
     let mode = facts.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {

@@ -1,5 +1,4 @@
 //! The beginning of a link: the certificate's client, the Hello and its proof, the answer.
-use std::sync::Arc;
 use std::time::Instant;
 
 use ntls::frame::{Frame, FrameReader, encode};
@@ -11,9 +10,9 @@ use tokio::time::timeout_at;
 use tokio_rustls::server::TlsStream;
 use zeroize::Zeroizing;
 
-use crate::book::ClientRow;
 use crate::link::Shared;
 use crate::listener::Counted;
+use crate::registry::Entrant;
 
 /// This software and release, as links and logs show it.
 pub const SOFTWARE: &str = concat!("hsmd ", env!("CARGO_PKG_VERSION"));
@@ -23,8 +22,8 @@ const SOFTWARE_CHARS_MAX: usize = 64;
 
 /// A client that has proved who it is.
 pub(crate) struct Greeted {
-    /// The registered client.
-    pub(crate) client: Arc<ClientRow>,
+    /// The registered client or peer.
+    pub(crate) client: Entrant,
     /// The application instance's public key.
     pub(crate) instance: [u8; 32],
     /// The wire version of the link.
@@ -76,7 +75,7 @@ pub(crate) async fn greet(
 }
 
 /// What a client may use here now, in a link's wire version.
-pub(crate) fn reply(shared: &Shared, client: &ClientRow, version: u32) -> HelloReply {
+pub(crate) fn reply(shared: &Shared, client: &Entrant, version: u32) -> HelloReply {
     let name = |serial: &u64| Some(PartitionName { serial: *serial, label: shared.lookup.label(*serial)? });
     HelloReply {
         version,
@@ -111,7 +110,7 @@ async fn read_hello(
 
 /// Who it is, when nothing is against the link.
 struct Judged {
-    client: Arc<ClientRow>,
+    client: Entrant,
     instance: [u8; 32],
     version: u32,
     counted: Counted,
@@ -120,9 +119,9 @@ struct Judged {
 /// The error is the sentence that the client hears.
 fn judge(stream: &TlsStream<TcpStream>, shared: &Shared, hello: &Hello) -> Result<Judged, String> {
     let (_, connection) = stream.get_ref();
-    let certificate = connection.peer_certificates().and_then(<[_]>::first);
-    let client = certificate
-        .and_then(|der| shared.registry.client(&ntls::certificate::fingerprint(der)))
+    let chain = connection.peer_certificates().and_then(<[_]>::split_first);
+    let client = chain
+        .and_then(|(der, intermediates)| shared.registry.identify(der, intermediates).ok())
         .ok_or_else(|| "this client is not registered".to_owned())?;
     let version = agreed(hello.version)?;
     let exporter = server_exporter(connection).map_err(|_| "the handshake is not done".to_owned())?;

@@ -1,8 +1,12 @@
 //! What stands behind a link: the partition, seen as something that answers encoded requests on the right thread.
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use partition::{LinkFacts, Partition};
 use prost::Message;
+use rustix::time::{ClockId, clock_gettime};
 use spec::messages::{Outcome, ReplyBody, ReplyHeader, RequestHeader};
 use zeroize::Zeroizing;
 
@@ -20,12 +24,16 @@ pub enum Lane {
 }
 
 /// Who asks: proved by the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Asker {
-    /// The fingerprint of the client's certificate.
+    /// The name under which it is registered, for the log.
+    pub name: Arc<str>,
+    /// The client's identity.
     pub client: [u8; 32],
     /// The application instance's public key.
     pub instance: [u8; 32],
+    /// What else the link knows.
+    pub link: LinkFacts,
 }
 
 /// Answers encoded requests; never panics on hostile bytes.
@@ -50,6 +58,11 @@ pub trait Handler: Send + Sync {
 
     /// Housekeeping, now and then: forgets what nobody finished (HA 2.2).
     fn tidy(&self, now_ms: u64);
+
+    /// The partition itself, for operators and peers; none where something else stands in its place.
+    fn partition(&self) -> Option<&Partition> {
+        None
+    }
 }
 
 /// A request with the moment it came in.
@@ -68,15 +81,25 @@ pub struct Work {
 pub fn run(handler: &dyn Handler, work: &Work) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
     let tag = work.header.tag;
     if work.received.elapsed() > Duration::from_millis(work.header.remaining_ms.into()) {
+        tracing::debug!(
+            trace = %Trace(work.header.trace),
+            client = &*work.asker.name,
+            partition = work.header.partition,
+            "a request had expired when its turn came"
+        );
         let text = "the request's time had passed when its turn came";
         return outcome(tag, handler.standing(), Outcome::EXPIRED, text);
     }
     let answer =
-        catch_unwind(AssertUnwindSafe(|| handler.handle(&work.asker, &work.header, &work.body, now_ms())));
+        catch_unwind(AssertUnwindSafe(|| handler.handle(&work.asker, &work.header, &work.body, steady_ms())));
     match answer {
-        Ok((header, body)) => (ReplyHeader { tag, ..header }, body),
+        Ok((header, body)) => {
+            log(work, &body);
+            (ReplyHeader { tag, ..header }, body)
+        }
         Err(_) => {
             tracing::error!(
+                trace = %Trace(work.header.trace),
                 partition = work.header.partition,
                 "a request failed by a fault of hsmd; please report it"
             );
@@ -84,6 +107,64 @@ pub fn run(handler: &dyn Handler, work: &Work) -> (ReplyHeader, Zeroizing<Vec<u8
             outcome(tag, handler.standing(), Outcome::FAILED, text)
         }
     }
+}
+
+/// The number that follows one application call through every log: the module's, the HA log's, this one's.
+pub struct Trace(pub u64);
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// One line for each request: refusals that an operator may want to see at level info, all else at debug.
+fn log(work: &Work, reply: &[u8]) {
+    let (outcome, rv) = verdict(reply);
+    let call = Partition::call_name(&work.body).unwrap_or("none");
+    let telling = match outcome {
+        Outcome::RV => matches!(call, "Login" | "SetPin"),
+        Outcome::NOT_OPENED
+        | Outcome::TICKET_DEAD
+        | Outcome::MALFORMED
+        | Outcome::FAILED
+        | Outcome::WRONG_GROUP => true,
+        _ => false,
+    };
+    macro_rules! line {
+        ($level:ident, $text:literal) => {
+            tracing::$level!(
+                trace = %Trace(work.header.trace),
+                client = &*work.asker.name,
+                partition = work.header.partition,
+                call,
+                attempt = work.header.attempt,
+                outcome = outcome.0,
+                rv,
+                us = u64::try_from(work.received.elapsed().as_micros()).unwrap_or(u64::MAX),
+                $text
+            )
+        };
+    }
+    if telling {
+        line!(info, "a request was refused");
+    } else {
+        line!(debug, "a request was answered");
+    }
+}
+
+/// Outcome and code of an encoded reply: its first two fields, which are left out when they are 0.
+fn verdict(reply: &[u8]) -> (Outcome, u64) {
+    let mut rest = reply;
+    let mut field = |number: u8| {
+        if rest.first() != Some(&(number << 3)) {
+            return 0;
+        }
+        rest = rest.get(1..).unwrap_or_default();
+        prost::encoding::decode_varint(&mut rest).unwrap_or(0)
+    };
+    let outcome = u32::try_from(field(1)).unwrap_or(u32::MAX);
+    (Outcome(outcome), field(2))
 }
 
 /// A reply without an answer, under the standing of the partition or, where there is none, an empty header.
@@ -101,4 +182,121 @@ pub fn outcome(
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds since 1970 by the clock that nobody sets: wall time as it was when this process first asked, and what has
+/// passed since, sleep of the host included. What partitions go by: a wall clock that jumps shortens no delay after a
+/// wrong PIN and makes no batch old (HA 1.4).
+pub fn steady_ms() -> u64 {
+    static START: OnceLock<(u64, u64)> = OnceLock::new();
+    let boot_ms = || {
+        let time = clock_gettime(ClockId::Boottime);
+        let (seconds, nanos) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
+        seconds.unwrap_or(0).saturating_mul(1_000).saturating_add(nanos.unwrap_or(0) / 1_000_000)
+    };
+    let (wall_ms, started_ms) = *START.get_or_init(|| (now_ms(), boot_ms()));
+    wall_ms.saturating_add(boot_ms().saturating_sub(started_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verdict_of_a_reply_is_read_without_decoding_it() {
+        for (outcome, rv) in [(0, 0), (1, 0xA0), (3, 0), (16, 0), (1, 0x8000_0001)] {
+            let reply = ReplyBody { outcome, rv, text: "text".into(), ..ReplyBody::default() };
+            assert_eq!(verdict(&reply.encode_to_vec()), (Outcome(outcome), rv));
+        }
+        assert_eq!(verdict(&[]), (Outcome::OK, 0));
+        assert_eq!(verdict(&[8]), (Outcome::OK, 0));
+        assert_eq!(verdict(&[8, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F]).0, Outcome(u32::MAX));
+    }
+
+    #[test]
+    fn the_steady_clock_goes_on_and_starts_at_wall_time() {
+        let (steady, wall) = (steady_ms(), now_ms());
+        assert!(steady.abs_diff(wall) < 60_000, "{steady} and {wall}");
+        std::thread::sleep(Duration::from_millis(20));
+        assert!((15..10_000).contains(&(steady_ms() - steady)));
+    }
+
+    /// Answers with what it was made with.
+    struct Fixed(ReplyBody);
+
+    impl Handler for Fixed {
+        fn handle(
+            &self,
+            _: &Asker,
+            _: &RequestHeader,
+            _: &[u8],
+            _: u64,
+        ) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
+            (ReplyHeader::default(), Zeroizing::new(self.0.encode_to_vec()))
+        }
+        fn standing(&self) -> ReplyHeader {
+            ReplyHeader::default()
+        }
+        fn lane(&self, _: &[u8]) -> Lane {
+            Lane::Inline
+        }
+        fn requests(&self) -> Vec<(&'static str, u64)> {
+            Vec::new()
+        }
+        fn tidy(&self, _: u64) {}
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged of a request under trace 0xABC that is answered so.
+    fn logged(level: tracing::Level, reply: ReplyBody, remaining_ms: u32) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .json()
+            .with_writer(move || writer.clone())
+            .finish();
+        let asker =
+            Asker { name: "app1".into(), client: [1; 32], instance: [2; 32], link: LinkFacts::default() };
+        let header = RequestHeader { partition: 7, remaining_ms, trace: 0xABC, ..RequestHeader::default() };
+        let call = spec::messages::Call::Random(spec::messages::Random { bytes: 1 });
+        let body = spec::messages::RequestBody { call: Some(call), ..Default::default() }.encode_to_vec();
+        let long_ago = Instant::now().checked_sub(Duration::from_millis(50)).unwrap_or_else(Instant::now);
+        let work = Work { asker, header, body: Zeroizing::new(body), received: long_ago };
+        tracing::subscriber::with_default(subscriber, || run(&Fixed(reply), &work));
+        let bytes = lines.0.lock().clone();
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_request_can_be_followed_by_its_trace_in_answers_refusals_and_expiry() {
+        let refused = ReplyBody { outcome: Outcome::TICKET_DEAD.0, ..ReplyBody::default() };
+        for (level, reply, remaining_ms, wanted) in [
+            (tracing::Level::DEBUG, ReplyBody::default(), 9_000, "a request was answered"),
+            (tracing::Level::INFO, refused, 9_000, "a request was refused"),
+            (tracing::Level::DEBUG, ReplyBody::default(), 1, "had expired"),
+        ] {
+            let line = logged(level, reply, remaining_ms);
+            for part in [wanted, "\"trace\":\"0000000000000abc\"", "\"client\":\"app1\"", "\"partition\":7"] {
+                assert!(line.contains(part), "{part} in {line}");
+            }
+        }
+        assert_eq!(
+            logged(tracing::Level::INFO, ReplyBody::default(), 9_000),
+            "",
+            "answers are for level debug"
+        );
+    }
 }

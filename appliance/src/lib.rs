@@ -3,8 +3,9 @@
 //! ```text
 //! start -> server -> listener -> greeting -> link -> handler (partition)      clients, over TLS
 //!             |                                 \--> workers                   what must not stop a link
+//!             +---> peers (ha: repair between appliances)
 //!             +---> admin (socket, verbs) <- tool                              operators, over a Unix socket
-//! appliance: data_dir, book, root_key, domains, partitions (store), registry, server_identity
+//! appliance: data_dir, book, root_key, domains, partitions (store), registry, server_identity, sightings, expiry
 //! ```
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,8 @@ pub mod config;
 pub mod data_dir;
 pub mod domains;
 pub mod error;
+pub mod expiry;
+mod fair;
 pub mod greeting;
 pub mod handler;
 pub mod hex;
@@ -23,11 +26,14 @@ pub mod listener;
 pub mod memory;
 mod outbox;
 pub mod partitions;
+pub mod peers;
+mod pem;
 pub mod registry;
 pub mod root_key;
 pub mod served;
 pub mod server;
 pub mod server_identity;
+pub mod sightings;
 pub mod start;
 pub mod store;
 pub mod tool;

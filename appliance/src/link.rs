@@ -12,10 +12,11 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ntls::frame::{Frame, FrameReader, encode, reply_head};
+use partition::LinkFacts;
 use spec::messages::{Outcome, ReplyHeader, RequestHeader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,14 +25,14 @@ use tokio::time::{sleep_until, timeout};
 use tokio_rustls::server::TlsStream;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::book::ClientRow;
 use crate::greeting::{self, Greeted};
-use crate::handler::{Asker, Handler, Lane, Work, outcome, run};
-use crate::listener::Connections;
+use crate::handler::{Asker, Handler, Lane, Trace, Work, now_ms, outcome, run};
+use crate::listener::{Acceptor, Connections};
 use crate::memory::{Held, Memory};
 use crate::outbox::Outbox;
-use crate::registry::Registry;
-use crate::workers::Workers;
+use crate::registry::{Entrant, Registry};
+use crate::sightings::Sightings;
+use crate::workers::{Go, Owner, Workers};
 
 /// Bytes read from TLS at once: one record.
 const READ_BYTES: usize = 16 << 10;
@@ -49,8 +50,10 @@ const UNWRITTEN_BYTES_MAX: usize = 4 << 20;
 const FRAME_BYTES_FREE: usize = 64 << 10;
 /// How often a link whose frame has no room looks for some.
 const STARVED: Duration = Duration::from_millis(20);
-/// How long a client is asked to wait that has filled its window or the lanes, in milliseconds.
+/// How long a client is asked to wait that has filled its window or its memory, in milliseconds.
 const BUSY_MS: u32 = 20;
+/// The least window that a link is granted, however many links there are.
+const WINDOW_MIN: u32 = 4;
 
 /// Finds what serves a partition.
 pub trait Lookup: Send + Sync {
@@ -81,6 +84,10 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// The partitions.
     pub lookup: Arc<dyn Lookup>,
+    /// The TLS of new connections.
+    pub acceptor: Arc<Acceptor>,
+    /// Where peers' members were last seen (HA 1.5).
+    pub seen: Arc<Sightings>,
     /// The lanes.
     pub workers: Workers,
     /// The bounds.
@@ -91,6 +98,14 @@ pub struct Shared {
     pub memory: Arc<Memory>,
     /// Turns true when the server stops.
     pub stop: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// The window that a link is granted now (HA 4.5): its part of what the lanes take.
+    fn window(&self) -> u32 {
+        let part = self.workers.capacity() / self.connections.count().max(1);
+        u32::try_from(part).unwrap_or(u32::MAX).max(WINDOW_MIN).min(self.limits.window)
+    }
 }
 
 /// How a turn on a lane ended.
@@ -119,9 +134,11 @@ struct Outstanding {
 /// A served link.
 struct Link {
     shared: Arc<Shared>,
-    client: Arc<ClientRow>,
+    client: Entrant,
+    name: Arc<str>,
+    instance: [u8; 32],
+    owner: Owner,
     version: u32,
-    asker: Asker,
     outstanding: HashMap<u64, Outstanding>,
     sender: mpsc::UnboundedSender<Finished>,
     out: Outbox,
@@ -146,18 +163,21 @@ pub(crate) async fn serve(
     greeted: Greeted,
 ) -> Result<(), String> {
     let Greeted { client, instance, version, software, reader, rest, counted } = greeted;
-    tracing::info!(client = client.name, software, version, "a link is up");
+    tracing::info!(client = client.name, peer = client.replicator, software, version, "a link is up");
     let (sender, finished) = mpsc::unbounded_channel();
-    let asker = Asker { client: client.fingerprint, instance };
-    let memory = shared.memory.part(shared.limits.link_bytes);
-    let partial = shared.memory.hold(0);
+    let share = shared.memory.share(client.identity);
+    let memory = share.part(shared.limits.link_bytes);
+    let partial = share.hold(0);
+    let owner = Owner { client: client.identity, link: next_number() };
     let link = Link {
         shared,
         unfinished: 0,
         partial,
+        name: client.name.as_str().into(),
         client,
+        instance,
+        owner,
         version,
-        asker,
         outstanding: HashMap::new(),
         sender,
         out: Outbox::new(&memory),
@@ -171,6 +191,12 @@ pub(crate) async fn serve(
     let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
     drop(counted);
     end
+}
+
+/// Links are numbered from the start of the process.
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Nobody waits any longer for what a lost link asked for.
@@ -220,7 +246,7 @@ impl Link {
                         self.finish(done);
                     }
                 }
-                () = stopped(&mut stop), if self.draining.is_none() => self.drain(),
+                () = stopped(&mut stop), if self.draining.is_none() => self.drain("hsmd is stopping"),
                 Ok(()) = assignments.changed() => self.offer_anew(),
                 read = stream.read(&mut buffer), if !starved => match read {
                     Ok(0) => return self.ended(&reader),
@@ -306,18 +332,28 @@ impl Link {
         }
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self, reason: &str) {
         self.draining = Some(Instant::now());
-        self.close("hsmd is stopping");
+        self.close(reason);
     }
 
     fn close(&mut self, reason: &str) {
         self.out.push(&encode(&Frame::Close(reason.to_owned())));
     }
 
-    /// Assignments have changed: the client learns what it may use now.
+    /// Registrations or assignments have changed: the client learns what it may use now. A certificate that is no longer
+    /// registered ends the link, once what runs has ended.
     fn offer_anew(&mut self) {
-        let Some(client) = self.shared.registry.client(&self.client.fingerprint) else { return };
+        let Some(client) = self.shared.registry.renewed(&self.client) else {
+            if self.draining.is_none() {
+                tracing::info!(
+                    client = self.client.name,
+                    "a link ends: its certificate is no longer registered"
+                );
+                self.drain("this certificate is no longer registered");
+            }
+            return;
+        };
         if client.partitions != self.client.partitions {
             self.client = client;
             let reply = greeting::reply(&self.shared, &self.client, self.version);
@@ -364,7 +400,7 @@ impl Link {
         let full = self.outstanding.len() >= window || self.out.len() >= UNWRITTEN_BYTES_MAX;
         let held = if full || self.draining.is_some() { None } else { self.memory.take(body.len()) };
         let Some(held) = held else {
-            self.busy(tag);
+            self.busy(tag, BUSY_MS);
             return Ok(());
         };
         let Some(handler) = self.assigned(header.partition) else {
@@ -374,12 +410,14 @@ impl Link {
                 header.partition, self.client.name
             );
             // A standing is told to assigned clients alone.
+            let trace = Trace(header.trace);
+            tracing::info!(%trace, client = self.client.name, partition = header.partition, "a request was refused: {text}");
             let (reply, body) = outcome(tag, ReplyHeader::default(), Outcome::NO_PARTITION, &text);
             self.reply(reply, body);
             return Ok(());
         };
         let lane = handler.lane(&body);
-        let work = Work { asker: self.asker, header, body, received: Instant::now() };
+        let work = Work { asker: self.asker(), header, body, received: Instant::now() };
         match lane {
             Lane::Inline => {
                 let (reply, body) = run(&*handler, &work);
@@ -388,6 +426,22 @@ impl Link {
             Lane::Crypto | Lane::Pin | Lane::Disk => self.delegate(lane, handler, work, held),
         }
         Ok(())
+    }
+
+    fn asker(&self) -> Asker {
+        let replicator = self.client.replicator;
+        Asker {
+            name: self.name.clone(),
+            client: self.client.identity,
+            instance: self.instance,
+            link: LinkFacts {
+                replicator,
+                server_certificate_ends_ms: self.shared.acceptor.ends_ms(),
+                client_certificate_ends_ms: self.client.certificate_ends_ms,
+                wall_ms: now_ms(),
+                seen: if replicator { self.shared.seen.all() } else { Vec::new() },
+            },
+        }
     }
 
     fn assigned(&self, serial: u64) -> Option<Arc<dyn Handler>> {
@@ -401,8 +455,10 @@ impl Link {
         let (tag, now) = (work.header.tag, work.received);
         let cancelled = Arc::new(AtomicBool::new(false));
         let (dropped, sender) = (cancelled.clone(), self.sender.clone());
-        let job = move || {
-            let turn = if dropped.load(Ordering::Relaxed) {
+        let job = move |go| {
+            let turn = if go == Go::PushedOut {
+                Turn::Busy
+            } else if dropped.load(Ordering::Relaxed) {
                 Turn::Cancelled
             } else if held.is_over() {
                 Turn::Busy
@@ -416,15 +472,15 @@ impl Link {
             let _ = sender.send(Finished { tag, turn, _held: held });
         };
         let accepted = match lane {
-            Lane::Disk => self.shared.workers.disk(job),
-            Lane::Pin => self.shared.workers.pin(job),
-            Lane::Crypto | Lane::Inline => self.shared.workers.crypto(job),
+            Lane::Disk => self.shared.workers.disk(self.owner, job),
+            Lane::Pin => self.shared.workers.pin(self.owner, job),
+            Lane::Crypto | Lane::Inline => self.shared.workers.crypto(self.owner, job),
         };
         match accepted {
             Ok(()) => {
                 self.outstanding.insert(tag, Outstanding { told: now, cancelled });
             }
-            Err(_) => self.busy(tag),
+            Err(full) => self.busy(tag, full.after_ms),
         }
     }
 
@@ -434,18 +490,18 @@ impl Link {
         match done.turn {
             _ if cancelled => {}
             Turn::Reply(header, body) => self.reply(header, body),
-            Turn::Busy => self.busy(done.tag),
+            Turn::Busy => self.busy(done.tag, BUSY_MS),
             Turn::Cancelled => {}
         }
     }
 
-    fn busy(&mut self, tag: u64) {
-        self.out.push(&encode(&Frame::Busy(tag, BUSY_MS)));
+    fn busy(&mut self, tag: u64, after_ms: u32) {
+        self.out.push(&encode(&Frame::Busy(tag, after_ms)));
     }
 
     fn reply(&mut self, header: ReplyHeader, body: Zeroizing<Vec<u8>>) {
         let header =
-            ReplyHeader { window: self.shared.limits.window, queue: self.shared.workers.waiting(), ..header };
+            ReplyHeader { window: self.shared.window(), queue: self.shared.workers.waiting(), ..header };
         self.out.push_reply(&reply_head(&header, body.len()), body);
     }
 

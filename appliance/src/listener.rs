@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rustix::net::sockopt;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout_at;
 use tokio_rustls::TlsAcceptor;
@@ -22,6 +23,30 @@ const REST: Duration = Duration::from_millis(100);
 
 /// Handshakes in progress that one source address may have.
 const HANDSHAKES_PER_ADDRESS: usize = 64;
+
+/// The TLS of new connections; it may change while links are up.
+pub struct Acceptor(RwLock<(TlsAcceptor, u64)>);
+
+impl Acceptor {
+    /// TLS with a certificate that ends at this moment, in milliseconds since 1970.
+    pub fn new(config: ServerConfig, ends_ms: u64) -> Self {
+        Self(RwLock::new((TlsAcceptor::from(Arc::new(config)), ends_ms)))
+    }
+
+    /// New connections get this from now on; links that are up go on as they are.
+    pub fn replace(&self, config: ServerConfig, ends_ms: u64) {
+        *self.0.write() = (TlsAcceptor::from(Arc::new(config)), ends_ms);
+    }
+
+    /// When the certificate that new connections get ends, in milliseconds since 1970.
+    pub fn ends_ms(&self) -> u64 {
+        self.0.read().1
+    }
+
+    fn tls(&self) -> TlsAcceptor {
+        self.0.read().0.clone()
+    }
+}
 
 /// One link, until dropped.
 pub(crate) struct Counted(Arc<AtomicUsize>);
@@ -101,7 +126,7 @@ impl Connections {
 }
 
 /// Takes connections until the server stops.
-pub async fn listen(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+pub async fn listen(listener: TcpListener, shared: Arc<Shared>) {
     let mut stop = shared.stop.clone();
     loop {
         let accepted = tokio::select! {
@@ -111,7 +136,7 @@ pub async fn listen(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Sh
         match accepted {
             Ok((stream, peer)) => match shared.connections.begin(peer.ip().to_canonical()) {
                 Ok(shaking) => {
-                    tokio::spawn(connection(stream, peer, acceptor.clone(), shared.clone(), shaking));
+                    tokio::spawn(connection(stream, peer, shared.clone(), shaking));
                 }
                 Err(reason) => tracing::warn!(%peer, "{reason}"),
             },
@@ -123,13 +148,7 @@ pub async fn listen(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Sh
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    acceptor: TlsAcceptor,
-    shared: Arc<Shared>,
-    shaking: Shaking,
-) {
+async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, shaking: Shaking) {
     let deadline = Instant::now() + shared.limits.handshake;
     // Both make a link better and neither is needed.
     let _ = stream.set_nodelay(true);
@@ -138,7 +157,7 @@ async fn connection(
     let mut stop = shared.stop.clone();
     let accepted = tokio::select! {
         () = stopped(&mut stop) => return,
-        accepted = timeout_at(deadline.into(), acceptor.accept(stream)) => accepted,
+        accepted = timeout_at(deadline.into(), shared.acceptor.tls().accept(stream)) => accepted,
     };
     let stream = match accepted {
         Ok(Ok(stream)) => stream,

@@ -1,30 +1,64 @@
 //! A bound in bytes on what is held for clients: bodies that wait, replies that are not yet sent (HA 4.5).
 //!
 //! ```text
-//! Memory of the process <- Memory of each link <- Held: one body, then the reply to it; gives its bytes back when dropped
+//! Memory of the process <- Memory of each client <- Memory of each link <- Held: one body, then the reply to it; gives its
+//!    at most its bound        its fair share           at most its bound         bytes back when dropped
 //! ```
 //! A body is taken in only if it fits; the rest of a long frame is read only when there is room for it. A reply's size is
 //! known when it is there, so it is counted even above the bound, and nothing else starts until the peer has read enough:
 //! at most one reply for each running thread is above it.
-use std::sync::Arc;
+//!
+//! A client's fair share is what it leaves free for the others: one alone holds half of the bound at most, two a third each.
+//! So none can make another hear Busy. One request of the greatest size is everybody's right while there is room for it.
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use spec::messages::BODY_BYTES_MAX;
+
+/// How much may be held.
+enum Bound {
+    /// So many bytes.
+    Bytes(usize),
+    /// As much as is left free above, and one request in any case.
+    FairShare,
+}
 
 /// A bound and what is held under it, in bytes.
 pub struct Memory {
     held: AtomicUsize,
-    bytes_max: usize,
+    bound: Bound,
     above: Option<Arc<Memory>>,
+    /// The shares of the clients that have links.
+    shares: Mutex<HashMap<[u8; 32], Weak<Memory>>>,
 }
 
 impl Memory {
     /// Nothing held yet, at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Arc<Memory> {
-        Arc::new(Memory { held: AtomicUsize::new(0), bytes_max, above: None })
+        Self::under(Bound::Bytes(bytes_max), None)
+    }
+
+    fn under(bound: Bound, above: Option<Arc<Memory>>) -> Arc<Memory> {
+        Arc::new(Memory { held: AtomicUsize::new(0), bound, above, shares: Mutex::default() })
+    }
+
+    /// The share of a client, which all its links have together; what it holds counts here too.
+    pub fn share(self: &Arc<Self>, client: [u8; 32]) -> Arc<Memory> {
+        let mut shares = self.shares.lock();
+        if let Some(share) = shares.get(&client).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Self::under(Bound::FairShare, Some(self.clone()));
+        shares.insert(client, Arc::downgrade(&share));
+        share
     }
 
     /// A part of this one with a bound of its own; what it holds counts in both.
     pub fn part(self: &Arc<Self>, bytes_max: usize) -> Arc<Memory> {
-        Arc::new(Memory { held: AtomicUsize::new(0), bytes_max, above: Some(self.clone()) })
+        Self::under(Bound::Bytes(bytes_max), Some(self.clone()))
     }
 
     /// Bytes held now.
@@ -34,7 +68,18 @@ impl Memory {
 
     /// Whether more is held than the bound allows, here or above.
     pub fn is_over(&self) -> bool {
-        self.held() > self.bytes_max || self.above.as_ref().is_some_and(|above| above.is_over())
+        self.held() > self.bytes_max() || self.above.as_ref().is_some_and(|above| above.is_over())
+    }
+
+    fn bytes_max(&self) -> usize {
+        match self.bound {
+            Bound::Bytes(bytes_max) => bytes_max,
+            Bound::FairShare => self.above.as_ref().map_or(0, |above| above.free()).max(BODY_BYTES_MAX),
+        }
+    }
+
+    fn free(&self) -> usize {
+        self.bytes_max().saturating_sub(self.held())
     }
 
     /// Takes so many bytes; `None`, and nothing taken, when they do not fit here or above.
@@ -130,6 +175,34 @@ mod tests {
         assert_eq!((second.held(), process.held()), (13, 13));
         drop((two, four));
         assert_eq!((first.held(), second.held(), process.held()), (0, 0, 0));
+    }
+
+    #[test]
+    fn ha_4_5_a_client_leaves_as_much_free_as_it_holds_and_one_request_is_everybodys_right() {
+        let mib = 1 << 20;
+        let process = Memory::new(100 * mib);
+        let (greedy, modest) = (process.share([1; 32]), process.share([2; 32]));
+        let links = [greedy.part(64 * mib), process.share([1; 32]).part(64 * mib)];
+        let mut held = Vec::new();
+        while let Some(more) = links[held.len() % 2].take(mib) {
+            held.push(more);
+        }
+        assert_eq!((held.len(), greedy.held()), (50, 50 * mib), "over both its links");
+        assert!(!greedy.is_over());
+        let of_modest = modest.part(64 * mib).take(20 * mib).unwrap();
+        assert!(greedy.is_over(), "what is left has become less: 30 MiB");
+        assert!(!modest.is_over());
+        drop(held.split_off(30));
+        assert!(!greedy.is_over());
+        drop((of_modest, held));
+        // A bound that is hardly above one request still lets one in, and not a second one of the same client.
+        let small = Memory::new(20 * mib);
+        let share = small.share([1; 32]);
+        let whole = share.take(BODY_BYTES_MAX).unwrap();
+        assert!(share.take(mib).is_none());
+        assert!(small.share([2; 32]).take(mib).is_some());
+        drop(whole);
+        assert_eq!(small.held(), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use partition::{DomainSecret, Partition, Settings, SystemRandom};
 use zeroize::Zeroizing;
 
 use crate::book::{Book, PartitionRow};
-use crate::config::Config;
+use crate::config::{Config, LimitsOf};
 use crate::domains::Domains;
 use crate::error::Error;
 use crate::handler::{Handler, now_ms};
@@ -36,6 +36,7 @@ pub struct Partitions {
     domains: Arc<Domains>,
     folder: PathBuf,
     settings: Settings,
+    limits: LimitsOf,
     slots: RwLock<BTreeMap<u64, Slot>>,
     making: Mutex<()>,
 }
@@ -55,7 +56,8 @@ impl Partitions {
         let settings = settings(config);
         let mut slots = BTreeMap::new();
         for row in book.partitions()? {
-            let handler = open_one(&row, &domains, &folder, &settings).map_err(|error| error.to_string());
+            let settings = with_limits(&settings, &config.limits, &row.label);
+            let handler = open_one(&row, &domains, &folder, settings).map_err(|error| error.to_string());
             if let Err(reason) = &handler {
                 tracing::error!(
                     serial = row.serial,
@@ -66,7 +68,16 @@ impl Partitions {
             }
             slots.insert(row.serial, Slot { row, handler });
         }
-        Ok(Self { book, domains, folder, settings, slots: RwLock::new(slots), making: Mutex::new(()) })
+        let limits = config.limits.clone();
+        Ok(Self {
+            book,
+            domains,
+            folder,
+            settings,
+            limits,
+            slots: RwLock::new(slots),
+            making: Mutex::new(()),
+        })
     }
 
     /// Makes a partition of a domain with its first PINs and answers its row.
@@ -121,7 +132,7 @@ impl Partitions {
     ) -> Result<Partition, Error> {
         let store = Arc::new(SqliteStore::open(path)?);
         let domain = DomainSecret::new(secret);
-        let settings = self.settings.clone();
+        let settings = with_limits(&self.settings, &self.limits, &row.label);
         Partition::create(
             store,
             domain,
@@ -206,7 +217,7 @@ fn open_one(
     row: &PartitionRow,
     domains: &Domains,
     folder: &Path,
-    settings: &Settings,
+    settings: Settings,
 ) -> Result<Arc<dyn Handler>, Error> {
     let path = database(folder, row.serial);
     if !path.exists() {
@@ -214,7 +225,7 @@ fn open_one(
     }
     let store = Arc::new(SqliteStore::open(&path)?);
     let domain = DomainSecret::new(domains.secret(&row.domain)?);
-    let partition = Partition::open(store, domain, row.serial, settings.clone())
+    let partition = Partition::open(store, domain, row.serial, settings)
         .map_err(|error| Error::damaged(error.to_string()))?;
     Ok(Arc::new(Served::new(partition)))
 }
@@ -233,6 +244,10 @@ fn settings(config: &Config) -> Settings {
         window: config.window,
         ..Settings::default()
     }
+}
+
+fn with_limits(settings: &Settings, limits: &LimitsOf, label: &str) -> Settings {
+    Settings { mechanisms_off: limits.mechanisms_off(label), ..settings.clone() }
 }
 
 fn check_label(label: &str) -> Result<(), Error> {

@@ -37,7 +37,7 @@ impl Handler for Served {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         let caller = Caller { client: asker.client, instance: asker.instance };
-        self.partition.handle(&caller, header, body, now_ms)
+        self.partition.handle_on(&asker.link, &caller, header, body, now_ms)
     }
 
     fn standing(&self) -> ReplyHeader {
@@ -54,6 +54,10 @@ impl Handler for Served {
             .map(|(row, count)| (row.name, count.load(Ordering::Relaxed)))
             .filter(|(_, count)| *count > 0)
             .collect()
+    }
+
+    fn partition(&self) -> Option<&Partition> {
+        Some(&self.partition)
     }
 
     fn tidy(&self, now_ms: u64) {

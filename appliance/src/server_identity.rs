@@ -1,82 +1,199 @@
-//! The server's own certificate and key: `server.pem` and `serverKey.pem`, made at the first start.
+//! The server's own certificate and key: `server.pem` and `serverKey.pem`, made at the first start; and how they are
+//! replaced with overlap, so that no link is lost.
+//!
+//! ```text
+//! regenCert     server.next.pem, serverKey.next.pem are made (or put there, when an authority has issued them)
+//!               every client and peer adds server.next.pem to what it trusts; both are trusted meanwhile
+//! activateCert  serverKey.next.pem -> serverKey.pem, then server.next.pem -> server.pem; new connections get it
+//! ```
+//! Links that are up go on. A start that finds `server.next.pem` without its key was interrupted between the two renames
+//! and finishes the second; a prepared key without its certificate is one that was never finished, and is replaced.
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ntls::certificate::{DAYS, Identity, Validity, Wanted, self_signed};
+use ntls::certificate::{Certificate, DAYS, Identity, Validity, Wanted, self_signed};
+use parking_lot::{Mutex, RwLock};
 
 use crate::config::Config;
 use crate::data_dir::{DataDir, read_private, write_new};
 use crate::error::Error;
 use crate::handler::now_ms;
 
-const DAY_MS: u64 = 86_400_000;
-/// A certificate that ends within so many days is warned about.
-const WARN_DAYS: u64 = 30;
-
-/// Where the certificate that clients pin is.
-pub fn certificate_path(data: &DataDir) -> PathBuf {
-    data.path().join("server.pem")
+/// The server's certificate and key in their files.
+pub struct ServerIdentity {
+    folder: PathBuf,
+    hosts: Vec<String>,
+    current: RwLock<Arc<Identity>>,
+    /// One change at a time.
+    changing: Mutex<()>,
 }
 
-/// Reads the certificate and its key, or makes both.
-///
-/// # Errors
-/// When one is missing, unreadable or does not belong to the other, or the certificate has expired.
-pub fn load_or_make(data: &DataDir, config: &Config) -> Result<Identity, Error> {
-    let (certificate, key) = (certificate_path(data), data.path().join("serverKey.pem"));
-    match (certificate.exists(), key.exists()) {
-        (false, false) => {
-            let name = host_name();
-            let hosts = hosts(&name, config);
-            let wanted = |hosts| Wanted { name: &name, hosts, now_ms: now_ms(), days: DAYS };
-            // A host's own name may be none that a certificate can hold; addresses always can.
-            let made = self_signed(&wanted(&hosts))
-                .or_else(|_| self_signed(&wanted(&hosts[1..])))
-                .map_err(|error| Error::environment(error.to_string()))?;
-            write_new(&key, made.key_pem.as_bytes(), 0o600)?;
-            write_new(&certificate, made.certificate_pem.as_bytes(), 0o644)?;
+impl ServerIdentity {
+    /// Reads the certificate and its key, or makes both. An expired one is served all the same, with an error in the log:
+    /// clients refuse it, and the operator can make a new one while the server runs.
+    ///
+    /// # Errors
+    /// When one is missing, unreadable or does not belong to the other.
+    pub fn load_or_make(data: &DataDir, config: &Config) -> Result<ServerIdentity, Error> {
+        let folder = data.path().to_owned();
+        let hosts = hosts(&host_name(), config);
+        finish_activation(&folder)?;
+        let (certificate, key) = (folder.join("server.pem"), folder.join("serverKey.pem"));
+        match (certificate.exists(), key.exists()) {
+            (false, false) => make(&hosts, DAYS, &certificate, &key)?,
+            (true, true) => {}
+            (found, _) => {
+                let (there, missing) = if found { (&certificate, &key) } else { (&key, &certificate) };
+                return Err(Error::environment(format!(
+                    "wanted {} beside {}, found no file; bring it back, or remove both to get new ones (each client must \
+                     then add the server again)",
+                    missing.display(),
+                    there.display()
+                )));
+            }
         }
-        (true, true) => {}
-        (found, _) => {
-            let (there, missing) = if found { (&certificate, &key) } else { (&key, &certificate) };
-            return Err(Error::environment(format!(
-                "wanted {} beside {}, found no file; bring it back, or remove both to get new ones (each client must \
-                 then add the server again)",
-                missing.display(),
-                there.display()
+        let identity = read(&certificate, &key)?;
+        tell_time(identity.certificate());
+        let current = RwLock::new(Arc::new(identity));
+        Ok(ServerIdentity { folder, hosts, current, changing: Mutex::new(()) })
+    }
+
+    /// What new connections get.
+    pub fn current(&self) -> Arc<Identity> {
+        self.current.read().clone()
+    }
+
+    /// Where the certificate is that clients pin.
+    pub fn certificate_path(&self) -> PathBuf {
+        self.folder.join("server.pem")
+    }
+
+    /// Where the key is.
+    pub fn key_path(&self) -> PathBuf {
+        self.folder.join("serverKey.pem")
+    }
+
+    /// Where a prepared certificate is.
+    pub fn next_path(&self) -> PathBuf {
+        self.folder.join("server.next.pem")
+    }
+
+    fn next_key_path(&self) -> PathBuf {
+        self.folder.join("serverKey.next.pem")
+    }
+
+    /// The prepared certificate, if there is one with its key.
+    pub fn next(&self) -> Option<Certificate> {
+        if !self.next_key_path().exists() {
+            return None;
+        }
+        let pem = std::fs::read(self.next_path()).ok()?;
+        Certificate::all_from_pem(&pem, "server.next.pem").ok()?.into_iter().next()
+    }
+
+    /// Makes a new certificate and key beside those in service, in the place of others that were prepared.
+    ///
+    /// # Errors
+    /// When they cannot be made or written.
+    pub fn prepare(&self, days: u32) -> Result<Certificate, Error> {
+        let _one_at_a_time = self.changing.lock();
+        let (certificate, key) = (self.next_path(), self.next_key_path());
+        // The certificate goes first: without it a key is one that was never finished.
+        for path in [&certificate, &key] {
+            remove(path)?;
+        }
+        make(&self.hosts, days, &certificate, &key)?;
+        Ok(read(&certificate, &key)?.certificate().clone())
+    }
+
+    /// Puts the prepared certificate into service: new connections get it from now on.
+    ///
+    /// # Errors
+    /// When none is prepared, or it cannot be used; then nothing has changed.
+    pub fn activate(&self) -> Result<Arc<Identity>, Error> {
+        let _one_at_a_time = self.changing.lock();
+        let (certificate, key) = (self.next_path(), self.next_key_path());
+        if !certificate.exists() || !key.exists() {
+            return Err(Error::refused(format!(
+                "wanted a prepared certificate {} with its key serverKey.next.pem, found none; run `hsm sysconf regenCert`",
+                certificate.display()
             )));
         }
+        let identity = read(&certificate, &key)?;
+        if identity.certificate().validity(now_ms()) != Validity::Valid {
+            return Err(Error::refused(format!(
+                "wanted a certificate that is valid now, found one from {} to {}; run `hsm sysconf regenCert`",
+                identity.certificate().not_before_text(),
+                identity.certificate().not_after_text()
+            )));
+        }
+        rename(&key, &self.key_path())?;
+        finish_activation(&self.folder)?;
+        let identity = Arc::new(identity);
+        *self.current.write() = identity.clone();
+        Ok(identity)
     }
-    // Refuses a key that others may read; the bytes are wiped when dropped.
-    drop(read_private(&key)?);
-    let identity =
-        Identity::load(&certificate, &key).map_err(|error| Error::environment(error.to_string()))?;
-    check_time(&identity)?;
-    Ok(identity)
 }
 
-fn check_time(identity: &Identity) -> Result<(), Error> {
-    let certificate = identity.certificate();
-    let until = certificate.not_after_text();
+/// The second rename of an activation.
+fn finish_activation(folder: &Path) -> Result<(), Error> {
+    let (certificate, key) = (folder.join("server.next.pem"), folder.join("serverKey.next.pem"));
+    if certificate.exists() && !key.exists() {
+        rename(&certificate, &folder.join("server.pem"))?;
+    }
+    Ok(())
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), Error> {
+    let renamed = || {
+        std::fs::rename(from, to)?;
+        std::fs::File::open(to.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    renamed()
+        .map_err(|error| Error::environment(format!("cannot move {} into place: {error}", from.display())))
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::environment(format!("cannot remove {}: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn make(hosts: &[String], days: u32, certificate: &Path, key: &Path) -> Result<(), Error> {
+    let name = hosts.first().map_or("hsmd", String::as_str);
+    let wanted = |hosts| Wanted { name, hosts, now_ms: now_ms(), days };
+    // A host's own name may be none that a certificate can hold; addresses always can.
+    let made = self_signed(&wanted(hosts))
+        .or_else(|_| self_signed(&wanted(hosts.get(1..).unwrap_or_default())))
+        .map_err(|error| Error::environment(error.to_string()))?;
+    write_new(key, made.key_pem.as_bytes(), 0o600)?;
+    write_new(certificate, made.certificate_pem.as_bytes(), 0o644)
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<Identity, Error> {
+    // Refuses a key that others may read; the bytes are wiped when dropped.
+    drop(read_private(key)?);
+    Identity::load(certificate, key).map_err(|error| Error::environment(error.to_string()))
+}
+
+fn tell_time(certificate: &Certificate) {
     match certificate.validity(now_ms()) {
         Validity::Valid => {}
         Validity::NotYet => {
             let from = certificate.not_before_text();
             tracing::warn!(from, "the server's certificate is not yet valid: is this host's clock right?");
         }
-        Validity::Expired => {
-            return Err(Error::environment(format!(
-                "the server's certificate expired on {until}: remove server.pem and serverKey.pem to get new ones at \
-                 the next start; each client must then add the server again"
-            )));
-        }
+        Validity::Expired => tracing::error!(
+            until = certificate.not_after_text(),
+            "the server's certificate has expired and every client refuses it: run `hsm sysconf regenCert -activate`, and \
+             let each client add the server again"
+        ),
     }
-    if certificate.validity(now_ms() + WARN_DAYS * DAY_MS) == Validity::Expired {
-        tracing::warn!(until, "the server's certificate ends soon");
-    }
-    Ok(())
 }
-
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
@@ -99,9 +216,10 @@ fn hosts(name: &str, config: &Config) -> Vec<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
 
     use super::*;
+
+    const DAY_MS: u64 = 86_400_000;
 
     fn place() -> (tempfile::TempDir, DataDir, Config) {
         let place = tempfile::tempdir().unwrap();
@@ -109,6 +227,10 @@ mod tests {
         let text = "data_dir = \"data\"\nlisten = [\"127.0.0.7:1792\"]";
         let config = Config::parse(text, &place.path().join("hsmd.toml")).unwrap();
         (place, data, config)
+    }
+
+    fn load(data: &DataDir, config: &Config) -> Result<[u8; 32], Error> {
+        Ok(ServerIdentity::load_or_make(data, config)?.current().certificate().fingerprint())
     }
 
     fn made(name: &str, now_ms: u64) -> (String, String) {
@@ -124,8 +246,8 @@ mod tests {
     #[test]
     fn the_certificate_is_made_once() {
         let (_place, data, config) = place();
-        let first = load_or_make(&data, &config).unwrap().certificate().fingerprint();
-        assert_eq!(load_or_make(&data, &config).unwrap().certificate().fingerprint(), first);
+        let first = load(&data, &config).unwrap();
+        assert_eq!(load(&data, &config).unwrap(), first);
         let mode = std::fs::metadata(data.path().join("serverKey.pem")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -133,24 +255,63 @@ mod tests {
     #[test]
     fn half_an_identity_is_refused() {
         let (_place, data, config) = place();
-        load_or_make(&data, &config).unwrap();
+        load(&data, &config).unwrap();
         std::fs::remove_file(data.path().join("serverKey.pem")).unwrap();
-        let error = load_or_make(&data, &config).err().unwrap().to_string();
+        let error = load(&data, &config).unwrap_err().to_string();
         assert!(error.contains("serverKey.pem beside"), "{error}");
     }
 
     #[test]
-    fn an_expired_foreign_or_readable_identity_is_refused() {
+    fn an_expired_identity_can_be_replaced_and_a_foreign_or_readable_one_is_refused() {
         let (_place, data, config) = place();
         let (certificate, key) = (data.path().join("server.pem"), data.path().join("serverKey.pem"));
         let (old, old_key) = made("old", now_ms() - 9 * DAY_MS);
         put(&certificate, &old, 0o644);
         put(&key, &old_key, 0o600);
-        assert!(load_or_make(&data, &config).err().unwrap().to_string().contains("expired"));
+        let identity = ServerIdentity::load_or_make(&data, &config).unwrap();
+        assert_eq!(identity.current().certificate().validity(now_ms()), Validity::Expired);
+        identity.prepare(10).unwrap();
+        identity.activate().unwrap();
+        assert_eq!(identity.current().certificate().validity(now_ms()), Validity::Valid);
         let (_, other_key) = made("other", now_ms());
         put(&key, &other_key, 0o600);
-        assert!(load_or_make(&data, &config).is_err());
+        assert!(load(&data, &config).is_err());
         put(&key, &old_key, 0o644);
-        assert!(load_or_make(&data, &config).err().unwrap().to_string().contains("chmod 600"));
+        assert!(load(&data, &config).unwrap_err().to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn a_prepared_certificate_is_activated_whole_even_when_it_is_interrupted() {
+        let (_place, data, config) = place();
+        let identity = ServerIdentity::load_or_make(&data, &config).unwrap();
+        let first = identity.current().certificate().fingerprint();
+        assert!(identity.activate().is_err_and(|error| error.to_string().contains("regenCert")));
+        identity.prepare(10).unwrap();
+        let prepared = identity.prepare(10).unwrap().fingerprint();
+        assert_eq!(identity.next().map(|next| next.fingerprint()), Some(prepared), "the later one");
+        assert_eq!(load(&data, &config).unwrap(), first, "prepared only");
+        // The first rename happened, and then the power failed.
+        std::fs::rename(identity.next_key_path(), identity.key_path()).unwrap();
+        assert_eq!(load(&data, &config).unwrap(), prepared);
+        assert!(!identity.next_path().exists());
+        let next = identity.prepare(10).unwrap().fingerprint();
+        assert_eq!(identity.activate().unwrap().certificate().fingerprint(), next);
+        assert_eq!(load(&data, &config).unwrap(), next);
+        assert!(identity.next().is_none());
+    }
+
+    #[test]
+    fn a_prepared_certificate_that_cannot_be_used_changes_nothing() {
+        let (_place, data, config) = place();
+        let identity = ServerIdentity::load_or_make(&data, &config).unwrap();
+        let first = identity.current().certificate().fingerprint();
+        let (old, old_key) = made("old", now_ms() - 9 * DAY_MS);
+        put(&identity.next_path(), &old, 0o644);
+        put(&identity.next_key_path(), &old_key, 0o600);
+        assert!(identity.activate().is_err_and(|error| error.to_string().contains("valid now")));
+        let (_, other_key) = made("other", now_ms());
+        put(&identity.next_key_path(), &other_key, 0o600);
+        assert!(identity.activate().is_err(), "not its key");
+        assert_eq!(load(&data, &config).unwrap(), first);
     }
 }

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -10,8 +11,9 @@ use tracing_subscriber::EnvFilter;
 use crate::appliance::Appliance;
 use crate::config::{Config, LogFormat};
 use crate::error::Error;
+use crate::expiry::{self, Told};
 use crate::greeting::SOFTWARE;
-use crate::handler::now_ms;
+use crate::handler::steady_ms;
 use crate::server::Server;
 
 /// Runs the server until SIGTERM or SIGINT.
@@ -58,11 +60,16 @@ async fn serve(config: Config) -> Result<(), Error> {
 /// Once an hour, off the threads that serve.
 async fn keep_house(appliance: Arc<Appliance>) {
     let mut hour = tokio::time::interval(Duration::from_secs(3600));
+    let told = Arc::new(Mutex::new(Told::default()));
     loop {
         hour.tick().await;
-        let partitions = appliance.partitions.clone();
+        let (appliance, told) = (appliance.clone(), told.clone());
         // A panic in it is logged by its own report and must not end the hours to come.
-        let _ = tokio::task::spawn_blocking(move || partitions.tidy(now_ms())).await;
+        let _ = tokio::task::spawn_blocking(move || {
+            appliance.partitions.tidy(steady_ms());
+            expiry::warn(&appliance, &mut told.lock());
+        })
+        .await;
     }
 }
 

@@ -1,55 +1,121 @@
-//! Threads for work that must not stop a link: bounded lanes for the processor, for PIN checks and for the disk.
+//! Threads for work that must not stop a link: bounded lanes for the processor, for PIN checks and for the disk, each
+//! with a queue that is fair by client, then by link (HA 4.5).
+//!
+//! ```text
+//! submit -- a thread is free --> runs          a thread that is done takes the next in turn
+//!        -- none is          --> waits         the lane is full: whoever has queued most loses his newest, told Busy
+//! ```
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
+
+use crate::fair::FairQueue;
+pub use crate::fair::Owner;
 
 /// Requests that may wait for each thread of a lane; more are told to come again (HA 4.5).
 const WAITING_PER_THREAD: usize = 256;
 /// Threads that may wait for the disk at once: those of one partition for one another, partitions side by side.
 const DISK_THREADS: usize = 64;
+/// The least and the longest patience that a busy lane asks for, in milliseconds.
+const BUSY_MS: (u64, u64) = (5, 1_000);
+/// What a piece of work is taken to cost before one has been measured, in nanoseconds.
+const COST_NS: u64 = 1_000_000;
+
+/// What a piece of work is told when its turn comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Go {
+    /// To run.
+    Run,
+    /// That it gave way to another client's: it does not run, and is to be told Busy.
+    PushedOut,
+}
+
+type Job = Box<dyn FnOnce(Go) + Send>;
 
 /// One lane.
 struct Pool {
     threads: usize,
-    permits: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    running: usize,
+    queue: FairQueue<Job>,
+    /// The moving average of what a piece of work takes, in nanoseconds.
+    cost_ns: u64,
 }
 
 impl Pool {
     fn new(threads: usize) -> Self {
-        Self { threads, permits: Arc::new(Semaphore::new(threads)), waiting: Arc::new(AtomicUsize::new(0)) }
+        let state = State { running: 0, queue: FairQueue::default(), cost_ns: COST_NS };
+        Self { threads, state: Arc::new(Mutex::new(state)) }
     }
 
-    fn submit(&self, work: impl FnOnce() + Send + 'static) -> Result<(), Full> {
-        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
-            spawn_blocking(move || {
-                work();
-                drop(permit);
-            });
+    fn waiting_max(&self) -> usize {
+        self.threads.saturating_mul(WAITING_PER_THREAD)
+    }
+
+    fn submit(&self, owner: Owner, work: impl FnOnce(Go) + Send + 'static) -> Result<(), Full> {
+        let mut state = self.state.lock();
+        if state.running < self.threads {
+            state.running += 1;
+            drop(state);
+            let state = self.state.clone();
+            spawn_blocking(move || work_off(&state, Box::new(work)));
             return Ok(());
         }
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.threads.saturating_mul(WAITING_PER_THREAD) {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(Full);
+        let mut pushed_out = None;
+        if state.queue.len() >= self.waiting_max() {
+            pushed_out = state.queue.push_out(&owner.client);
+            if pushed_out.is_none() {
+                return Err(Full { after_ms: after_ms(&state, &owner, self.threads) });
+            }
         }
-        let (permits, waiting) = (self.permits.clone(), self.waiting.clone());
-        tokio::spawn(async move {
-            let permit = permits.acquire_owned().await;
-            waiting.fetch_sub(1, Ordering::Relaxed);
-            spawn_blocking(move || {
-                work();
-                drop(permit);
-            });
-        });
+        state.queue.push(owner, Box::new(work));
+        drop(state);
+        if let Some(job) = pushed_out {
+            job(Go::PushedOut);
+        }
         Ok(())
     }
 }
 
-/// The lane's queue is full; nothing was started.
+/// How long a client is asked to wait: until what it has queued itself may be done.
+fn after_ms(state: &State, owner: &Owner, threads: usize) -> u32 {
+    let queued = u64::try_from(state.queue.len_of(&owner.client)).unwrap_or(u64::MAX);
+    let threads = u64::try_from(threads.max(1)).unwrap_or(1);
+    let ms = state.cost_ns.saturating_mul(queued) / threads / 1_000_000;
+    u32::try_from(ms.clamp(BUSY_MS.0, BUSY_MS.1)).expect("a second in milliseconds fits 32 bits")
+}
+
+/// Runs a piece of work and then those whose turn comes, until none waits.
+fn work_off(state: &Mutex<State>, first: Job) {
+    let mut next = Some(first);
+    while let Some(job) = next {
+        let begun = Instant::now();
+        // A request's own panic is answered by its handler; any other must not cost the lane a thread.
+        if catch_unwind(AssertUnwindSafe(|| job(Go::Run))).is_err() {
+            tracing::error!("work on a lane failed by a fault of hsmd; please report it");
+        }
+        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let mut state = state.lock();
+        state.cost_ns = state.cost_ns - state.cost_ns / 8 + took / 8;
+        next = state.queue.pop();
+        if next.is_none() {
+            state.running -= 1;
+        }
+    }
+}
+
+/// The lane's queue is full and holds no more of others than of this client; nothing was started.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Full;
+pub struct Full {
+    /// How long to wait before coming again, in milliseconds.
+    pub after_ms: u32,
+}
 
 /// The lanes of a server.
 pub struct Workers {
@@ -68,35 +134,40 @@ impl Workers {
         }
     }
 
-    /// Runs work on the processor's lane, first come first served. Call it inside a runtime.
+    /// Runs work on the processor's lane, in turn. Call it inside a runtime.
     ///
     /// # Errors
     /// When the queue is full.
-    pub fn crypto(&self, work: impl FnOnce() + Send + 'static) -> Result<(), Full> {
-        self.crypto.submit(work)
+    pub fn crypto(&self, owner: Owner, work: impl FnOnce(Go) + Send + 'static) -> Result<(), Full> {
+        self.crypto.submit(owner, work)
     }
 
-    /// Runs work on the lane of PIN checks, first come first served. Call it inside a runtime.
+    /// Runs work on the lane of PIN checks, in turn. Call it inside a runtime.
     ///
     /// # Errors
     /// When the queue is full.
-    pub fn pin(&self, work: impl FnOnce() + Send + 'static) -> Result<(), Full> {
-        self.pin.submit(work)
+    pub fn pin(&self, owner: Owner, work: impl FnOnce(Go) + Send + 'static) -> Result<(), Full> {
+        self.pin.submit(owner, work)
     }
 
-    /// Runs work on the disk's lane. Call it inside a runtime.
+    /// Runs work on the disk's lane, in turn. Call it inside a runtime.
     ///
     /// # Errors
     /// When the queue is full.
-    pub fn disk(&self, work: impl FnOnce() + Send + 'static) -> Result<(), Full> {
-        self.disk.submit(work)
+    pub fn disk(&self, owner: Owner, work: impl FnOnce(Go) + Send + 'static) -> Result<(), Full> {
+        self.disk.submit(owner, work)
     }
 
     /// How many requests wait for a thread.
     pub fn waiting(&self) -> u32 {
         let pools = [&self.crypto, &self.pin, &self.disk];
-        let waiting: usize = pools.iter().map(|pool| pool.waiting.load(Ordering::Relaxed)).sum();
+        let waiting: usize = pools.iter().map(|pool| pool.state.lock().queue.len()).sum();
         u32::try_from(waiting).unwrap_or(u32::MAX)
+    }
+
+    /// How many requests the processor's lane takes before it answers Busy: what windows are granted from (HA 4.5).
+    pub fn capacity(&self) -> usize {
+        self.crypto.threads + self.crypto.waiting_max()
     }
 }
 
@@ -107,25 +178,34 @@ mod tests {
 
     use super::*;
 
+    fn owner(client: u8) -> Owner {
+        Owner { client: [client; 32], link: client.into() }
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap()
+    }
+
     #[test]
     fn the_lane_runs_so_many_at_once_then_queues_then_refuses() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let workers = Workers::new(2);
         let (started, starts) = mpsc::channel();
         let gate = Arc::new(parking_lot::Mutex::new(()));
         let closed = gate.lock();
+        let runtime = runtime();
         runtime.block_on(async {
             for _ in 0..2 + 2 * WAITING_PER_THREAD {
                 let (gate, started) = (gate.clone(), started.clone());
-                let work = move || {
+                let work = move |_| {
                     started.send(()).unwrap();
                     drop(gate.lock());
                 };
-                workers.crypto(work).unwrap();
+                workers.crypto(owner(1), work).unwrap();
             }
-            assert_eq!(workers.crypto(|| ()), Err(Full));
-            assert_eq!(workers.disk(|| ()), Ok(()), "the other lanes are free");
-            assert_eq!(workers.pin(|| ()), Ok(()), "the other lanes are free");
+            let full = workers.crypto(owner(1), |_| ()).unwrap_err();
+            assert!((5..=1_000).contains(&full.after_ms), "{full:?}");
+            assert_eq!(workers.disk(owner(1), |_| ()), Ok(()), "the other lanes are free");
+            assert_eq!(workers.pin(owner(1), |_| ()), Ok(()), "the other lanes are free");
         });
         starts.recv().unwrap();
         starts.recv().unwrap();
@@ -136,5 +216,46 @@ mod tests {
         for _ in 0..2 * WAITING_PER_THREAD {
             starts.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
         }
+    }
+
+    #[test]
+    fn ha_4_5_a_client_that_has_filled_the_lane_gives_way_to_another_and_hears_of_it() {
+        let workers = Workers::new(1);
+        let (told, tells) = mpsc::channel();
+        let gate = Arc::new(parking_lot::Mutex::new(()));
+        let closed = gate.lock();
+        let runtime = runtime();
+        let submit = |client: u8, number: usize| {
+            let (gate, told) = (gate.clone(), told.clone());
+            let work = move |go| {
+                told.send((client, number, go)).unwrap();
+                if go == Go::Run {
+                    drop(gate.lock());
+                }
+            };
+            workers.crypto(owner(client), work)
+        };
+        runtime.block_on(async {
+            (0..=WAITING_PER_THREAD).for_each(|number| submit(1, number).unwrap());
+            assert!(submit(1, 9_999).is_err(), "its own queue is full");
+            submit(2, 0).unwrap();
+        });
+        assert_eq!(tells.recv().unwrap(), (1, 0, Go::Run));
+        assert_eq!(tells.recv().unwrap(), (1, WAITING_PER_THREAD, Go::PushedOut), "the newest gave way");
+        drop(closed);
+        assert_eq!(tells.recv().unwrap(), (1, 1, Go::Run));
+        assert_eq!(tells.recv().unwrap(), (2, 0, Go::Run), "the other one's turn came at once");
+    }
+
+    #[test]
+    fn a_panic_costs_the_lane_no_thread() {
+        let workers = Workers::new(1);
+        let (told, tells) = mpsc::channel();
+        let runtime = runtime();
+        runtime.block_on(async {
+            workers.crypto(owner(1), |_| panic!("on purpose")).unwrap();
+            workers.crypto(owner(1), move |_| told.send(()).unwrap()).unwrap();
+        });
+        tells.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
     }
 }

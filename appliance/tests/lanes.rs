@@ -10,9 +10,10 @@ use std::time::Duration;
 use appliance::book::Book;
 use appliance::handler::{Asker, Handler, Lane};
 use appliance::link::{Limits, Lookup, Shared};
-use appliance::listener::{Connections, listen};
+use appliance::listener::{Acceptor, Connections, listen};
 use appliance::memory::Memory;
 use appliance::registry::Registry;
+use appliance::sightings::Sightings;
 use appliance::workers::Workers;
 use ntls::frame::Frame;
 use ntls::instance::InstanceKey;
@@ -24,7 +25,6 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 const SERIAL: u64 = 7;
@@ -110,6 +110,7 @@ struct Stage {
     memory: Arc<Memory>,
     address: SocketAddr,
     client: Client,
+    other: Client,
     trust: Arc<ServerTrust>,
 }
 
@@ -124,17 +125,24 @@ fn bounded(window: u32, crypto_threads: usize, link_bytes: usize, bytes: usize) 
     book.add_domain(&domain).unwrap();
     let row = appliance::book::PartitionRow { serial: SERIAL, label: "par0".into(), domain: "d".into() };
     book.add_partition(&row).unwrap();
-    let registry = Arc::new(Registry::load(Arc::new(book)).unwrap());
+    let book = Arc::new(book);
+    let registry = Arc::new(Registry::load(book.clone()).unwrap());
     let client = Client::new("client1");
     registry.register("client1", &client.pem).unwrap();
     registry.assign("client1", SERIAL).unwrap();
+    let other = Client::new("client2");
+    registry.register("client2", &other.pem).unwrap();
+    registry.assign("client2", SERIAL).unwrap();
     let (server, handler) = (Client::new("server"), Arc::new(Scripted::default()));
-    let acceptor = TlsAcceptor::from(Arc::new(server_config(&server.identity, registry.clone()).unwrap()));
+    let acceptor = Arc::new(Acceptor::new(server_config(&server.identity, registry.clone()).unwrap(), 1));
+    let seen = Arc::new(Sightings::load(book.clone()).unwrap());
     let (stop, stopping) = watch::channel(false);
     let memory = Memory::new(bytes);
     let connections = Connections::new(10, 10);
     let shared = Arc::new(Shared {
         registry,
+        acceptor,
+        seen,
         lookup: Arc::new(One(handler.clone())),
         workers: Workers::new(crypto_threads),
         limits: Limits { window, link_bytes, idle: None, handshake: Duration::from_secs(2) },
@@ -145,14 +153,29 @@ fn bounded(window: u32, crypto_threads: usize, link_bytes: usize, bytes: usize) 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
-    runtime.spawn(listen(listener, acceptor, shared));
+    runtime.spawn(listen(listener, shared));
     let trust = Arc::new(ServerTrust::from_pem(server.pem.as_bytes(), "server.pem").unwrap());
-    Stage { _place: place, _runtime: runtime, handler, stop, connections, memory, address, client, trust }
+    Stage {
+        _place: place,
+        _runtime: runtime,
+        handler,
+        stop,
+        connections,
+        memory,
+        address,
+        client,
+        other,
+        trust,
+    }
 }
 
 impl Stage {
     fn link(&self) -> Raw {
-        let mut raw = Raw::connect(self.address, &self.client, &self.trust);
+        self.link_of(&self.client)
+    }
+
+    fn link_of(&self, client: &Client) -> Raw {
+        let mut raw = Raw::connect(self.address, client, &self.trust);
         raw.hello(&InstanceKey::generate());
         raw
     }
@@ -470,4 +493,84 @@ fn frames_that_never_end_hold_no_more_than_the_process_may() {
     assert!(free, "{} bytes are held for nobody", stage.memory.held());
     good.send_request(3, SERIAL, 10_000, b"c0".to_vec());
     assert_eq!(reply_tag(good.receive()), 3);
+}
+
+#[test]
+fn ha_4_5_a_client_with_much_queued_on_several_links_delays_another_by_one_turn() {
+    let stage = stage(64, 1);
+    let (mut first, mut second) = (stage.link(), stage.link());
+    let mut other = stage.link_of(&stage.other);
+    for tag in 1..=30 {
+        first.send_request(tag, SERIAL, 20_000, b"c30".to_vec());
+        second.send_request(tag, SERIAL, 20_000, b"c30".to_vec());
+    }
+    stage.until_ran(3);
+    other.send_request(1, SERIAL, 20_000, b"c0".to_vec());
+    assert_eq!(reply_tag(other.receive()), 1);
+    let ran = stage.handler.ran.load(Ordering::SeqCst);
+    assert!(ran < 15, "{ran} of 60 ran before the other client's one");
+}
+
+#[test]
+fn ha_4_4_short_work_is_answered_while_every_thread_is_stuck_and_tells_the_queue() {
+    let stage = stage(64, 1);
+    let mut link = stage.link();
+    for tag in 1..=4 {
+        link.send_request(tag, SERIAL, 20_000, b"c1500".to_vec());
+        link.send_request(10 + tag, SERIAL, 20_000, b"l1500".to_vec());
+    }
+    stage.until_ran(2);
+    let mut prober = stage.link_of(&stage.other);
+    let begun = std::time::Instant::now();
+    prober.send_request(1, SERIAL, 1_000, b"i0".to_vec());
+    match prober.receive() {
+        Some(Frame::Reply(header, _)) => assert_eq!(header.queue, 6, "three wait on each of two lanes"),
+        other => panic!("wanted a reply, found {other:?}"),
+    }
+    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn ha_4_5_a_client_that_holds_all_the_memory_it_can_makes_no_other_hear_busy() {
+    let mib = 1 << 20;
+    let stage = bounded(64, 1, 64 * mib, 48 * mib);
+    let (mut greedy, mut other) = (stage.link(), stage.link_of(&stage.other));
+    greedy.send_request(1, SERIAL, 20_000, b"c6000".to_vec());
+    stage.until_ran(1);
+    for tag in 2..=40 {
+        let mut body = vec![b'e'; mib];
+        body[1] = u8::try_from(tag).unwrap();
+        greedy.send_request(tag, SERIAL, 20_000, body);
+    }
+    let first_busy = loop {
+        match greedy.receive() {
+            Some(Frame::Progress(_)) => {}
+            Some(Frame::Busy(tag, _)) => break tag,
+            other => panic!("wanted Busy for what is above its share, found {other:?}"),
+        }
+    };
+    assert!((20..=28).contains(&first_busy), "half of 48 MiB, found {first_busy}");
+    other.send_request(1, SERIAL, 20_000, vec![b'e'; mib]);
+    loop {
+        match other.receive() {
+            Some(Frame::Progress(_)) => {}
+            answer => break assert_eq!(reply_tag(answer), 1),
+        }
+    }
+}
+
+#[test]
+fn ha_4_5_windows_are_granted_from_capacity() {
+    let stage = stage(65_536, 1);
+    let granted = |link: &mut Raw| {
+        link.send_request(1, SERIAL, 20_000, b"i0".to_vec());
+        match link.receive() {
+            Some(Frame::Reply(header, _)) => header.window,
+            other => panic!("wanted a reply, found {other:?}"),
+        }
+    };
+    let mut first = stage.link();
+    let alone = granted(&mut first);
+    let mut second = stage.link_of(&stage.other);
+    assert_eq!((alone, granted(&mut second), granted(&mut first)), (257, 128, 128));
 }

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use appliance::appliance::Appliance;
-use appliance::book::ClientRow;
+use appliance::book::{ClientRow, Kept};
 use appliance::handler::now_ms;
 use ntls::ServerAddress;
 use ntls::certificate::fingerprint;
@@ -76,8 +76,9 @@ fn an_expired_registered_certificate_is_refused() {
     // It was valid when it was registered.
     let row = ClientRow {
         name: "client1".into(),
-        certificate: der.to_vec(),
-        fingerprint: fingerprint(der),
+        identity: fingerprint(der),
+        certificates: vec![Kept::new(der)],
+        authorities: vec![],
         partitions: vec![],
     };
     appliance.book.add_client(&row).unwrap();

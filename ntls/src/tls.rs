@@ -234,6 +234,20 @@ pub trait ClientRegistry: Send + Sync + 'static {
     /// # Errors
     /// The refusal that the client's operator will read about.
     fn accept(&self, certificate_der: &[u8]) -> Result<RegisteredClient, Refusal>;
+
+    /// As [`accept`](Self::accept), with what the client sent along to lead to an authority. A registry that knows
+    /// authorities carries it out.
+    ///
+    /// # Errors
+    /// As for `accept`.
+    fn accept_chain(
+        &self,
+        certificate_der: &[u8],
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<RegisteredClient, Refusal> {
+        let _ = intermediates;
+        self.accept(certificate_der)
+    }
 }
 
 struct ClientVerifier {
@@ -255,11 +269,11 @@ impl ClientCertVerifier for ClientVerifier {
     fn verify_client_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let out_of_time = Error::InvalidCertificate(TlsCertificateError::Expired);
-        match self.registry.accept(end_entity) {
+        match self.registry.accept_chain(end_entity, intermediates) {
             Ok(_) => {}
             // The alert is access_denied: the client's side turns it into "register this certificate".
             Err(Refusal::NotRegistered) => {

@@ -93,12 +93,35 @@ pub enum Verb {
         /// Label or serial number.
         partition: String,
     },
-    /// Registers a client.
+    /// Lets a recovering partition serve as it is (HA 1.5).
+    PartitionAdopt {
+        /// Label or serial number.
+        partition: String,
+    },
+    /// Registers a client by its certificate or by an authority and its name.
     ClientRegister {
         /// Its name.
         client: String,
         /// Its certificate, PEM.
+        certificate: Option<String>,
+        /// The certificate of an authority, PEM.
+        authority: Option<String>,
+        /// The identity that it has on other appliances, hexadecimal; with a certificate only.
+        identity: Option<String>,
+    },
+    /// Adds a certificate to a client; the old ones hold as well.
+    ClientAddCertificate {
+        /// Its name.
+        client: String,
+        /// The certificate, PEM.
         certificate: String,
+    },
+    /// Takes a certificate from a client.
+    ClientRemoveCertificate {
+        /// Its name.
+        client: String,
+        /// SHA-256 of the certificate.
+        fingerprint: String,
     },
     /// All clients.
     ClientList,
@@ -111,6 +134,39 @@ pub enum Verb {
     },
     /// The listener's standing.
     NtlsShow,
+    /// Every certificate and when it ends.
+    SysconfShow,
+    /// Makes a new server certificate and key beside those in service.
+    SysconfRegenCert {
+        /// How many days it lives; ten years without it.
+        days: Option<u32>,
+        /// Whether it is put into service at once.
+        activate: bool,
+    },
+    /// Puts the prepared server certificate into service.
+    SysconfActivateCert,
+    /// Registers a peer, moves it, or adds a certificate to it.
+    PeerAdd {
+        /// Its name here.
+        peer: String,
+        /// Where its hsmd listens.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Its server certificate, PEM.
+        certificate: String,
+        /// The domain whose partitions it may repair.
+        domain: String,
+    },
+    /// All peers.
+    PeerList,
+    /// Forgets a peer, or one of its certificates.
+    PeerRemove {
+        /// Its name.
+        peer: String,
+        /// SHA-256 of the one certificate to forget.
+        fingerprint: Option<String>,
+    },
 }
 
 /// The server's answer.
@@ -211,12 +267,70 @@ pub struct PartitionShown {
 pub struct ClientShown {
     /// Its name.
     pub client: String,
-    /// SHA-256 of its certificate.
+    /// What tickets and seals are bound to, hexadecimal: the same on every appliance of a group.
+    pub identity: String,
+    /// SHA-256 of its latest certificate; empty when an authority vouches for it.
     pub fingerprint: String,
-    /// The last moment of its certificate.
+    /// The last moment of its latest certificate.
     pub certificate_until: String,
+    /// All its certificates.
+    pub certificates: Vec<CertificateShown>,
+    /// The authorities that vouch for it.
+    pub authorities: Vec<CertificateShown>,
     /// Labels of the partitions assigned to it.
     pub partitions: Vec<String>,
+}
+
+/// A certificate.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateShown {
+    /// Whose it is.
+    pub of: String,
+    /// SHA-256 of it.
+    pub fingerprint: String,
+    /// Its last moment.
+    pub until: String,
+    /// The same in milliseconds since 1970.
+    pub ends_ms: u64,
+    /// Whole days left; below zero when it has ended.
+    pub days_left: i64,
+    /// What to do about it; empty when there is time.
+    pub warning: String,
+}
+
+/// The certificates of the appliance, its clients and its peers.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SysconfShown {
+    /// The server certificate in service.
+    pub server: CertificateShown,
+    /// Where it is.
+    pub certificate: String,
+    /// The prepared one, if there is one.
+    pub next: Option<CertificateShown>,
+    /// Where a prepared one is.
+    pub next_certificate: String,
+    /// Those of clients, authorities and peers.
+    pub others: Vec<CertificateShown>,
+}
+
+/// A peer.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerShown {
+    /// Its name here.
+    pub peer: String,
+    /// Where its hsmd listens.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The domain whose partitions it may repair.
+    pub domain: String,
+    /// Its certificates.
+    pub certificates: Vec<CertificateShown>,
+    /// Whether this appliance is connected to it, or why not.
+    pub standing: String,
 }
 
 /// The listener.
@@ -231,6 +345,8 @@ pub struct NtlsShown {
     pub fingerprint: String,
     /// The last moment of that certificate.
     pub certificate_until: String,
+    /// Certificates, of whomever, that end soon: what to do about each.
+    pub warnings: Vec<String>,
     /// Links that are up.
     pub links: usize,
     /// Most links at once.

@@ -1,15 +1,23 @@
 //! What each verb of the operator does.
+use std::sync::Arc;
+
+use ntls::certificate::DAYS;
+use partition::LinkFacts;
 use prost::Message;
 use serde::Serialize;
 use spec::messages::{self, Call, ReplyBody, RequestBody, RequestHeader, StatusAnswer};
 
+use super::certificates;
 use super::protocol::{ClientShown, DomainFile, DomainShown, NtlsShown, PartitionShown, Shown, Verb};
 use crate::appliance::Appliance;
+use crate::book::{ClientRow, Kept};
 use crate::error::Error;
+use crate::expiry;
 use crate::greeting::SOFTWARE;
 use crate::handler::{Asker, Handler, now_ms};
 use crate::hex;
 use crate::partitions::Slot;
+use crate::registry::fingerprint_of;
 
 const LABEL_BYTES_MAX: usize = 32;
 
@@ -42,6 +50,8 @@ pub fn carry_out(appliance: &Appliance, verb: Verb) -> Result<serde_json::Value,
         Verb::PartitionCreate { partition, domain, so_pin, co_pin } => {
             let row = appliance.partitions.create(&partition, &domain, so_pin.bytes(), co_pin.bytes())?;
             tracing::info!(serial = row.serial, label = row.label, domain, "a partition was created");
+            // Peers of the domain may use it.
+            appliance.registry.tell_changed();
             value(&partition_shown(appliance, &appliance.partitions.find(&row.serial.to_string())?))
         }
         Verb::PartitionList => {
@@ -51,9 +61,20 @@ pub fn carry_out(appliance: &Appliance, verb: Verb) -> Result<serde_json::Value,
         Verb::PartitionShow { partition } => {
             value(&partition_shown(appliance, &appliance.partitions.find(&partition)?))
         }
-        Verb::ClientRegister { client, certificate } => {
-            let row = appliance.registry.register(&client, &certificate)?;
+        Verb::PartitionAdopt { partition } => value(&adopt(appliance, &partition)?),
+        Verb::ClientRegister { client, certificate, authority, identity } => {
+            let row = register(appliance, &client, certificate, authority, identity)?;
             tracing::info!(client, "a client was registered");
+            value(&client_shown(appliance, &row))
+        }
+        Verb::ClientAddCertificate { client, certificate } => {
+            let row = appliance.registry.add_certificate(&client, &certificate)?;
+            tracing::info!(client, "a certificate was added to a client");
+            value(&client_shown(appliance, &row))
+        }
+        Verb::ClientRemoveCertificate { client, fingerprint } => {
+            let row = appliance.registry.remove_certificate(&client, &fingerprint)?;
+            tracing::info!(client, fingerprint, "a certificate was taken from a client");
             value(&client_shown(appliance, &row))
         }
         Verb::ClientList => {
@@ -68,7 +89,67 @@ pub fn carry_out(appliance: &Appliance, verb: Verb) -> Result<serde_json::Value,
             value(&row.map(|row| client_shown(appliance, &row)))
         }
         Verb::NtlsShow => value(&ntls_show(appliance)),
+        Verb::SysconfShow => value(&certificates::shown(appliance)),
+        Verb::SysconfRegenCert { days, activate } => {
+            let made = appliance.identity.prepare(days.unwrap_or(DAYS).max(1))?;
+            tracing::info!(fingerprint = made.fingerprint_text(), "a new server certificate was prepared");
+            if activate {
+                certificates::activate(appliance)?;
+            }
+            value(&certificates::shown(appliance))
+        }
+        Verb::SysconfActivateCert => {
+            certificates::activate(appliance)?;
+            value(&certificates::shown(appliance))
+        }
+        Verb::PeerAdd { peer, host, port, certificate, domain } => {
+            let row = appliance.registry.add_peer(&peer, &host, port, &domain, &certificate)?;
+            tracing::info!(peer, host, port, domain, "a peer was registered");
+            value(&certificates::peer(appliance, &row))
+        }
+        Verb::PeerList => value(&certificates::peers(appliance)),
+        Verb::PeerRemove { peer, fingerprint } => {
+            appliance.registry.remove_peer(&peer, fingerprint.as_deref())?;
+            tracing::info!(peer, fingerprint, "a peer or one of its certificates was removed");
+            value(&certificates::peers(appliance))
+        }
     }
+}
+
+fn register(
+    appliance: &Appliance,
+    client: &str,
+    certificate: Option<String>,
+    authority: Option<String>,
+    identity: Option<String>,
+) -> Result<Arc<ClientRow>, Error> {
+    let identity = identity.map(|text| fingerprint_of(&text)).transpose()?;
+    match (certificate, authority) {
+        (Some(certificate), None) => appliance.registry.register_as(client, &certificate, identity),
+        (None, Some(authority)) if identity.is_none() => {
+            appliance.registry.register_by_authority(client, &authority)
+        }
+        _ => Err(Error::refused(
+            "wanted either a client's certificate (-cert), with or without -identity, or an authority's (-ca); found \
+             otherwise",
+        )),
+    }
+}
+
+/// An operator overrules the recovering state: what peers may have and this store lacks is not waited for (HA 1.5).
+fn adopt(appliance: &Appliance, name: &str) -> Result<PartitionShown, Error> {
+    let slot = appliance.partitions.find(name)?;
+    let handler = slot.handler.clone().map_err(Error::refused)?;
+    let partition = handler.partition().ok_or_else(|| Error::refused("there is no partition behind it"))?;
+    let was = partition.adopt_as_it_is().map_err(|error| Error::environment(error.to_string()))?;
+    if !was {
+        return Err(Error::refused(format!(
+            "partition {}: wanted one that is recovering, found it serving; there is nothing to adopt",
+            slot.row.label
+        )));
+    }
+    tracing::warn!(serial = slot.row.serial, "an operator has made a recovering partition serve as it is");
+    Ok(partition_shown(appliance, &slot))
 }
 
 fn value<T: Serialize>(answer: &T) -> Result<serde_json::Value, Error> {
@@ -180,7 +261,7 @@ fn status(handler: &dyn Handler, serial: u64) -> Result<StatusAnswer, String> {
     let body =
         RequestBody { call: Some(Call::Status(messages::Status::default())), ..RequestBody::default() };
     let header = RequestHeader { partition: serial, remaining_ms: u32::MAX, ..RequestHeader::default() };
-    let asker = Asker { client: [0; 32], instance: [0; 32] };
+    let asker = Asker { name: "hsm".into(), client: [0; 32], instance: [0; 32], link: LinkFacts::default() };
     let (_, reply) = handler.handle(&asker, &header, &body.encode_to_vec(), now_ms());
     match ReplyBody::decode(reply.as_slice()) {
         Ok(ReplyBody { answer: Some(messages::Answer::Status(status)), .. }) => Ok(status),
@@ -191,9 +272,12 @@ fn status(handler: &dyn Handler, serial: u64) -> Result<StatusAnswer, String> {
     }
 }
 
-fn client_shown(appliance: &Appliance, client: &crate::book::ClientRow) -> ClientShown {
-    let until = ntls::certificate::Certificate::from_der(&client.certificate)
-        .map_or_else(|error| error.to_string(), |certificate| certificate.not_after_text());
+fn client_shown(appliance: &Appliance, client: &ClientRow) -> ClientShown {
+    let all =
+        |kept: &[Kept]| kept.iter().map(|kept| expiry::shown(&client.name, &kept.der)).collect::<Vec<_>>();
+    let (certificates, authorities) = (all(&client.certificates), all(&client.authorities));
+    let latest = certificates.last().map(|last| (last.fingerprint.clone(), last.until.clone()));
+    let (fingerprint, certificate_until) = latest.unwrap_or_default();
     let slots = appliance.partitions.list();
     let label = |serial: &u64| {
         let slot = slots.iter().find(|slot| slot.row.serial == *serial);
@@ -201,19 +285,24 @@ fn client_shown(appliance: &Appliance, client: &crate::book::ClientRow) -> Clien
     };
     ClientShown {
         client: client.name.clone(),
-        fingerprint: ntls::certificate::fingerprint_text(&client.fingerprint),
-        certificate_until: until,
+        identity: hex::encode(&client.identity),
+        fingerprint,
+        certificate_until,
+        certificates,
+        authorities,
         partitions: client.partitions.iter().map(label).collect(),
     }
 }
 
 fn ntls_show(appliance: &Appliance) -> NtlsShown {
-    let certificate = appliance.identity.certificate();
+    let identity = appliance.identity.current();
+    let certificate = identity.certificate();
     NtlsShown {
         listen: appliance.listening.read().iter().map(ToString::to_string).collect(),
-        certificate: appliance.certificate_path.display().to_string(),
+        certificate: appliance.identity.certificate_path().display().to_string(),
         fingerprint: certificate.fingerprint_text(),
         certificate_until: certificate.not_after_text(),
+        warnings: certificates::warnings(appliance),
         links: appliance.connections.count(),
         links_max: appliance.config.links_max,
         clients: appliance.registry.list().len(),

@@ -13,12 +13,13 @@ pub const BOOK_ID: i32 = 0x4861_746f;
 /// `application_id` of a partition's database: "Hatp".
 pub const PARTITION_ID: i32 = 0x4861_7470;
 
-/// Opens a database of one kind, making it with `schema` when there is none; the second value says whether it was
-/// made now. WAL with full synchronisation: a commit that has returned survives a power cut.
+/// Opens a database of one kind; the second value says whether it was made now. Format `n` is what the first `n` of
+/// `steps` make; an older one is brought up to the last, all at once or not at all. WAL with full synchronisation: a
+/// commit that has returned survives a power cut.
 ///
 /// # Errors
-/// When the file cannot be opened, is of another kind, or of a newer format than `format`.
-pub fn open(path: &Path, kind: i32, format: i64, schema: &str) -> Result<(Connection, bool), Error> {
+/// When the file cannot be opened, is of another kind, or of a newer format than there are steps.
+pub fn open(path: &Path, kind: i32, steps: &[&str]) -> Result<(Connection, bool), Error> {
     make_private(path)?;
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -28,15 +29,9 @@ pub fn open(path: &Path, kind: i32, format: i64, schema: &str) -> Result<(Connec
     let found_format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let found_kind: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if found_format == 0 && found_kind == 0 && tables == 0 {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(schema)?;
-        transaction.pragma_update(None, "application_id", kind)?;
-        transaction.pragma_update(None, "user_version", format)?;
-        transaction.commit()?;
-        return Ok((connection, true));
-    }
-    if found_kind != kind {
+    let format = i64::try_from(steps.len()).unwrap_or(i64::MAX);
+    let new = found_format == 0 && found_kind == 0 && tables == 0;
+    if !new && found_kind != kind {
         let text = format!("{}: wanted a database of hsmd, found one of another program", path.display());
         return Err(Error::damaged(text));
     }
@@ -47,7 +42,17 @@ pub fn open(path: &Path, kind: i32, format: i64, schema: &str) -> Result<(Connec
             path.display()
         )));
     }
-    Ok((connection, false))
+    let done = usize::try_from(found_format).unwrap_or(0);
+    if done < steps.len() {
+        let transaction = connection.transaction()?;
+        for step in steps.iter().skip(done) {
+            transaction.execute_batch(step)?;
+        }
+        transaction.pragma_update(None, "application_id", kind)?;
+        transaction.pragma_update(None, "user_version", format)?;
+        transaction.commit()?;
+    }
+    Ok((connection, new))
 }
 
 /// SQLite gives its journal files the mode of the database: make that one first, and its name durable, for SQLite
@@ -70,13 +75,14 @@ mod tests {
 
     use super::*;
 
-    const SCHEMA: &str = "CREATE TABLE t (x INTEGER) STRICT;";
+    const STEPS: [&str; 2] =
+        ["CREATE TABLE t (x INTEGER) STRICT;", "ALTER TABLE t ADD COLUMN y INTEGER; UPDATE t SET y = x + 1;"];
 
     #[test]
     fn a_database_is_private_durable_and_made_once() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("x.sqlite");
-        let (connection, new) = open(&path, BOOK_ID, 1, SCHEMA).unwrap();
+        let (connection, new) = open(&path, BOOK_ID, &STEPS[..1]).unwrap();
         assert!(new);
         let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
@@ -86,19 +92,33 @@ mod tests {
             assert_eq!(mode & 0o077, 0, "{file}");
         }
         drop(connection);
-        assert!(!open(&path, BOOK_ID, 1, SCHEMA).unwrap().1);
+        assert!(!open(&path, BOOK_ID, &STEPS[..1]).unwrap().1);
+    }
+
+    #[test]
+    fn an_older_format_is_brought_up_with_what_is_in_it() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("x.sqlite");
+        let (connection, _) = open(&path, BOOK_ID, &STEPS[..1]).unwrap();
+        connection.execute("INSERT INTO t VALUES (4)", []).unwrap();
+        drop(connection);
+        let (connection, new) = open(&path, BOOK_ID, &STEPS).unwrap();
+        assert!(!new);
+        assert_eq!(connection.query_row("SELECT y FROM t", [], |row| row.get::<_, i64>(0)).unwrap(), 5);
+        drop(connection);
+        assert!(open(&path, BOOK_ID, &STEPS[..1]).is_err(), "an older release refuses it from now on");
     }
 
     #[test]
     fn newer_foreign_and_garbled_databases_are_refused() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("x.sqlite");
-        drop(open(&path, BOOK_ID, 2, SCHEMA).unwrap());
-        let error = open(&path, BOOK_ID, 1, SCHEMA).unwrap_err().to_string();
+        drop(open(&path, BOOK_ID, &STEPS).unwrap());
+        let error = open(&path, BOOK_ID, &STEPS[..1]).unwrap_err().to_string();
         assert!(error.contains("newer release"), "{error}");
-        assert!(open(&path, PARTITION_ID, 2, SCHEMA).unwrap_err().to_string().contains("another program"));
+        assert!(open(&path, PARTITION_ID, &STEPS).unwrap_err().to_string().contains("another program"));
         let garbled = place.path().join("y.sqlite");
         std::fs::write(&garbled, [7; 4096]).unwrap();
-        assert!(open(&garbled, BOOK_ID, 1, SCHEMA).is_err());
+        assert!(open(&garbled, BOOK_ID, &STEPS[..1]).is_err());
     }
 }

@@ -22,10 +22,8 @@ use spec::record::Ouid;
 use super::{columns, database};
 use crate::error::Error;
 
-/// The format of a partition's database that this release writes.
-const FORMAT: i64 = 1;
-
-const SCHEMA: &str = "
+/// A partition's database, step by step from format to format.
+const STEPS: &[&str] = &["
     CREATE TABLE standing (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
         incarnation INTEGER NOT NULL) STRICT;
     INSERT INTO standing VALUES (1, 0, 0);
@@ -35,7 +33,7 @@ const SCHEMA: &str = "
     CREATE TABLE bucket (number INTEGER PRIMARY KEY, digest BLOB NOT NULL) STRICT;
     CREATE TABLE tries (role INTEGER NOT NULL, client BLOB NOT NULL, failed INTEGER NOT NULL,
         last_ms INTEGER NOT NULL, last_tag BLOB NOT NULL, PRIMARY KEY (role, client)) STRICT, WITHOUT ROWID;
-";
+"];
 
 /// One partition's database. This process alone uses the file (the lock of the data folder).
 pub struct SqliteStore {
@@ -52,8 +50,8 @@ impl SqliteStore {
     /// # Errors
     /// When it cannot be opened, is not a partition's, or was written by a newer release.
     pub fn open(path: &Path) -> Result<SqliteStore, Error> {
-        let (writer, _) = database::open(path, database::PARTITION_ID, FORMAT, SCHEMA)?;
-        let (reader, _) = database::open(path, database::PARTITION_ID, FORMAT, SCHEMA)?;
+        let (writer, _) = database::open(path, database::PARTITION_ID, STEPS)?;
+        let (reader, _) = database::open(path, database::PARTITION_ID, STEPS)?;
         reader.pragma_update(None, "query_only", true)?;
         let (seq, incarnation) = writer.query_row("SELECT seq, incarnation FROM standing", [], |row| {
             Ok((number(row, 0)?, number(row, 1)?))

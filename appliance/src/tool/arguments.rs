@@ -59,6 +59,12 @@ pub(super) enum Group {
     /// The network listener
     #[command(subcommand)]
     Ntls(Ntls),
+    /// The server's certificate
+    #[command(subcommand)]
+    Sysconf(Sysconf),
+    /// Peers: other appliances with members of the same groups, which keep step by themselves
+    #[command(subcommand)]
+    Peer(Peer),
 }
 
 #[derive(Subcommand)]
@@ -126,18 +132,51 @@ pub(super) enum Partition {
         #[arg(long)]
         partition: String,
     },
+    /// Let a recovering partition serve as it is, though no other member has been compared with it
+    Adopt {
+        /// Label or serial number
+        #[arg(long)]
+        partition: String,
+    },
 }
 
 #[derive(Subcommand)]
 pub(super) enum Client {
-    /// Admit a client by its certificate
+    /// Admit a client by its certificate, or by an authority that issues certificates with its name
     Register {
-        /// Name of the client here
+        /// Name of the client here; with -ca the common name of its certificates
         #[arg(long)]
         client: String,
         /// Its certificate, PEM
+        #[arg(long, required_unless_present = "ca", conflicts_with = "ca")]
+        cert: Option<PathBuf>,
+        /// The certificate of the authority, PEM
+        #[arg(long)]
+        ca: Option<PathBuf>,
+        /// The identity that the client has on the other appliances of its groups (`hsm client list`), when its first
+        /// certificate there was another one
+        #[arg(long, conflicts_with = "ca")]
+        identity: Option<String>,
+    },
+    /// Add a certificate to a client: old and new hold until the old one is removed
+    #[command(name = "addCertificate")]
+    AddCertificate {
+        /// Name of the client
+        #[arg(long)]
+        client: String,
+        /// Its new certificate, PEM
         #[arg(long)]
         cert: PathBuf,
+    },
+    /// Take a certificate from a client; its links with that one end
+    #[command(name = "removeCertificate")]
+    RemoveCertificate {
+        /// Name of the client
+        #[arg(long)]
+        client: String,
+        /// SHA-256 of the certificate, as `hsm client list` shows it
+        #[arg(long)]
+        fingerprint: String,
     },
     /// List clients
     List,
@@ -157,4 +196,54 @@ pub(super) enum Client {
 pub(super) enum Ntls {
     /// Show addresses, certificate and links
     Show,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Sysconf {
+    /// Show the server's certificate, a prepared one, and when all certificates here end
+    Show,
+    /// Make a new server key and certificate beside those in service, and show the file to give to clients and peers
+    #[command(name = "regenCert")]
+    RegenCert {
+        /// How many days it lives
+        #[arg(long)]
+        days: Option<u32>,
+        /// Put it into service at once: clients that do not trust it yet cannot connect anew
+        #[arg(long)]
+        activate: bool,
+    },
+    /// Put the prepared certificate into service: new connections get it, links that are up go on
+    #[command(name = "activateCert")]
+    ActivateCert,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Peer {
+    /// Register a peer, say where it is now, or add a certificate to it. Do the same on the peer with this appliance
+    Add {
+        /// Name of the peer here
+        name: String,
+        /// Where its hsmd listens
+        #[arg(long)]
+        host: String,
+        /// The port
+        #[arg(long, default_value_t = 1792)]
+        port: u16,
+        /// Its server certificate, PEM (server.pem of its data folder)
+        #[arg(long)]
+        certificate: PathBuf,
+        /// The domain whose partitions it may repair
+        #[arg(long, default_value = "default")]
+        domain: String,
+    },
+    /// List peers
+    List,
+    /// Forget a peer, or one of its certificates
+    Remove {
+        /// Name of the peer
+        name: String,
+        /// SHA-256 of the one certificate to forget
+        #[arg(long)]
+        fingerprint: Option<String>,
+    },
 }

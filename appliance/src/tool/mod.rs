@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::admin::protocol::{DomainFile, Verb};
 use crate::data_dir::write_new;
-use arguments::{Arguments, Client, Domain, Group, Ntls, Partition};
+use arguments::{Arguments, Client, Domain, Group, Ntls, Partition, Peer, Sysconf};
 
 /// How the tool ends, as an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,16 +119,38 @@ fn task(group: Group) -> Result<Task, (Exit, String)> {
         }
         Group::Partition(Partition::List) => Verb::PartitionList,
         Group::Partition(Partition::Show { partition }) => Verb::PartitionShow { partition },
-        Group::Client(Client::Register { client, cert }) => {
-            Verb::ClientRegister { client, certificate: text_of(&cert)? }
-        }
-        Group::Client(Client::List) => Verb::ClientList,
-        Group::Client(Client::AssignPartition { client, partition }) => {
-            Verb::ClientAssignPartition { client, partition }
-        }
+        Group::Partition(Partition::Adopt { partition }) => Verb::PartitionAdopt { partition },
+        Group::Client(client) => client_verb(client)?,
         Group::Ntls(Ntls::Show) => Verb::NtlsShow,
+        Group::Sysconf(Sysconf::Show) => Verb::SysconfShow,
+        Group::Sysconf(Sysconf::RegenCert { days, activate }) => Verb::SysconfRegenCert { days, activate },
+        Group::Sysconf(Sysconf::ActivateCert) => Verb::SysconfActivateCert,
+        Group::Peer(Peer::Add { name, host, port, certificate, domain }) => {
+            Verb::PeerAdd { peer: name, host, port, certificate: text_of(&certificate)?, domain }
+        }
+        Group::Peer(Peer::List) => Verb::PeerList,
+        Group::Peer(Peer::Remove { name, fingerprint }) => Verb::PeerRemove { peer: name, fingerprint },
     };
     Ok(Task { verb, out: out_file })
+}
+
+fn client_verb(client: Client) -> Result<Verb, (Exit, String)> {
+    Ok(match client {
+        Client::Register { client, cert, ca, identity } => Verb::ClientRegister {
+            client,
+            certificate: cert.map(|cert| text_of(&cert)).transpose()?,
+            authority: ca.map(|ca| text_of(&ca)).transpose()?,
+            identity,
+        },
+        Client::AddCertificate { client, cert } => {
+            Verb::ClientAddCertificate { client, certificate: text_of(&cert)? }
+        }
+        Client::RemoveCertificate { client, fingerprint } => {
+            Verb::ClientRemoveCertificate { client, fingerprint }
+        }
+        Client::List => Verb::ClientList,
+        Client::AssignPartition { client, partition } => Verb::ClientAssignPartition { client, partition },
+    })
 }
 
 fn text_of(path: &Path) -> Result<String, (Exit, String)> {

@@ -5,7 +5,10 @@ use comfy_table::{Table, presets};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::admin::protocol::{ClientShown, DomainShown, NtlsShown, PartitionShown, Shown, Verb};
+use crate::admin::protocol::{
+    CertificateShown, ClientShown, DomainShown, NtlsShown, PartitionShown, PeerShown, Shown, SysconfShown,
+    Verb,
+};
 use crate::hex;
 
 /// What an answer holds.
@@ -20,6 +23,9 @@ pub(super) enum Kind {
     Client,
     Clients,
     Ntls,
+    Sysconf,
+    Peer,
+    Peers,
 }
 
 /// What the answer to a verb holds.
@@ -29,11 +35,19 @@ pub(super) fn kind(verb: &Verb) -> Kind {
         Verb::DomainExportRequest { .. } | Verb::DomainExport { .. } => Kind::DomainFile,
         Verb::DomainImport { .. } => Kind::Domain,
         Verb::DomainFingerprint { .. } => Kind::Domains,
-        Verb::PartitionCreate { .. } | Verb::PartitionShow { .. } => Kind::Partition,
+        Verb::PartitionCreate { .. } | Verb::PartitionShow { .. } | Verb::PartitionAdopt { .. } => {
+            Kind::Partition
+        }
         Verb::PartitionList => Kind::Partitions,
-        Verb::ClientRegister { .. } | Verb::ClientAssignPartition { .. } => Kind::Client,
+        Verb::ClientRegister { .. }
+        | Verb::ClientAddCertificate { .. }
+        | Verb::ClientRemoveCertificate { .. }
+        | Verb::ClientAssignPartition { .. } => Kind::Client,
         Verb::ClientList => Kind::Clients,
         Verb::NtlsShow => Kind::Ntls,
+        Verb::SysconfShow | Verb::SysconfRegenCert { .. } | Verb::SysconfActivateCert => Kind::Sysconf,
+        Verb::PeerAdd { .. } => Kind::Peer,
+        Verb::PeerList | Verb::PeerRemove { .. } => Kind::Peers,
     }
 }
 
@@ -50,6 +64,9 @@ pub(super) fn answer(kind: Kind, value: Value) -> String {
         Kind::Client => read(value).map(client),
         Kind::Clients => read(value).map(clients),
         Kind::Ntls => read(value).map(ntls),
+        Kind::Sysconf => read(value).map(sysconf),
+        Kind::Peer => read(value).map(|peer| peers(vec![peer])),
+        Kind::Peers => read(value).map(peers),
     };
     shown.unwrap_or(raw)
 }
@@ -155,7 +172,11 @@ fn partitions(all: Vec<PartitionShown>) -> String {
     table(
         &["Serial number", "Label", "Domain", "Objects", "Group", "Standing"],
         all.into_iter().map(|shown| {
-            let standing = if shown.fault.is_some() { "NOT SERVED" } else { "serving" };
+            let standing = match (shown.fault, shown.recovering) {
+                (Some(_), _) => "NOT SERVED",
+                (None, true) => "recovering",
+                (None, false) => "serving",
+            };
             let group = if shown.group_serial == 0 { String::new() } else { shown.group };
             let objects = shown.objects.to_string();
             vec![shown.serial.to_string(), shown.label, shown.domain, objects, group, standing.to_owned()]
@@ -164,20 +185,35 @@ fn partitions(all: Vec<PartitionShown>) -> String {
 }
 
 fn client(shown: ClientShown) -> String {
-    facts(&[
+    let mut text = facts(&[
         ("Client", shown.client),
-        ("Certificate SHA-256", shown.fingerprint),
-        ("Certificate until", shown.certificate_until),
+        ("Identity", shown.identity),
         ("Partitions", or_none(&shown.partitions)),
-    ])
+    ]);
+    if !shown.certificates.is_empty() {
+        text += "\nCertificates\n";
+        text += &certificates(shown.certificates);
+    }
+    if !shown.authorities.is_empty() {
+        text += "\nAuthorities that vouch for it\n";
+        text += &certificates(shown.authorities);
+    }
+    text
 }
 
 fn clients(all: Vec<ClientShown>) -> String {
     table(
-        &["Client", "Partitions", "Certificate until", "Certificate SHA-256"],
+        &["Client", "Partitions", "Certificates until", "Certificates SHA-256", "Identity"],
         all.into_iter().map(|shown| {
             let partitions = or_none(&shown.partitions);
-            vec![shown.client, partitions, shown.certificate_until, shown.fingerprint]
+            let mut certificates = shown.certificates;
+            certificates.extend(shown.authorities.into_iter().map(|authority| CertificateShown {
+                fingerprint: format!("by authority {}", authority.fingerprint),
+                ..authority
+            }));
+            let until: Vec<_> = certificates.iter().map(|one| one.until.clone()).collect();
+            let fingerprints: Vec<_> = certificates.into_iter().map(|one| one.fingerprint).collect();
+            vec![shown.client, partitions, until.join("\n"), fingerprints.join("\n"), shown.identity]
         }),
     )
 }
@@ -185,6 +221,7 @@ fn clients(all: Vec<ClientShown>) -> String {
 fn ntls(shown: NtlsShown) -> String {
     let requests: Vec<String> =
         shown.requests.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    let warnings: String = shown.warnings.iter().map(|warning| format!("WARNING: {warning}\n")).collect();
     facts(&[
         ("Listening on", or_none(&shown.listen)),
         ("Certificate", shown.certificate),
@@ -193,5 +230,47 @@ fn ntls(shown: NtlsShown) -> String {
         ("Links", format!("{} of at most {}", shown.links, shown.links_max)),
         ("Clients", shown.clients.to_string()),
         ("Requests", or_none(&requests)),
-    ])
+    ]) + &warnings
+}
+
+fn sysconf(shown: SysconfShown) -> String {
+    let mut text = facts(&[
+        ("Certificate", shown.certificate),
+        ("Certificate SHA-256", shown.server.fingerprint.clone()),
+        ("Certificate until", shown.server.until.clone()),
+    ]);
+    if let Some(next) = shown.next {
+        text += "\nPrepared, not in service\n";
+        text += &facts(&[
+            ("Certificate", shown.next_certificate),
+            ("Certificate SHA-256", next.fingerprint),
+            ("Certificate until", next.until),
+        ]);
+        text += "Give this file to every client (`vtl addServer`) and peer (`hsm peer add`), then run `hsm sysconf \
+                 activateCert`.\n";
+    }
+    if !shown.others.is_empty() {
+        text += "\nOthers\n";
+        text += &certificates(shown.others.clone());
+    }
+    let warned = shown.others.into_iter().chain([shown.server]).filter(|one| !one.warning.is_empty());
+    text + &warned.map(|one| format!("WARNING: {}\n", one.warning)).collect::<String>()
+}
+
+fn certificates(all: Vec<CertificateShown>) -> String {
+    table(
+        &["Of", "Days left", "Until", "SHA-256"],
+        all.into_iter().map(|one| vec![one.of, one.days_left.to_string(), one.until, one.fingerprint]),
+    )
+}
+
+fn peers(all: Vec<PeerShown>) -> String {
+    table(
+        &["Peer", "Address", "Domain", "Standing", "Certificates SHA-256"],
+        all.into_iter().map(|shown| {
+            let fingerprints: Vec<_> = shown.certificates.into_iter().map(|one| one.fingerprint).collect();
+            let address = format!("{}:{}", shown.host, shown.port);
+            vec![shown.peer, address, shown.domain, shown.standing, fingerprints.join("\n")]
+        }),
+    )
 }

@@ -96,7 +96,7 @@ impl House {
     }
 
     pub fn trust(&self) -> Arc<ServerTrust> {
-        let pem = std::fs::read(&self.appliance.certificate_path).unwrap();
+        let pem = std::fs::read(self.appliance.identity.certificate_path()).unwrap();
         Arc::new(ServerTrust::from_pem(&pem, "server.pem").unwrap())
     }
 

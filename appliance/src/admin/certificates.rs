@@ -1,0 +1,49 @@
+//! The verbs about certificates and peers.
+use super::protocol::{PeerShown, SysconfShown};
+use crate::appliance::Appliance;
+use crate::book::PeerRow;
+use crate::error::Error;
+use crate::expiry;
+
+/// The server's certificate, a prepared one, and everybody else's.
+pub(super) fn shown(appliance: &Appliance) -> SysconfShown {
+    let mut all = expiry::all(appliance);
+    SysconfShown {
+        server: all.remove(0),
+        certificate: appliance.identity.certificate_path().display().to_string(),
+        next: appliance.identity.next().map(|next| expiry::shown("this server, next", next.der())),
+        next_certificate: appliance.identity.next_path().display().to_string(),
+        others: all,
+    }
+}
+
+/// What ends soon.
+pub(super) fn warnings(appliance: &Appliance) -> Vec<String> {
+    let warnings = expiry::all(appliance).into_iter().map(|one| one.warning);
+    warnings.filter(|warning| !warning.is_empty()).collect()
+}
+
+/// Puts the prepared certificate into service.
+pub(super) fn activate(appliance: &Appliance) -> Result<(), Error> {
+    appliance.activate_certificate()?;
+    let fingerprint = appliance.identity.current().certificate().fingerprint_text();
+    tracing::info!(fingerprint, "a new server certificate is in service: new connections get it");
+    Ok(())
+}
+
+/// One peer.
+pub(super) fn peer(appliance: &Appliance, row: &PeerRow) -> PeerShown {
+    PeerShown {
+        peer: row.name.clone(),
+        host: row.host.clone(),
+        port: row.port,
+        domain: row.domain.clone(),
+        certificates: row.certificates.iter().map(|kept| expiry::shown(&row.name, &kept.der)).collect(),
+        standing: appliance.peers.standing(row),
+    }
+}
+
+/// All peers.
+pub(super) fn peers(appliance: &Appliance) -> Vec<PeerShown> {
+    appliance.registry.peers().iter().map(|row| peer(appliance, row)).collect()
+}

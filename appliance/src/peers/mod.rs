@@ -1,0 +1,284 @@
+//! Keeping step with other appliances without any client (HA 4.7): the repair of `ha` over links to peers and the
+//! partitions of this house, with the replicator identity instead of a ticket.
+//!
+//! ```text
+//! registrations -> links (one for each peer, with this server's own certificate) -> HouseSeam
+//! partitions    -> one Group for each group that has a member here --------------^
+//! each round: Group::tend (compare, repair, spread manifest and credentials), then note where members are,
+//!             then hear where peers have seen the members here: gone back or cloned -> another incarnation (HA 1.5)
+//! ```
+//! One thread does it all, and none runs while no peer is registered.
+mod seam;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ha::{Group, GroupSettings, Minimum};
+use ntls::ServerAddress;
+use ntls::instance::InstanceKey;
+use ntls::links::{LinkSettings, Links};
+use ntls::platform::System;
+use parking_lot::{Condvar, Mutex};
+use spec::platform::{Moment, Platform};
+use spec::record::Manifest;
+use spec::seam::{MemberId, Standing};
+
+use crate::book::PeerRow;
+use crate::config::PeerSettings;
+use crate::data_dir::replace;
+use crate::greeting::SOFTWARE;
+use crate::link::Lookup;
+use crate::partitions::Partitions;
+use crate::pem;
+use crate::registry::Registry;
+use crate::server_identity::ServerIdentity;
+use crate::sightings::Sightings;
+use seam::HouseSeam;
+
+/// A link to a peer on which requests wait and nothing arrives for so many milliseconds is given up.
+const RECEIVE_MS: u64 = 10_000;
+/// How often what was seen is written down.
+const SAVE: Duration = Duration::from_secs(10);
+/// The longest pause between two rounds, in milliseconds.
+const ROUND_MS: u64 = 1_000;
+
+/// The peers of an appliance and what is done with them.
+pub struct Peers {
+    platform: Arc<dyn Platform>,
+    registry: Arc<Registry>,
+    house: Arc<Partitions>,
+    seen: Arc<Sightings>,
+    identity: Arc<ServerIdentity>,
+    settings: PeerSettings,
+    /// The file of the peers' certificates, for the links.
+    trust_path: PathBuf,
+    instance: Arc<InstanceKey>,
+    seam: Arc<HouseSeam>,
+    state: Mutex<State>,
+    stop: (Mutex<bool>, Condvar),
+}
+
+#[derive(Default)]
+struct State {
+    /// The peers that the links were made for.
+    known: Vec<Arc<PeerRow>>,
+    /// By the group's id.
+    groups: BTreeMap<Vec<u8>, Arc<Group>>,
+}
+
+impl Peers {
+    /// Nothing is connected yet.
+    pub fn new(
+        registry: Arc<Registry>,
+        house: Arc<Partitions>,
+        seen: Arc<Sightings>,
+        identity: Arc<ServerIdentity>,
+        settings: PeerSettings,
+        trust_path: PathBuf,
+    ) -> Peers {
+        let platform = System::shared();
+        let seam = Arc::new(HouseSeam::new(platform.clone(), house.clone()));
+        let (instance, state) = (Arc::new(InstanceKey::generate()), Mutex::default());
+        let stop = (Mutex::new(false), Condvar::new());
+        Peers { platform, registry, house, seen, identity, settings, trust_path, instance, seam, state, stop }
+    }
+
+    /// Hears from the peers that answer soon whether the stores here went back or were cloned (HA 1.5): before anybody is
+    /// served. May take as long as the settings say, and a second more.
+    pub fn first_look(&self) {
+        if self.registry.peers().is_empty() {
+            return;
+        }
+        self.follow_registrations();
+        if let Some(links) = self.seam.links() {
+            links.settle(self.platform.now().after_ms(self.settings.start_wait_ms));
+        }
+        for group in self.groups() {
+            group.refresh();
+            self.listen_to(&group);
+        }
+    }
+
+    /// Starts the thread that keeps step.
+    ///
+    /// # Errors
+    /// When the system refuses one.
+    pub fn start(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
+        let peers = self.clone();
+        std::thread::Builder::new().name("hsmd-peers".into()).spawn(move || peers.keep_step())
+    }
+
+    /// Ends the thread of `start` within about a second.
+    pub fn stop(&self) {
+        *self.stop.0.lock() = true;
+        self.stop.1.notify_all();
+        self.state.lock().groups.values().for_each(|group| group.close());
+    }
+
+    /// Whether a peer is connected, or why not.
+    pub fn standing(&self, peer: &PeerRow) -> String {
+        let servers = self.seam.links().map(|links| links.servers()).unwrap_or_default();
+        let found =
+            servers.into_iter().find(|(server, _)| server.host == peer.host && server.port == peer.port);
+        match found {
+            Some((_, Standing::Up { .. })) => "connected".to_owned(),
+            Some((_, Standing::Down { reason })) => reason,
+            None => "not tried yet".to_owned(),
+        }
+    }
+
+    fn keep_step(&self) {
+        let mut saved = Instant::now();
+        while !self.is_stopped() {
+            self.follow_registrations();
+            let mut next = self.platform.now().after_ms(ROUND_MS);
+            for group in self.groups() {
+                // The link is the proof: an empty ticket, anew each time, for a member that refuses it once may have
+                // been told of this peer by now.
+                group.set_repair_ticket(Some(&[]));
+                next = next.min(group.tend());
+                self.listen_to(&group);
+            }
+            if saved.elapsed() >= SAVE {
+                self.save();
+                saved = Instant::now();
+            }
+            self.pause(next);
+        }
+        self.save();
+        self.seam.set_links(None);
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.stop.0.lock()
+    }
+
+    fn pause(&self, until: Moment) {
+        let mut stopped = self.stop.0.lock();
+        let left = until.since(self.platform.now());
+        if !*stopped && !left.is_zero() {
+            self.stop.1.wait_for(&mut stopped, left);
+        }
+    }
+
+    fn save(&self) {
+        if let Err(error) = self.seen.save() {
+            tracing::warn!(%error, "where members were seen could not be written down");
+        }
+    }
+
+    fn groups(&self) -> Vec<Arc<Group>> {
+        self.state.lock().groups.values().cloned().collect()
+    }
+
+    /// Links to the peers there are now, and a group for each that has a member here.
+    fn follow_registrations(&self) {
+        let peers = self.registry.peers();
+        let mut state = self.state.lock();
+        if state.known != peers {
+            let addresses = |peers: &[Arc<PeerRow>]| -> Vec<ServerAddress> {
+                let address =
+                    |peer: &Arc<PeerRow>| ServerAddress { host: peer.host.clone(), port: peer.port };
+                peers.iter().map(address).collect()
+            };
+            match self.write_trust(&peers) {
+                Ok(()) => {
+                    // Certificates are read at each try to connect; only other addresses need other links.
+                    if addresses(&state.known) != addresses(&peers) {
+                        self.seam.set_links(self.connect(addresses(&peers)));
+                    }
+                    state.known = peers;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the certificates of peers cannot be written for the links")
+                }
+            }
+        }
+        let wanted = if state.known.is_empty() { BTreeMap::new() } else { self.manifests() };
+        state.groups.retain(|id, group| {
+            let kept = wanted.contains_key(id);
+            if !kept {
+                group.close();
+            }
+            kept
+        });
+        for (id, manifest) in wanted {
+            state.groups.entry(id).or_insert_with(|| self.group(&manifest));
+        }
+    }
+
+    /// The groups of more than one member that have a member here.
+    fn manifests(&self) -> BTreeMap<Vec<u8>, Manifest> {
+        let handlers = self.house.list().into_iter().filter_map(|slot| slot.handler.ok());
+        let manifests = handlers.filter_map(|handler| handler.partition().map(|here| here.manifest()));
+        manifests.filter(|manifest| manifest.members.len() > 1).map(|one| (one.group.clone(), one)).collect()
+    }
+
+    fn group(&self, manifest: &Manifest) -> Arc<Group> {
+        let settings = GroupSettings {
+            members: manifest.members.iter().map(|member| MemberId(member.serial)).collect(),
+            serial: Some(manifest.serial),
+            minimum: Minimum::Available,
+            ..GroupSettings::default()
+        };
+        tracing::info!(
+            group = manifest.serial,
+            label = manifest.label,
+            "this appliance keeps step with peers"
+        );
+        Group::new(self.platform.clone(), self.seam.clone(), settings)
+    }
+
+    fn connect(&self, servers: Vec<ServerAddress>) -> Option<Arc<Links>> {
+        if servers.is_empty() {
+            return None;
+        }
+        Some(Links::new(
+            self.platform.clone(),
+            LinkSettings {
+                servers,
+                certificate_file: self.identity.certificate_path(),
+                key_file: self.identity.key_path(),
+                server_ca_file: self.trust_path.clone(),
+                receive_timeout_ms: RECEIVE_MS,
+                tcp_keep_alive: true,
+                software: SOFTWARE.to_owned(),
+                instance: self.instance.clone(),
+            },
+        ))
+    }
+
+    fn write_trust(&self, peers: &[Arc<PeerRow>]) -> Result<(), crate::error::Error> {
+        let certificates = peers.iter().flat_map(|peer| &peer.certificates);
+        let pem: String = certificates.map(|kept| pem::certificate(&kept.der)).collect();
+        replace(&self.trust_path, pem.as_bytes(), 0o600)
+    }
+
+    /// Notes where members on other appliances are, and hears where they have seen those here.
+    fn listen_to(&self, group: &Group) {
+        for report in group.status().members.into_iter().filter_map(|member| member.report) {
+            if self.house.handler(report.serial).is_none() {
+                self.seen.note(&report);
+            }
+            for seen in &report.seen {
+                let Some(handler) = self.house.handler(seen.serial) else { continue };
+                let Some(here) = handler.partition().filter(|here| here.contradicts(seen)) else { continue };
+                tracing::error!(
+                    serial = seen.serial,
+                    told_by = report.serial,
+                    seen_at = seen.seq,
+                    found_at = here.header().seq,
+                    "the store of this partition is not the one that a peer has seen: it was brought back from an older \
+                     image, or cloned. It takes a new incarnation and serves nobody until a peer has been compared with it, \
+                     or until an operator runs `hsm partition adopt`"
+                );
+                if let Err(error) = here.reincarnate(true) {
+                    tracing::error!(serial = seen.serial, %error, "the new incarnation could not be written");
+                }
+            }
+        }
+    }
+}
