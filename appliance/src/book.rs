@@ -556,7 +556,7 @@ mod tests {
         assert!(book.put_peer(&PeerRow { domain: "x".into(), ..peer.clone() }).is_err());
         assert!(book.remove_certificate(Kind::Client, "c1", &[1; 32]).unwrap());
         let seen = SeenMember { serial: 7, incarnation: u64::MAX, seq: 3, root: vec![8; 32] };
-        book.set_seen(&[seen.clone()]).unwrap();
+        book.set_seen(std::slice::from_ref(&seen)).unwrap();
         drop(book);
         let (book, _) = Book::open(&place.path().join("appliance.sqlite")).unwrap();
         assert_eq!(book.clients().unwrap()[0].certificates, [kept(3)]);

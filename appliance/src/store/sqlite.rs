@@ -4,7 +4,8 @@
 //! ```text
 //! apply -> lock of the writer -> expectations hold?  no: Conflict, rolled back
 //!                                yes: written, committed, synchronised
-//! a failed commit poisons the store: what is on the disk is not known, nothing more is written until a restart
+//! a disk that is full refuses the change and nothing has happened; changes go on once there is room
+//! a commit that failed otherwise poisons the store: what is on the disk is not known, nothing more is written until a restart
 //! ```
 //! A partition decides and applies under its own writer lock, so there is never a second transaction of it to share a
 //! commit with; partitions have files of their own and commit side by side.
@@ -80,6 +81,20 @@ impl SqliteStore {
         ))
     }
 
+    /// A full disk keeps a commit from being written, and SQLite takes back what it has begun: when the database says so,
+    /// the store is as it was and goes on. After any other failure nobody knows.
+    fn commit_failed(&self, connection: &Connection, error: &rusqlite::Error) -> StoreError {
+        let seq = || connection.query_row("SELECT seq FROM standing", [], |row| number(row, 0));
+        let is_full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+        if is_full
+            && connection.is_autocommit()
+            && seq().is_ok_and(|seq| seq == self.seq.load(Ordering::Acquire))
+        {
+            return failed(error);
+        }
+        self.poison(error)
+    }
+
     /// A commit or sync failed: the disk may hold either state, so this process writes nothing more.
     fn poison(&self, error: &rusqlite::Error) -> StoreError {
         self.poisoned.store(true, Ordering::Release);
@@ -97,7 +112,8 @@ impl SqliteStore {
         self.healthy()?;
         let transaction = connection.transaction().map_err(|error| failed(&error))?;
         let value = work(&transaction).map_err(|error| failed(&error))?;
-        transaction.commit().map_err(|error| self.poison(&error))?;
+        let committed = transaction.commit();
+        committed.map_err(|error| self.commit_failed(&connection, &error))?;
         Ok(value)
     }
 }
@@ -178,6 +194,15 @@ fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
 }
 
 fn failed(error: &rusqlite::Error) -> StoreError {
+    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+        tracing::error!(
+            "the disk under data_dir is full: changes are refused until there is room, uses go on"
+        );
+        return StoreError::Failed(
+            "wanted room on the disk under data_dir, found it full; nothing was changed: make room there, and repeat"
+                .to_owned(),
+        );
+    }
     StoreError::Failed(format!(
         "the database failed: {error}; check space and health of the disk under data_dir"
     ))
@@ -200,7 +225,8 @@ impl Store for SqliteStore {
             }
         }
         let seq = write(&change, transaction).map_err(|error| failed(&error))?;
-        change.commit().map_err(|error| self.poison(&error))?;
+        let committed = change.commit();
+        committed.map_err(|error| self.commit_failed(&connection, &error))?;
         if let Some(incarnation) = transaction.incarnation {
             self.incarnation.store(incarnation, Ordering::Release);
         }

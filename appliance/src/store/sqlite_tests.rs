@@ -162,6 +162,57 @@ fn a_full_disk_refuses_the_change_and_recovers() {
     assert_eq!(store.apply(&put(2, &[2; 100_000])).unwrap(), Seq(2));
 }
 
+/// A file system of two MiB; unmounted when dropped.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    /// None where this user may not mount one.
+    fn mount() -> Option<Small> {
+        let place = tempfile::tempdir().unwrap();
+        let done = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+            .arg(place.path())
+            .output();
+        done.is_ok_and(|output| output.status.success()).then(|| Small(place))
+    }
+
+    /// Fills what is left of it.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.path().join("filler");
+        let mut file = std::fs::File::create(&path).unwrap();
+        while std::io::Write::write_all(&mut file, &[0; 1024]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_disk_that_is_really_full_refuses_changes_serves_reads_and_recovers_with_room() {
+    let Some(disk) = Small::mount() else {
+        return eprintln!("not run: this user may not mount a small file system");
+    };
+    let path = disk.0.path().join("p.sqlite");
+    let store = SqliteStore::open(&path).unwrap();
+    store.apply(&put(1, b"one")).unwrap();
+    let filler = disk.fill();
+    for round in 0..5 {
+        let error = store.apply(&put(2, &[2; 50_000])).unwrap_err().to_string();
+        assert!(error.contains("make room"), "{round}: {error}");
+        assert!(!store.is_poisoned());
+        assert_eq!(store.read(&[record(1)], Seq(1)).unwrap()[0].as_ref().unwrap().value, b"one");
+    }
+    std::fs::remove_file(filler).unwrap();
+    assert_eq!(store.apply(&put(2, &[2; 50_000])).unwrap(), Seq(2));
+    drop(store);
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!((store.seq().unwrap(), store.page(None, 9).unwrap().len()), (Seq(2), 2));
+}
+
 #[test]
 fn two_puts_of_one_key_are_refused_and_nothing_is_written() {
     let (_place, path) = place();
