@@ -1,6 +1,6 @@
 //! The log of the module: a minimal `tracing` subscriber for `Hatoki: LogLevel` and `LogPath`.
 //!
-//! A line is `2026-11-22T02:00:00.000Z WARN ha: text key=value`, written by one `write` to a file opened for
+//! A line is `2026-11-22T02:00:00.000Z WARN ha: text key=value trace=00c0ffee00c0ffee`, with a trace within calls ([`spec::trace`]), written by one `write` to a file opened for
 //! appending, or to standard error past the standard library's lock, so that processes and forked children never mix their lines and
 //! no lock is held, which a child might inherit locked. Secrets never come
 //! here: callers log names, numbers and lengths.
@@ -124,6 +124,9 @@ fn line(wall_ms: u64, event: &Event<'_>) -> String {
     let mut fields = Fields::default();
     event.record(&mut fields);
     let text = fields.text.replace(['\n', '\r'], " ");
+    if let Some(number) = spec::trace::current() {
+        write!(fields.rest, " trace={number:016x}").expect("a String takes what is written");
+    }
     format!(
         "{} {} {area}: {text}{}\n",
         Iso(wall_ms),
@@ -166,10 +169,17 @@ mod tests {
         begin(&platform, &conf.expect("a right configuration").hatoki);
         tracing::info!("not shown");
         tracing::warn!(member = 7, "gone\nfor now");
+        let traces = spec::trace::Traces::new();
+        traces.seed(0xabc);
+        let call = traces.enter();
+        tracing::warn!("within a call");
+        drop(call);
         end();
         tracing::error!("after the end");
         let written = std::fs::read_to_string(&path).expect("the log was written");
-        assert_eq!(written.lines().count(), 1, "{written}");
-        assert!(written.ends_with("Z WARN client: gone for now member=7\n"), "{written}");
+        let lines: Vec<&str> = written.lines().collect();
+        assert_eq!(lines.len(), 2, "{written}");
+        assert!(lines[0].ends_with("Z WARN client: gone for now member=7"), "{written}");
+        assert!(lines[1].ends_with("Z WARN client: within a call trace=0000000000000abc"), "{written}");
     }
 }

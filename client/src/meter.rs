@@ -10,6 +10,7 @@ use spec::platform::{Moment, Platform};
 use spec::seam::MemberId;
 use spec::stats::{State, header, member};
 
+use crate::calendar::Iso;
 use crate::conf::{Attempts, Recovery};
 use crate::halog::HaLog;
 use crate::page::Page;
@@ -19,6 +20,10 @@ const MEMBERS_MAX: usize = 64;
 
 /// Members that have not been met yet are given so long after the start to appear, in milliseconds.
 const START_MS: u64 = 3_000;
+
+/// From so many days before its end a certificate is warned about, once a day.
+const EXPIRY_DAYS: u64 = 30;
+const DAY_MS: u64 = 86_400_000;
 
 /// What is remembered of a member.
 #[derive(Default)]
@@ -33,6 +38,8 @@ struct Way {
     lost: AtomicBool,
     /// Attempts to reach it since it was lost, each as long as `AutoReconnectInterval`.
     attempts: AtomicU64,
+    /// When the operator was last told that the member's certificate ends soon, in milliseconds since 1970.
+    expiry_told_ms: AtomicU64,
 }
 
 /// See the head of this file.
@@ -44,6 +51,25 @@ pub(crate) struct GroupMeter {
     ways: Box<[Way]>,
     born: Moment,
     all_lost: AtomicBool,
+    /// When the operator was last told that this client's certificate ends soon, in milliseconds since 1970.
+    expiry_told_ms: AtomicU64,
+}
+
+/// Whether a certificate that ends then is to be told of now, once a day.
+fn is_due(ends_ms: u64, now_ms: u64, told_ms: &AtomicU64) -> bool {
+    let told = told_ms.load(Ordering::Relaxed);
+    let due = ends_ms != 0
+        && ends_ms < now_ms.saturating_add(EXPIRY_DAYS * DAY_MS)
+        && (told == 0 || now_ms >= told.saturating_add(DAY_MS));
+    due && told_ms.compare_exchange(told, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+/// How long a certificate is valid still, in words.
+fn left(ends_ms: u64, now_ms: u64) -> String {
+    match ends_ms.checked_sub(now_ms) {
+        Some(left_ms) => format!("ends on {}, in {} days", Iso(ends_ms), left_ms / DAY_MS),
+        None => format!("ended on {}", Iso(ends_ms)),
+    }
 }
 
 impl GroupMeter {
@@ -56,7 +82,16 @@ impl GroupMeter {
     ) -> Arc<Self> {
         let ways = (0..MEMBERS_MAX).map(|_| Way::default()).collect();
         let born = platform.now();
-        Arc::new(Self { platform, serial, page, log, ways, born, all_lost: AtomicBool::new(false) })
+        Arc::new(Self {
+            platform,
+            serial,
+            page,
+            log,
+            ways,
+            born,
+            all_lost: AtomicBool::new(false),
+            expiry_told_ms: AtomicU64::new(0),
+        })
     }
 
     /// The group's page, if it has one.
@@ -124,6 +159,32 @@ impl GroupMeter {
             self.news(&News::AllLost);
         }
         given_up
+    }
+
+    /// Warns of certificates that end soon, as the members tell them. Gives the number of warnings.
+    pub(crate) fn warn_of_certificates(&self, status: &GroupStatus, now_ms: u64) -> usize {
+        let mut warned = 0;
+        for member in &status.members {
+            let (server, client) = (member.server_certificate_ends_ms, member.client_certificate_ends_ms);
+            if self.way(member.id).is_some_and(|way| is_due(server, now_ms, &way.expiry_told_ms)) {
+                warned += 1;
+                tracing::warn!(
+                    target: "hatoki::ha", group = self.serial, member = member.id.0, event = "certificate",
+                    "the server certificate of the member's appliance {}: renew it with `hsm sysconf regenCert`",
+                    left(server, now_ms)
+                );
+            }
+            if is_due(client, now_ms, &self.expiry_told_ms) {
+                warned += 1;
+                tracing::warn!(
+                    target: "hatoki::ha", group = self.serial, member = member.id.0, event = "certificate",
+                    "the certificate of this client {}: make a new one with `vtl createCert` and register it on the \
+                     appliances",
+                    left(client, now_ms)
+                );
+            }
+        }
+        warned
     }
 
     fn is_lost(&self, id: MemberId) -> bool {
@@ -421,6 +482,24 @@ mod tests {
                 "all 2 recovery attempts have failed for member: 1002",
             ]
         );
+    }
+
+    #[test]
+    fn a_certificate_that_ends_within_a_month_is_warned_about_once_a_day() {
+        let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
+        let log = Arc::new(HaLog::new(platform.clone()));
+        let meter = GroupMeter::new(platform, 1, None, log);
+        let mut status = status(MemberState::Up);
+        let now = 100 * DAY_MS;
+        assert_eq!(meter.warn_of_certificates(&status, now), 0);
+        status.members[0].server_certificate_ends_ms = now + 31 * DAY_MS;
+        status.members[0].client_certificate_ends_ms = now + 20 * DAY_MS;
+        assert_eq!(meter.warn_of_certificates(&status, now), 1);
+        assert_eq!(meter.warn_of_certificates(&status, now + DAY_MS - 1), 0);
+        assert_eq!(meter.warn_of_certificates(&status, now + DAY_MS), 1);
+        assert_eq!(meter.warn_of_certificates(&status, now + 2 * DAY_MS), 2);
+        assert_eq!(left(now + 3 * DAY_MS, now), "ends on 1970-04-14T00:00:00.000Z, in 3 days");
+        assert_eq!(left(now - 1, now), "ended on 1970-04-10T23:59:59.999Z");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use spec::messages::MechanismFacts;
 use spec::platform::Platform;
 use spec::seam::Seam;
+use spec::trace::{Entered, Traces};
 use spec::{
     AttributeType, HandleObject, HandleSession, Mechanism, MechanismType, Rv, SlotId, Template, UserType,
 };
@@ -31,6 +32,7 @@ use crate::{encrypt, log, login, objects, random, sessions, sign, slots};
 pub struct Module {
     life: ArcSwapOption<Process>,
     mapper: OnceLock<&'static dyn Mapper>,
+    traces: Traces,
 }
 
 impl Default for Module {
@@ -42,7 +44,19 @@ impl Default for Module {
 impl Module {
     /// A module that is not initialised.
     pub const fn new() -> Self {
-        Self { life: ArcSwapOption::const_empty(), mapper: OnceLock::new() }
+        Self { life: ArcSwapOption::const_empty(), mapper: OnceLock::new(), traces: Traces::new() }
+    }
+
+    /// A call of the application begins: until what is returned is dropped, its number stands in each line that is logged and
+    /// in each request that is sent by this thread.
+    pub fn trace(&self) -> Entered {
+        self.traces.enter()
+    }
+
+    fn seed_traces(&self, platform: &dyn Platform) {
+        let mut seed = [0; 8];
+        platform.random(&mut seed);
+        self.traces.seed(u64::from_le_bytes(seed));
     }
 
     /// Every life that begins from now on keeps metrics pages, mapped so ([`spec::stats`]). The first mapper given stays.
@@ -102,6 +116,7 @@ impl Module {
         driver: Driver,
         options: InitializeOptions,
     ) -> Result<()> {
+        self.seed_traces(&*platform);
         let process = Process::new(Start {
             configuration,
             platform,
@@ -148,6 +163,7 @@ impl Module {
     /// The first call in a forked child: an empty `World`; sessions, handles and logins stay (HA 6).
     pub fn forked(&self) {
         if let Some(process) = &*self.life.load() {
+            self.seed_traces(&*process.platform);
             process.forked();
         }
     }

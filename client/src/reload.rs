@@ -88,7 +88,7 @@ impl Watch {
         let mut seen = self.seen.lock();
         look_at_configuration(process, world, &mut seen);
         look_at_generations(world);
-        world.observe(process.configuration().as_deref());
+        world.observe(process.configuration().as_deref(), process.platform.wall_ms());
     }
 }
 

@@ -152,10 +152,12 @@ impl World {
     }
 
     /// Looks after every group's members: losses, attempts to take them back, and those whose attempts are used up.
-    pub(crate) fn observe(&self, conf: Option<&Configuration>) {
+    pub(crate) fn observe(&self, conf: Option<&Configuration>, wall_ms: u64) {
         let Some(recovery) = conf.map(|conf| conf.recovery) else { return };
         for known in self.groups.load().iter() {
-            for member in known.meter.observe(&known.group.status(), &recovery) {
+            let status = known.group.status();
+            known.meter.warn_of_certificates(&status, wall_ms);
+            for member in known.meter.observe(&status, &recovery) {
                 known.group.give_up(member);
             }
         }

@@ -80,7 +80,12 @@ impl<'a> Desk<'a> {
     /// A desk with nothing on it.
     pub(crate) fn new(group: &'a Group) -> Self {
         let waiter = Waiter::new(&group.platform);
-        Self { group, waiter, open: Vec::new(), trace: group.number() }
+        Self {
+            group,
+            waiter,
+            open: Vec::new(),
+            trace: spec::trace::current().unwrap_or_else(|| group.number()),
+        }
     }
 
     /// Sends a body to a member; its end is told with `place`. `attempt` is 0 unless an earlier send of this body

@@ -15,6 +15,7 @@ pub mod platform;
 pub mod record;
 pub mod seam;
 pub mod stats;
+pub mod trace;
 pub mod value;
 
 pub use mechanisms::{Mechanism, Parameters};

@@ -17,3 +17,4 @@ mod reload;
 mod restart;
 mod sign;
 mod threads;
+mod trace;

@@ -22,6 +22,7 @@ pub(super) fn answer(name: &'static str, body: impl FnOnce() -> Result<(), Error
 /// Runs the body of a function that works in any state.
 pub(super) fn answer_always(name: &'static str, body: impl FnOnce() -> Result<(), Error>) -> CK_RV {
     let _uncancelled = Uncancelled::new();
+    let _trace = MODULE.trace();
     let settled = || {
         GATE.settle(|| {
             fork::close_inherited(client::inherited_sockets());
