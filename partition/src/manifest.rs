@@ -3,6 +3,7 @@
 //! ```text
 //! birth: a group of one, home is itself -> ChangeManifest at the home (compare-and-set) -> Adopt on an empty joiner
 //!        -> Join carries greater epochs to the others
+//! promotion: a member makes itself the home and changes nothing else; its credentials outdo those of the old home
 //! ```
 use prost::Message;
 use spec::flags::token;
@@ -17,16 +18,13 @@ use crate::bounds;
 use crate::contents::{Change, Contents};
 use crate::error::Refusal;
 use crate::partition::{Caller, LinkFacts, Partition};
-use crate::roles::{Access, Credentials, Role, change_tag};
+use crate::roles::{Access, Credentials, Role, change_tag, next_epoch};
 use crate::seal::{Context, Group, NotOpened, What};
 use crate::settings::PIN_BYTES_MAX;
 use crate::store::Tries;
 
 /// The software and release that Status names.
 const SOFTWARE: &str = concat!("hatoki ", env!("CARGO_PKG_VERSION"));
-/// What a member that takes over the home adds to the epoch: more than the changes that the old home, cut off and unaware,
-/// could have made meanwhile, so that the new home's word wins when they meet (HA 2.7: greater epochs win).
-const TAKE_OVER_EPOCHS: u64 = 1_000;
 /// Longest label of a token, in bytes (PKCS #11 v3.1, 3.2).
 const LABEL_BYTES_MAX: usize = 32;
 
@@ -57,8 +55,8 @@ impl Partition {
         Ok(Credentials::decode(plain.as_slice()).map_err(|_| NotOpened)?)
     }
 
-    /// Compare-and-set of the manifest at the home; a resend of what was executed is answered as it was. Another member
-    /// does it only to become the home itself, when the old one is gone (`haAdmin promote`, HA 2.7).
+    /// Compare-and-set of the manifest at the home, or at the member that it makes the home (HA 2.7); a resend of what was
+    /// executed is answered as it was.
     pub(crate) fn change_manifest(
         &self,
         access: &Access<'_>,
@@ -70,8 +68,8 @@ impl Partition {
         let tag = change_tag(access.caller, &change.tag);
         self.write(|contents| {
             let held = &contents.manifest;
-            let takes_over = wanted.home == self.serial && held.home != self.serial;
-            if !takes_over {
+            let promotes = is_promotion(held, wanted, self.serial);
+            if !promotes {
                 self.check_home(contents)?;
             }
             if held.tag == tag {
@@ -82,9 +80,13 @@ impl Partition {
                 return Err(Refusal::new(Outcome::EPOCH_CHANGED, text));
             }
             check_manifest(held, wanted)?;
-            let step = if takes_over { TAKE_OVER_EPOCHS } else { 1 };
-            let manifest = Manifest { epoch: held.epoch.saturating_add(step), tag, ..wanted.clone() };
-            Ok((Change { manifest: Some(manifest), ..Change::default() }, ()))
+            let epoch = if promotes { next_term(held.epoch) } else { held.epoch + 1 };
+            let manifest = Manifest { epoch, tag, ..wanted.clone() };
+            let credentials = promotes.then(|| {
+                let epoch = next_epoch(&contents.credentials, &manifest);
+                Credentials { epoch, ..contents.credentials.clone() }
+            });
+            Ok((Change { manifest: Some(manifest), credentials, ..Change::default() }, ()))
         })?;
         let contents = self.contents.read();
         Ok(ChangeManifestAnswer {
@@ -210,6 +212,30 @@ impl Partition {
 fn seen_of(manifest: &Manifest, seen: &[SeenMember]) -> Vec<SeenMember> {
     let is_member = |serial: u64| manifest.members.iter().any(|member| member.serial == serial);
     seen.iter().filter(|seen| is_member(seen.serial)).cloned().collect()
+}
+
+/// Whether a change makes this member the home and changes nothing else (HA 2.7).
+fn is_promotion(held: &Manifest, wanted: &Manifest, serial: u64) -> bool {
+    let moved = Manifest {
+        home: serial,
+        epoch: wanted.epoch,
+        generation: wanted.generation,
+        tag: wanted.tag.clone(),
+        ..held.clone()
+    };
+    held.home != serial && moved == *wanted
+}
+
+/// The first epoch of the next term. The upper 32 bits of an epoch count promotions, so that whatever a lost home goes on
+/// deciding, however often, is older than what the promoted one decides (HA 2.7).
+fn next_term(epoch: u64) -> u64 {
+    ((epoch >> 32) + 1) << 32
+}
+
+/// The greater epoch wins, and of two promotions at a time the greater tag, so that all members end with one manifest
+/// (HA 2.6).
+pub(crate) fn is_newer(manifest: &Manifest, held: &Manifest) -> bool {
+    (manifest.epoch, &manifest.tag) > (held.epoch, &held.tag)
 }
 
 /// What every manifest of the group must be.

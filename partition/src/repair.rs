@@ -11,6 +11,7 @@ use crate::bounds;
 use crate::contents::{Change, open_record, seal_record};
 use crate::digest_tree::BUCKETS;
 use crate::error::Refusal;
+use crate::manifest::is_newer;
 use crate::partition::Partition;
 use crate::roles::Access;
 
@@ -112,7 +113,7 @@ impl Partition {
             }
             if !join.manifest.is_empty() {
                 let manifest = self.open_manifest(contents.group(), &join.manifest)?;
-                change.manifest = (manifest.epoch > contents.manifest.epoch).then_some(manifest);
+                change.manifest = is_newer(&manifest, &contents.manifest).then_some(manifest);
             }
             change.recovering = (join.repaired && contents.recovering).then_some(false);
             Ok((change, answer))

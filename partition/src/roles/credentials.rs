@@ -3,6 +3,7 @@
 use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use spec::record::Manifest;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -42,7 +43,7 @@ impl Drop for Verifier {
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 #[prost(skip_debug)]
 pub(crate) struct Credentials {
-    /// Counts the changes.
+    /// The term of the home that set them, in the upper 32 bits, and a count of changes (`next_epoch`).
     #[prost(uint64, tag = "1")]
     pub(crate) epoch: u64,
     #[prost(message, repeated, tag = "2")]
@@ -92,6 +93,12 @@ impl Verifier {
     pub(crate) fn accepts(&self, pin: &[u8]) -> bool {
         self.hash_of(pin).is_some_and(|hash| bool::from(hash[..].ct_eq(&self.hash)))
     }
+}
+
+/// The epoch of the next credentials: the manifest's term in the upper half, so that of two homes the promoted one wins,
+/// and within it the count of changes (HA 2.7).
+pub(crate) fn next_epoch(held: &Credentials, manifest: &Manifest) -> u64 {
+    (held.epoch + 1).max(manifest.epoch >> 32 << 32)
 }
 
 impl Credentials {

@@ -14,7 +14,7 @@ mod tries;
 mod turns;
 
 pub(crate) use access::{Access, open as open_ticket};
-pub(crate) use credentials::{Credentials, Verifier};
+pub(crate) use credentials::{Credentials, Verifier, next_epoch};
 pub(crate) use tries::change_tag;
 pub(crate) use turns::Turns;
 

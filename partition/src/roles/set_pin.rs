@@ -5,7 +5,7 @@ use spec::{Rv, UserType};
 use zeroize::Zeroizing;
 
 use super::Role;
-use super::credentials::{Credentials, Verifier};
+use super::credentials::{Credentials, Verifier, next_epoch};
 use super::tries::change_tag;
 use crate::contents::{Change, Contents};
 use crate::error::Refusal;
@@ -47,10 +47,7 @@ impl Partition {
                     "the PIN was changed by another caller meanwhile",
                 ));
             }
-            Ok((
-                Change { credentials: Some(replaced(&contents.credentials, new, tag)), ..Change::default() },
-                (),
-            ))
+            Ok((Change { credentials: Some(replaced(contents, new, tag)), ..Change::default() }, ()))
         })?;
         Ok(SetPinAnswer { credentials: self.sealed_credentials(&self.contents.read()) })
     }
@@ -63,9 +60,9 @@ impl Partition {
 }
 
 /// The next epoch, with one verifier in the place of the old one.
-fn replaced(credentials: &Credentials, new: Verifier, tag: Vec<u8>) -> Credentials {
-    let mut next = credentials.clone();
-    next.epoch += 1;
+fn replaced(contents: &Contents, new: Verifier, tag: Vec<u8>) -> Credentials {
+    let mut next = contents.credentials.clone();
+    next.epoch = next_epoch(&next, &contents.manifest);
     next.tag = tag;
     next.verifiers.retain(|verifier| verifier.role != new.role);
     next.verifiers.push(new);

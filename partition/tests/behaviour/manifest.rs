@@ -139,25 +139,65 @@ fn ha_2_6_a_joined_manifest_of_a_greater_epoch_wins_and_others_do_not_change_it(
     assert_eq!(other.outcome(join(b"forged")), Outcome::NOT_OPENED);
 }
 
+/// Takes over what another member exports, as repair does.
+fn pull(from: &Bench, to: &Bench) {
+    let export = Call::Export(Export { ouids: vec![], credentials: true, manifest: true });
+    let Answer::Export(export) = from.ok(export) else { unreachable!("an export is answered by an export") };
+    to.ok(Call::Join(Join { credentials: export.credentials, manifest: export.manifest, ..Join::default() }));
+}
+
+fn set_pin(bench: &Bench, old: &[u8], new: &[u8]) {
+    let set = SetPin { user: UserType::USER.0, old: old.to_vec(), new: new.to_vec(), tag: tag() };
+    bench.ok(Call::SetPin(set));
+}
+
 #[test]
-fn ha_2_7_a_member_becomes_the_home_by_its_own_change_and_wins_over_the_old_home() {
+fn ha_2_7_a_member_makes_itself_the_home_and_nothing_else() {
     let home = Bench::logged_in();
     let other = home.joined(1002);
-    let taken = Manifest { home: 1002, ..other.partition.manifest() };
-    let call = change(taken.epoch, taken.clone());
-    let Answer::ChangeManifest(changed) = other.ok(Call::ChangeManifest(call.clone())) else {
-        unreachable!("a change is answered by a change")
-    };
-    assert_eq!(
-        (other.partition.manifest().home, other.partition.manifest().epoch),
-        (1002, taken.epoch + 1_000)
-    );
-    other.ok(Call::ChangeManifest(call));
-    assert_eq!(other.partition.manifest().epoch, taken.epoch + 1_000, "the resend was executed once");
-    // The old home knows nothing of it yet and changes the manifest once more: the new home's word wins.
-    home.ok(Call::ChangeManifest(change(taken.epoch, home.partition.manifest())));
-    home.ok(Call::Join(Join { manifest: changed.sealed, ..Join::default() }));
-    assert_eq!(home.partition.manifest(), other.partition.manifest());
-    let late = change(home.partition.manifest().epoch, home.partition.manifest());
-    assert_eq!(home.outcome(Call::ChangeManifest(late)), Outcome::NOT_HOME);
+    pull(&home, &other);
+    let held = other.partition.manifest();
+    for more in [
+        Manifest { home: 1002, label: "renamed".into(), ..held.clone() },
+        Manifest { home: 1002, members: held.members[1..].to_vec(), ..held.clone() },
+        Manifest { label: "renamed".into(), ..held.clone() },
+    ] {
+        assert_eq!(other.outcome(Call::ChangeManifest(change(held.epoch, more))), Outcome::NOT_HOME);
+    }
+    let promotion = change(held.epoch, Manifest { home: 1002, ..held.clone() });
+    let early = ChangeManifest { expected_epoch: held.epoch - 1, ..promotion.clone() };
+    assert_eq!(other.outcome(Call::ChangeManifest(early)), Outcome::EPOCH_CHANGED);
+    other.ok(Call::ChangeManifest(promotion.clone()));
+    other.ok(Call::ChangeManifest(promotion));
+    let manifest = other.partition.manifest();
+    assert_eq!((manifest.home, manifest.epoch), (1002, 1 << 32), "the resend was executed once");
+    let stranger = Bench::new();
+    let own = change(1, stranger.partition.manifest());
+    assert_ne!(stranger.outcome(Call::ChangeManifest(own)), Outcome::OK, "nobody is logged in");
+}
+
+#[test]
+fn ha_2_7_what_a_lost_home_decides_yields_to_the_promoted_one() {
+    let old = Bench::logged_in();
+    let new = old.joined(1002);
+    pull(&old, &new);
+    let held = new.partition.manifest();
+    // Cut apart: both decide, the old home more often.
+    new.ok(Call::ChangeManifest(change(held.epoch, Manifest { home: 1002, ..held.clone() })));
+    set_pin(&old, CO_PIN, b"old home 1");
+    set_pin(&old, b"old home 1", b"old home 2");
+    for more in 0..3 {
+        let relabelled = Manifest { label: format!("old {more}"), ..held.clone() };
+        old.ok(Call::ChangeManifest(change(held.epoch + more, relabelled)));
+    }
+    // Healed: repair carries both ways, and both end with the manifest and the credentials of the promoted home.
+    pull(&old, &new);
+    pull(&new, &old);
+    assert_eq!(old.partition.manifest(), new.partition.manifest());
+    assert_eq!(old.partition.manifest().home, 1002);
+    for bench in [&old, &new] {
+        assert!(!bench.login(UserType::USER, CO_PIN).is_empty(), "the promoted home's PIN holds");
+        let wrong = Login { user: UserType::USER.0, pin: b"old home 2".to_vec(), tag: tag() };
+        assert_eq!(bench.rv(Call::Login(wrong)), spec::Rv::PIN_INCORRECT);
+    }
 }
