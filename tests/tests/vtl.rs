@@ -80,3 +80,28 @@ fn members_are_drained_weighed_promoted_removed_and_added_while_an_application_s
     assert_eq!(result.split_whitespace().nth(1), Some("0"), "errors reached the application: {result}");
     scene.finish();
 }
+
+#[test]
+fn stats_shows_the_page_of_a_signing_application_until_it_ends() {
+    let lab = Lab::up(2);
+    let mut scene = lab.scene("sign-loop", &["2"]);
+    scene.expect("READY");
+    signatures_go_on(&mut scene);
+    let process = scene.pid().to_string();
+    let shown: serde_json::Value =
+        serde_json::from_str(&done(&lab, &["stats", "--json", "-pid", &process])).unwrap();
+    let page = &shown["processes"][0];
+    assert_eq!(
+        (page["pid"].to_string(), page["all_lost"].as_bool()),
+        (process.clone(), Some(false)),
+        "{shown}"
+    );
+    assert_eq!(page["group_serial"].to_string(), field(&lab, "number"));
+    let text = done(&lab, &["stats", "-prometheus", "-pid", &process]);
+    assert!(text.contains("hatoki_group_all_lost{"), "{text}");
+    scene.go();
+    scene.expect("RESULT");
+    scene.finish();
+    let gone = vtl(&lab, &["stats", "-once", "-pid", &process]);
+    assert_eq!(gone.status.code(), Some(1), "{}", String::from_utf8_lossy(&gone.stdout));
+}

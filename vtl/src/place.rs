@@ -35,6 +35,11 @@ impl Place {
         self.folder.join(conf::FILE_NAME)
     }
 
+    /// Whether there is a configuration file.
+    pub(crate) fn has_file(&self) -> bool {
+        self.file().exists()
+    }
+
     /// The configuration. Errs when there is none, since the verb that asks needs servers.
     pub(crate) fn configuration(&self) -> Result<Configuration, Failure> {
         conf::load_from(&self.folder)?.ok_or_else(|| {

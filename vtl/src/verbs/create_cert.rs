@@ -85,15 +85,18 @@ pub(crate) fn run(place: &Place, create: &CreateCert) -> Result<Answer, Failure>
     let _ = writeln!(text, "Private Key created and written to: {}", files.key.display());
     let _ = writeln!(text, "Certificate created and written to: {}", files.certificate.display());
     let _ = writeln!(text, "SHA-256 fingerprint: {fingerprint}");
-    let _ =
-        writeln!(text, "Register it on every appliance: hsm client register -client {name} -cert {name}.pem");
-    if let Some(other) = &in_use {
-        let _ = writeln!(
+    let _ = match &in_use {
+        None => writeln!(
             text,
-            "The certificate {} stays in use; once the new one is registered: vtl useCert -n {name}",
+            "Register it on every appliance: hsm client register -client {name} -cert {name}.pem"
+        ),
+        Some(other) => writeln!(
+            text,
+            "The certificate {} stays in use. Add the new one to this client on every appliance: hsm client \
+             addCertificate -client NAME -cert {name}.pem (NAME as hsm client list shows it); then: vtl useCert -n {name}",
             other.certificate().name()
-        );
-    }
+        ),
+    };
     let document = json!({
         "name": name, "private_key": files.key, "certificate": files.certificate, "in_use": in_use.is_none(),
         "fingerprint_sha256": fingerprint, "configuration": place.file(),

@@ -199,6 +199,21 @@ mod tests {
     }
 
     #[test]
+    fn every_policy_is_set_and_shown() {
+        let folder = Folder::new(1);
+        for (set, word) in [
+            (None, "least-busy"),
+            (Some(PolicyWord::RoundRobin), "round-robin"),
+            (Some(PolicyWord::PrimaryFirst), "primary-first"),
+            (None, "primary-first"),
+            (Some(PolicyWord::LeastBusy), "least-busy"),
+        ] {
+            let answer = policy_of_routing(&folder.place(), &Policy { set, show: set.is_none() }).unwrap();
+            assert_eq!(answer.document["policy"], word);
+        }
+    }
+
+    #[test]
     fn synchronization_is_switched_for_one_group() {
         let folder = Folder::new(1);
         folder.append(GROUP);

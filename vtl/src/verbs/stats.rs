@@ -31,14 +31,17 @@ fn folders(place: &Place, given: &Stats) -> Result<Vec<PathBuf>, Failure> {
     if let Some(folder) = &given.folder {
         return Ok(vec![folder.clone()]);
     }
-    let named = place.editable()?.document.value("Hatoki", "StatsPath").unwrap_or_default().to_owned();
-    match named.as_str() {
-        "" => Ok(stats::folders()),
-        off if off.eq_ignore_ascii_case("off") => {
+    let configured = match place.has_file() {
+        true => place.configuration()?.hatoki.stats,
+        false => client::conf::Stats::Default,
+    };
+    match configured {
+        client::conf::Stats::Default => Ok(stats::folders()),
+        client::conf::Stats::Folder(folder) => Ok(vec![folder]),
+        client::conf::Stats::Off => {
             let wanted = "a folder of metrics pages";
             Err(Failure::new(wanted, "StatsPath = off", "name one with -folder, or change the configuration"))
         }
-        folder => Ok(vec![place.join(folder)]),
     }
 }
 

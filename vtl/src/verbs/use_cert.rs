@@ -1,7 +1,7 @@
 //! `useCert`: changes over to another client certificate, once the appliances accept it.
 //!
 //! ```text
-//! createCert or createCSR -> registered on every appliance -> useCert asks every appliance with both certificates
+//! createCert or createCSR -> hsm client addCertificate on every appliance -> useCert asks every appliance with both certificates
 //!   -> the configuration names the new one -> running applications make their new links with it
 //! ```
 
@@ -32,9 +32,9 @@ pub(crate) fn run(place: &Place, switch: &UseCert) -> Result<Answer, Failure> {
     };
     let new = Ntls::presenting(&configuration, identity)?;
     let old = old.as_ref().map(|old| old as &dyn Network);
-    let objections = objections(old, &new, &configuration, &switch.n);
+    let objections = objections(old, &new, &configuration);
     if !objections.is_empty() && !switch.force {
-        let action = "register and assign it there first, or change over all the same with -force";
+        let action = "add it to this client there (hsm client addCertificate), or change over all the same with -force";
         let wanted = format!("every appliance to accept the certificate {name}");
         return Err(Failure::new(wanted, objections.join(" and "), action));
     }
@@ -44,8 +44,10 @@ pub(crate) fn run(place: &Place, switch: &UseCert) -> Result<Answer, Failure> {
     place.change(|_, document| files.enter(document))?;
     let mut text = String::new();
     let _ = writeln!(text, "The certificate {name} ({}) is in use.", files.certificate.display());
-    let _ =
-        writeln!(text, "Running applications make their new links with it; the old one may be revoked then.");
+    let _ = writeln!(
+        text,
+        "Running applications make their new links with it; then the old one may go (hsm client removeCertificate)."
+    );
     let document = json!({ "name": name, "certificate": files.certificate, "private_key": files.key });
     Ok(Answer { complaints: objections, ..Answer::new(text, document) })
 }
@@ -79,12 +81,7 @@ fn identity(files: &Files, switch: &UseCert) -> Result<(Identity, Option<Vec<u8>
 }
 
 /// What speaks against changing over: appliances that cannot be asked or that give less than before.
-fn objections(
-    old: Option<&dyn Network>,
-    new: &dyn Network,
-    configuration: &Configuration,
-    name: &str,
-) -> Vec<String> {
+fn objections(old: Option<&dyn Network>, new: &dyn Network, configuration: &Configuration) -> Vec<String> {
     let offered = |census: &Census, server: &Server| -> Vec<u64> {
         let reached = census.reached.iter().filter(|reached| reached.server == *server);
         reached.flat_map(|reached| reached.partitions.iter().map(|name| name.serial)).collect()
@@ -102,7 +99,7 @@ fn objections(
             .collect();
         if !lacking.is_empty() {
             objections.push(format!(
-                "server {} does not give it the partitions {} (hsm client assignPartition -client {name})",
+                "server {} does not give it the partitions {} (hsm client assignPartition)",
                 address(&reached.server),
                 lacking.join(", ")
             ));
@@ -156,13 +153,13 @@ mod tests {
     fn appliances_that_refuse_the_new_certificate_or_give_less_speak_against_it() {
         let (old, new) = (World::new(3, "pin"), World::new(3, "pin"));
         let configuration = configuration(3, "");
-        assert!(objections(Some(&old), &new, &configuration, "app02").is_empty());
+        assert!(objections(Some(&old), &new, &configuration).is_empty());
         new.stop("hsm1");
         new.assign_nothing(FIRST);
-        let found = objections(Some(&old), &new, &configuration, "app02");
+        let found = objections(Some(&old), &new, &configuration);
         assert_eq!(found.len(), 2, "{found:?}");
         assert_eq!(found[0], "server hsm1 cannot be reached: connection refused");
         assert!(found[1].contains(&format!("does not give it the partitions {FIRST}")), "{found:?}");
-        assert_eq!(objections(None, &new, &configuration, "app02").len(), 1);
+        assert_eq!(objections(None, &new, &configuration).len(), 1);
     }
 }

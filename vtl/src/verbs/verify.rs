@@ -15,10 +15,8 @@ use crate::expiry;
 use crate::pem;
 use crate::slots::{Slots, number};
 
-const NEW_SERVER_CERTIFICATE: &str =
-    "make a new one there with hsm sysconf regenCert, and give it to the clients with vtl addServer before";
-const NEW_CLIENT_CERTIFICATE: &str =
-    "make a new one with vtl createCert, register it everywhere, and change over with vtl useCert";
+const NEW_SERVER_CERTIFICATE: &str = "make a new one there with hsm sysconf regenCert, give it to the clients with vtl addServer, then hsm sysconf activateCert";
+const NEW_CLIENT_CERTIFICATE: &str = "make a new one with vtl createCert, add it everywhere with hsm client addCertificate, and change over with vtl useCert";
 
 /// The table of partitions, numbered as applications see them; a complaint for each appliance that cannot be reached or
 /// gives none, and for each certificate that ends within 30 days. Fails when there is no partition at all.
