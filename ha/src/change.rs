@@ -9,9 +9,11 @@ use spec::messages::{
 use spec::seam::MemberId;
 use spec::{Ouid, Rv};
 
-use crate::call::Errand;
+use crate::body::Body;
+use crate::cost::Cost;
 use crate::create::acknowledged;
-use crate::desk::{Body, Desk};
+use crate::desk::Desk;
+use crate::errand::Errand;
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::Member;
@@ -38,9 +40,10 @@ impl Group {
         let mut desk = Desk::new(self);
         let deadline = self.deadline();
         let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
-        let body = Body::of(&view, ticket, Call::SetAttributes(change));
+        let call = Call::SetAttributes(change);
         let class = if session { Class::Use } else { Class::Change };
-        let errand = Errand { class, object: ouid, deadline, newest_credentials: false };
+        let errand = Errand { class, ..Errand::of(&call, deadline) };
+        let body = Body::of(&view, ticket, call);
         let answered = match self.run(&mut desk, &body, errand) {
             // CKA_TRUSTED changes at the home member only (HA 1.3).
             Err(Error::Home(_)) => self.ask_member(&mut desk, &self.home(&view)?, &body, deadline)?,
@@ -198,6 +201,8 @@ impl Group {
         let errand = Errand {
             class: Class::Destroy,
             object: Some(ouid),
+            mechanism: None,
+            cost: Cost::Other,
             deadline: self.deadline(),
             newest_credentials: false,
         };

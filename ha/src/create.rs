@@ -18,7 +18,8 @@ use spec::messages::{Answer, Call, Commit, Discard, Make, MakeAnswer, MakeKind, 
 use spec::seam::MemberId;
 use spec::{AttributeType, Ouid};
 
-use crate::desk::{Body, Desk};
+use crate::body::Body;
+use crate::desk::Desk;
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::{Member, Phase};

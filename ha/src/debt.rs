@@ -4,7 +4,7 @@ use spec::Ouid;
 use spec::platform::Moment;
 use spec::seam::MemberId;
 
-use crate::desk::Body;
+use crate::body::Body;
 use crate::group::Group;
 use crate::member::Member;
 use crate::spread::{Goal, Settled};

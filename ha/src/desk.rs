@@ -1,42 +1,22 @@
-//! The desk of a calling thread: encoded bodies, requests on their way, probes, silence (HA 4.1, 4.4).
+//! The desk of a calling thread: requests on their way, probes, silence (HA 4.1, 4.4).
+use prost::Message;
+use spec::messages::{Call, Outcome, ReplyBody, ReplyHeader, RequestHeader, Status};
+use spec::meter::{Ended, News};
+use spec::platform::Moment;
+use spec::seam::{Event, Fault, MemberId, Outgoing, Standing, Tag};
+
 use std::sync::Arc;
 
-use prost::Message;
-use spec::messages::{Call, Outcome, ReplyBody, ReplyHeader, RequestBody, RequestHeader};
-use spec::platform::Moment;
-use spec::seam::{Event, Fault, Outgoing, Standing, Tag, Waiter};
-use zeroize::Zeroizing;
-
+use crate::body::Body;
 use crate::cost::Cost;
+use crate::errand::{is_write, reads_objects};
 use crate::group::Group;
+use crate::kit::Kit;
 use crate::member::Member;
-use crate::view::View;
+use crate::open::{Doubt, Open};
 
-/// A member that has said nothing for so long while it owes a reply is probed, in milliseconds.
-const SILENCE_MS: u64 = 300;
 /// How long it may take until a waiting thread sees that the group is closed, in milliseconds.
 const CLOSED_MS: u64 = 100;
-
-/// An encoded request body, shared by all its sends (RULES 1.5).
-#[derive(Clone)]
-pub(crate) struct Body(pub(crate) Arc<Zeroizing<Vec<u8>>>, Cost);
-
-impl Body {
-    /// Encodes a call into a buffer of exactly its length, so that no copy of a secret is left behind by growth.
-    pub(crate) fn encode(group: &[u8], generation: u64, ticket: &[u8], call: Call) -> Body {
-        let cost = Cost::of(&call);
-        let body =
-            RequestBody { group: group.to_vec(), generation, ticket: ticket.to_vec(), call: Some(call) };
-        let mut bytes = Zeroizing::new(Vec::with_capacity(body.encoded_len()));
-        body.encode(&mut *bytes).expect("a vector takes what is encoded");
-        Body(Arc::new(bytes), cost)
-    }
-
-    /// Encodes a call for the group as it is known.
-    pub(crate) fn of(view: &View, ticket: &[u8], call: Call) -> Body {
-        Body::encode(view.group(), view.generation(), ticket, call)
-    }
-}
 
 /// How one send ended.
 #[allow(clippy::large_enum_variant, reason = "moved once or twice; a box would allocate for every request")]
@@ -51,41 +31,42 @@ pub(crate) enum End {
     Unknown,
 }
 
-/// One request on its way.
-struct Open {
-    tag: Tag,
-    member: Arc<Member>,
-    place: usize,
-    /// When the link that took it came up, if one was.
-    link: Option<Moment>,
-    /// The member's incarnation and seq known when it was sent: its reply cannot be older (HA 1.5).
-    floor: (u64, u64),
-    sent: Moment,
-    quiet_since: Moment,
-    patience: Moment,
-    deadline: Moment,
-    is_probe: bool,
-    cost: Cost,
+/// What a caller hears.
+#[allow(clippy::large_enum_variant, reason = "moved once or twice; a box would allocate for every request")]
+pub(crate) enum Heard {
+    /// The request with this place ended.
+    Ended(usize, Arc<Member>, End),
+    /// A request is silent or stuck, or a probe was answered: worth a look.
+    Look,
 }
 
-/// The desk of one calling thread: its mailbox and its requests on their way. Dropping it cancels them.
+/// The desk of one calling thread. Dropping it cancels what is on its way.
 pub(crate) struct Desk<'a> {
     group: &'a Group,
-    waiter: Arc<Waiter>,
-    open: Vec<Open>,
+    kit: Option<Kit>,
     trace: u64,
 }
 
 impl<'a> Desk<'a> {
     /// A desk with nothing on it.
     pub(crate) fn new(group: &'a Group) -> Self {
-        let waiter = Waiter::new(&group.platform);
-        Self {
-            group,
-            waiter,
-            open: Vec::new(),
-            trace: spec::trace::current().unwrap_or_else(|| group.number()),
-        }
+        let kit = Some(Kit::take(group.identity, &group.platform));
+        Self { group, kit, trace: spec::trace::current().unwrap_or_else(|| group.number()) }
+    }
+
+    /// The mailbox and the requests on their way.
+    fn kit(&mut self) -> &mut Kit {
+        let group = self.group;
+        self.kit.get_or_insert_with(|| Kit::take(group.identity, &group.platform))
+    }
+
+    fn open(&self) -> &[Open] {
+        self.kit.as_ref().map_or(&[], |kit| &kit.open)
+    }
+
+    /// The thread's mailbox.
+    pub(crate) fn waiter(&mut self) -> Arc<spec::seam::Waiter> {
+        self.kit().waiter.clone()
     }
 
     /// Sends a body to a member; its end is told with `place`. `attempt` is 0 unless an earlier send of this body
@@ -102,6 +83,17 @@ impl<'a> Desk<'a> {
         self.submit(member, body, place, u32::try_from(attempt).unwrap_or(u32::MAX), deadline, false);
     }
 
+    /// Asks a member whether it is there, unless a probe is on its way to it (HA 4.4).
+    pub(crate) fn probe(&mut self, member: &Arc<Member>) {
+        let now = self.group.platform.now();
+        let Standing::Up { heard, .. } = self.group.seam.standing(member.id) else { return };
+        if member.load.begin_probe(now, heard) {
+            let until = now.after_ms(self.group.settings().probe_ms);
+            let probe = self.group.probe.clone();
+            self.submit(member, &probe, 0, 0, until, true);
+        }
+    }
+
     fn submit(
         &mut self,
         member: &Arc<Member>,
@@ -111,85 +103,151 @@ impl<'a> Desk<'a> {
         deadline: Moment,
         is_probe: bool,
     ) {
-        let now = self.group.platform.now();
-        let remaining_ms = u32::try_from(deadline.since(now).as_millis()).unwrap_or(u32::MAX);
+        let group = self.group;
+        let now = group.platform.now();
+        let known = member.known();
+        // A member must have reached the last write that it acknowledged to this process (HA 3.1).
+        let at_least = if reads_objects(body.call) { known.acknowledged } else { 0 };
         let header = RequestHeader {
+            tag: 0,
             partition: member.id.0,
             attempt,
-            remaining_ms,
-            group_epoch: self.group.view().manifest.as_ref().map_or(0, |manifest| manifest.epoch),
+            remaining_ms: u32::try_from(deadline.since(now).as_millis()).unwrap_or(u32::MAX),
+            group_epoch: group.view().epoch(),
+            incarnation: if at_least > 0 { known.incarnation } else { 0 },
+            at_least,
             trace: self.trace,
-            ..RequestHeader::default()
         };
-        let request = Outgoing { header, body: body.0.clone() };
-        let link = match self.group.seam.standing(member.id) {
-            Standing::Up { since, .. } => Some(since),
-            Standing::Down { .. } => None,
+        let request = Outgoing { header, body: body.bytes.clone() };
+        let (link, heard) = match group.seam.standing(member.id) {
+            Standing::Up { since, heard } => (Some(since), heard),
+            Standing::Down { .. } => (None, now),
         };
-        let floor = member.position();
-        let tag = self.group.seam.submit(&self.waiter, member.id, &request, deadline);
-        let patience = if is_probe {
-            now.after_ms(self.group.settings().probe_ms)
-        } else {
-            deadline.min(now.after_ms(self.group.settings().receive_timeout_ms))
-        };
-        self.open.push(Open {
+        let load = &member.load;
+        let (silence, stuck_after) = (load.silence(body.cost), load.stuck_after(body.cost));
+        let patience =
+            if is_probe { deadline } else { deadline.min(now.after_ms(group.settings().receive_timeout_ms)) };
+        let kit = self.kit();
+        let tag = group.seam.submit(&kit.waiter, member.id, &request, deadline);
+        kit.open.push(Open {
             tag,
             member: member.clone(),
             place,
             link,
-            floor,
+            floor: (known.incarnation, known.seq),
             sent: now,
-            quiet_since: now,
+            alive: now,
             patience,
             deadline,
             is_probe,
-            cost: body.1,
+            call: body.call,
+            cost: body.cost,
+            silence,
+            stuck_after,
+            look_at: now.max(heard).after(silence),
+            hedge_at: Moment::NEVER,
+            doubt: None,
+            moved: false,
         });
     }
 
     /// Whether requests are on their way.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.open.iter().any(|open| !open.is_probe)
+        self.flights() > 0
     }
 
-    /// Gives up everything on its way.
+    /// How many requests are on their way.
+    pub(crate) fn flights(&self) -> usize {
+        self.open().iter().filter(|open| !open.is_probe).count()
+    }
+
+    /// Whether a request is on its way to the member.
+    pub(crate) fn is_asking(&self, member: MemberId) -> bool {
+        self.open().iter().any(|open| !open.is_probe && open.member.id == member)
+    }
+
+    /// The requests on their way, to be looked after.
+    pub(crate) fn requests(&mut self) -> impl Iterator<Item = &mut Open> {
+        self.kit().open.iter_mut().filter(|open| !open.is_probe)
+    }
+
+    /// When the first request is slow enough for a hedge.
+    pub(crate) fn next_hedge(&self) -> Moment {
+        self.open().iter().map(|open| open.hedge_at).min().unwrap_or(Moment::NEVER)
+    }
+
+    /// Gives up the request with this place.
+    pub(crate) fn give_up(&mut self, place: usize) {
+        while let Some(at) = self.open().iter().position(|open| !open.is_probe && open.place == place) {
+            let open = self.kit().open.swap_remove(at);
+            self.cancel(&open);
+        }
+    }
+
+    /// Gives up everything on its way. Probes are left to be answered: whatever is heard then ends a suspicion.
     pub(crate) fn clear(&mut self) {
-        for open in self.open.drain(..) {
-            self.group.seam.cancel(open.member.id, open.tag);
+        while let Some(open) = self.kit.as_mut().and_then(|kit| kit.open.pop()) {
             if !open.is_probe {
-                open.member.load.end();
+                self.cancel(&open);
             }
         }
     }
 
-    /// The next request that ends, or `None` once the moment has come or the group is closed. Wakes by itself every
-    /// 300 ms while requests are on their way, to look after silent members and to see a close.
+    fn cancel(&self, open: &Open) {
+        let (group, now) = (self.group, self.group.platform.now());
+        group.seam.cancel(open.member.id, open.tag);
+        open.member.load.end();
+        group.line.wake_first();
+        let took = now.since(open.sent);
+        // The loser of a hedge was at least so slow: without it a slow member would never look slow.
+        if took.as_nanos() > u128::from(open.member.load.expected_ns(open.cost)) {
+            open.member.load.took(open.cost, now, open.sent);
+        }
+        group.settings().meter.ended(open.member.id, open.call, Ended::Cancelled, took);
+    }
+
+    /// The next request that ends, or `None` once the moment has come or the group is closed.
     pub(crate) fn next(&mut self, until: Moment) -> Option<(usize, Arc<Member>, End)> {
+        loop {
+            match self.hear(until)? {
+                Heard::Ended(place, member, end) => return Some((place, member, end)),
+                Heard::Look => {}
+            }
+        }
+    }
+
+    /// What happens next, or `None` once the moment has come or the group is closed. Wakes by itself to look after
+    /// silent members.
+    pub(crate) fn hear(&mut self, until: Moment) -> Option<Heard> {
         loop {
             if self.group.is_closed() {
                 return None;
             }
-            let wake = self.open.iter().map(|open| open.due()).fold(until, Moment::min);
-            let wake = if self.open.is_empty() { wake.min(self.soon()) } else { wake };
-            let (tag, end) = match self.group.seam.wait(&self.waiter, wake) {
+            let wake = self.open().iter().map(Open::due).fold(until, Moment::min).min(self.soon());
+            let group = self.group;
+            let (tag, end) = match group.seam.wait(&self.kit().waiter, wake) {
                 Event::Reply(tag, reply) => (tag, read_reply(reply.header, &reply.body)),
                 Event::Busy(tag, ms) => (tag, End::Busy(ms)),
                 Event::Fault(tag, Fault::NotSent) => (tag, End::NotSent),
                 Event::Fault(tag, Fault::Unknown) => (tag, End::Unknown),
                 Event::Progress(tag) => {
-                    self.progress(tag);
+                    let (now, ms) = (self.group.platform.now(), self.group.settings().receive_timeout_ms);
+                    self.kit()
+                        .open
+                        .iter_mut()
+                        .filter(|open| open.tag == tag)
+                        .for_each(|open| open.progress(now, ms));
                     continue;
                 }
                 Event::Woken => continue,
                 Event::Deadline => match self.overdue() {
-                    Some(ended) => return Some(ended),
+                    Some(heard) => return Some(heard),
                     None if self.group.platform.now() >= until => return None,
                     None => continue,
                 },
             };
-            if let Some(ended) = self.ended(tag, end) {
-                return Some(ended);
+            if let Some(heard) = self.ended(tag, end) {
+                return Some(heard);
             }
         }
     }
@@ -198,103 +256,161 @@ impl<'a> Desk<'a> {
     pub(crate) fn pause(&mut self, ms: u64) {
         let until = self.group.platform.now().after_ms(ms);
         while self.group.platform.now() < until && !self.group.is_closed() {
-            self.group.seam.wait(&self.waiter, until.min(self.soon()));
+            self.rest(until);
         }
+    }
+
+    /// Waits until somebody wakes the thread, at most until the moment; nothing may be on its way.
+    pub(crate) fn rest(&mut self, until: Moment) {
+        let until = until.min(self.soon());
+        let group = self.group;
+        group.seam.wait(&self.kit().waiter, until);
     }
 
     fn soon(&self) -> Moment {
         self.group.platform.now().after_ms(CLOSED_MS)
     }
 
-    fn progress(&mut self, tag: Tag) {
-        let now = self.group.platform.now();
-        if let Some(open) = self.open.iter_mut().find(|open| open.tag == tag) {
-            open.quiet_since = now;
-            open.patience = open.deadline.min(now.after_ms(self.group.settings().receive_timeout_ms));
-        }
-    }
-
-    /// Takes an ended request off the desk; `None` for a probe and for what is no longer there.
-    fn ended(&mut self, tag: Tag, end: End) -> Option<(usize, Arc<Member>, End)> {
-        let at = self.open.iter().position(|open| open.tag == tag)?;
-        let open = self.open.swap_remove(at);
-        if let End::Reply(header, _) = &end {
-            open.member.note(header, open.link, open.floor);
+    /// Takes an ended request off the desk; `None` for what is no longer there.
+    fn ended(&mut self, tag: Tag, end: End) -> Option<Heard> {
+        let at = self.open().iter().position(|open| open.tag == tag)?;
+        let open = self.kit().open.swap_remove(at);
+        let (group, member) = (self.group, open.member);
+        if let End::Reply(header, reply) = &end {
+            let outcome = Outcome(reply.outcome);
+            let acknowledges = is_write(open.call) && matches!(outcome, Outcome::OK | Outcome::DESTROYED);
+            member.note(header, open.link, open.floor, acknowledges);
+            group.see_epoch(header.manifest_epoch);
         }
         if open.is_probe {
-            return None;
+            return Some(Heard::Look);
         }
-        let now = self.group.platform.now();
-        open.member.load.end();
-        match &end {
-            End::Reply(..) => open.member.load.answered(open.cost, now, open.sent),
-            End::Busy(ms) => open.member.load.rest(now.after_ms(u64::from(*ms))),
-            End::NotSent | End::Unknown => {}
-        }
-        Some((open.place, open.member, end))
+        let now = group.platform.now();
+        member.load.end();
+        group.line.wake_first();
+        let ended = match &end {
+            End::Reply(_, reply) => {
+                member.load.answered(open.cost, now, open.sent);
+                if is_decided(Outcome(reply.outcome)) { Ended::Answered } else { Ended::Declined }
+            }
+            End::Busy(ms) => {
+                member.load.rest(now.after_ms(u64::from(*ms)));
+                Ended::Busy
+            }
+            End::NotSent | End::Unknown => Ended::Lost,
+        };
+        group.settings().meter.ended(member.id, open.call, ended, now.since(open.sent));
+        Some(Heard::Ended(open.place, member, end))
     }
 
-    /// Whether no probe is on its way to the member.
-    fn probe_is_due(&self, member: &Member, now: Moment) -> bool {
-        match self.group.seam.standing(member.id) {
-            Standing::Up { heard, .. } => member.load.begin_probe(now, heard),
-            Standing::Down { .. } => false,
-        }
-    }
-
-    /// Acts on everything whose moment has come: gives up a request, starts a probe, abandons a link whose probe
-    /// was not answered.
-    fn overdue(&mut self) -> Option<(usize, Arc<Member>, End)> {
-        let now = self.group.platform.now();
-        let seam = self.group.seam.clone();
-        for at in 0..self.open.len() {
-            let open = &mut self.open[at];
+    /// Acts on everything whose moment has come: gives up a request, doubts a member and sends it a probe, abandons a
+    /// link whose probe was not answered.
+    fn overdue(&mut self) -> Option<Heard> {
+        let group = self.group;
+        let now = group.platform.now();
+        let mut doubted = None;
+        for at in 0..self.open().len() {
+            let open = &mut self.kit().open[at];
             if open.due() > now {
                 continue;
             }
             let (tag, member) = (open.tag, open.member.clone());
             if open.is_probe {
-                let sent = open.sent;
-                seam.cancel(member.id, tag);
-                self.ended(tag, End::Unknown);
-                if matches!(seam.standing(member.id), Standing::Up { heard, .. } if heard <= sent) {
-                    let reason =
-                        format!("a probe was not answered for {} ms", self.group.settings().probe_ms);
-                    tracing::info!(member = %member.id, "{reason}: the link is given up");
-                    seam.abandon(member.id, &reason);
-                }
-                return None;
+                self.kit().open.swap_remove(at);
+                group.judge_probe(&member, now);
+                return Some(Heard::Look);
             }
             if now >= open.patience {
-                seam.cancel(member.id, tag);
+                group.seam.cancel(member.id, tag);
                 tracing::info!(member = %member.id, "no reply within the receive timeout: the request moves on");
                 return self.ended(tag, End::Unknown);
             }
-            open.quiet_since = match seam.standing(member.id) {
-                Standing::Up { heard, .. } if heard.after_ms(SILENCE_MS) > now => heard,
-                _ => now,
-            };
-            if open.quiet_since == now && self.probe_is_due(&member, now) {
-                let probe = self.group.probe.clone();
-                self.submit(&member, &probe, 0, 0, now.after_ms(self.group.settings().probe_ms), true);
-                return None;
+            if let Some(doubt) = open.look(&*group.seam, now) {
+                let cost = open.cost;
+                group.doubt(&member, doubt, cost, now);
+                doubted = Some(member);
             }
         }
-        None
+        let member = doubted?;
+        group.judge_probe(&member, now);
+        self.probe(&member);
+        Some(Heard::Look)
     }
 }
 
 impl Drop for Desk<'_> {
     fn drop(&mut self) {
         self.clear();
+        if let Some(kit) = self.kit.take() {
+            kit.keep(self.group.identity);
+        }
     }
 }
 
-impl Open {
-    /// The next moment at which something must be done about it.
-    fn due(&self) -> Moment {
-        if self.is_probe { self.patience } else { self.patience.min(self.quiet_since.after_ms(SILENCE_MS)) }
+impl Group {
+    /// A member is silent, or its work of a class is stuck.
+    fn doubt(&self, member: &Member, doubt: Doubt, cost: Cost, now: Moment) {
+        let news = match (doubt, self.seam.standing(member.id)) {
+            (Doubt::Silent, Standing::Up { heard, .. }) => {
+                // When it is heard again, this work was still not done: a trial must show that it is done now.
+                member.load.set_stuck(cost, now);
+                member.load.set_suspect(now, heard)
+            }
+            (Doubt::Silent, Standing::Down { .. }) | (Doubt::Quiet, _) => false,
+            (Doubt::Stuck, _) => member.load.set_stuck(cost, now),
+        };
+        if news {
+            let what = match doubt {
+                Doubt::Silent | Doubt::Quiet => "is silent",
+                Doubt::Stuck => "answers, but its work is stuck",
+            };
+            tracing::info!(member = %member.id, "the member {what} for longer than it ever is: others are asked");
+            self.settings().meter.news(&News::Suspected { member: member.id });
+        }
     }
+
+    /// Gives up the link of a member that has not answered a probe within `ProbeTimeout`, when another one was heard
+    /// since; without that the fault may be ours, and `ReceiveTimeout` decides (HA 4.4).
+    pub(crate) fn judge_probe(&self, member: &Member, now: Moment) {
+        let Standing::Up { heard, .. } = self.seam.standing(member.id) else { return };
+        let Some(probed) = member.load.unanswered_probe(heard) else { return };
+        let settings = self.settings();
+        let late_ms = if self.others_heard_since(member.id, probed) {
+            settings.probe_ms
+        } else {
+            settings.receive_timeout_ms
+        };
+        if now >= probed.after_ms(late_ms) && !self.seam.has_unread(member.id) {
+            let reason = format!("a probe was not answered for {late_ms} ms");
+            tracing::info!(member = %member.id, "{reason}: the link is given up");
+            self.seam.abandon(member.id, &reason);
+        }
+    }
+
+    /// Whether another member was heard after this moment.
+    pub(crate) fn others_heard_since(&self, member: MemberId, moment: Moment) -> bool {
+        let heard = |id| matches!(self.seam.standing(id), Standing::Up { heard, .. } if heard > moment);
+        self.view().seats.iter().any(|seat| seat.member.id != member && heard(seat.member.id))
+    }
+}
+
+/// An encoded Status for whatever group the partition is in.
+pub(crate) fn status_body(mechanisms: bool) -> Body {
+    Body::encode(&[], 0, &[], &Call::Status(Status { mechanisms }))
+}
+
+/// Whether an outcome ends the call; else another member is asked.
+fn is_decided(outcome: Outcome) -> bool {
+    let declines = [
+        Outcome::UNKNOWN,
+        Outcome::BEHIND,
+        Outcome::RECOVERING,
+        Outcome::EXPIRED,
+        Outcome::WRONG_GROUP,
+        Outcome::NO_PARTITION,
+        Outcome::FAILED,
+    ];
+    !declines.contains(&outcome)
 }
 
 /// A reply that cannot be read counts as a failure of the member.

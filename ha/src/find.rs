@@ -9,8 +9,10 @@ use spec::platform::Moment;
 use spec::seam::MemberId;
 use spec::{Ouid, Template};
 
+use crate::attempts::HEARD_MS;
 use crate::avoid::Avoided;
-use crate::desk::{Body, Desk, End};
+use crate::body::Body;
+use crate::desk::{Desk, End, Heard};
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::Member;
@@ -198,7 +200,8 @@ impl Group {
     /// The member that searches go to: the same while it lives (HA 3.2).
     fn searcher(&self, view: &View, searchable: &[Arc<Member>]) -> Option<Arc<Member>> {
         let last = MemberId(self.searcher.load(Ordering::Relaxed));
-        if let Some(member) = searchable.iter().find(|member| member.id == last) {
+        let doubted = |member: &Arc<Member>| member.load.is_doubted(member.id, &*self.seam);
+        if let Some(member) = searchable.iter().find(|member| member.id == last && !doubted(member)) {
             return Some(member.clone());
         }
         // Debt makes a lone search doubtful: then all are asked and merged.
@@ -211,7 +214,8 @@ impl Group {
         let chosen = searchable
             .iter()
             .filter(clean)
-            .find(|member| active(member))
+            .find(|member| active(member) && !doubted(member))
+            .or_else(|| searchable.iter().filter(clean).find(|member| !doubted(member)))
             .or_else(|| searchable.iter().find(clean))?;
         self.searcher.store(chosen.id.0, Ordering::Relaxed);
         Some(chosen.clone())
@@ -231,6 +235,23 @@ impl Group {
             read_set.changed = self.platform.now();
         }
         read_set.changed
+    }
+
+    /// Gives up a lone search whose member is silent or stuck, when another one was heard within the last second (HA 4.4);
+    /// asks whether there is one otherwise.
+    fn leaves_doubted(&self, desk: &mut Desk<'_>) -> bool {
+        let Some(doubted) = desk.requests().find(|open| open.wants_to_move()).map(|open| open.member.id)
+        else {
+            return false;
+        };
+        let now = self.platform.now();
+        let leaves = self.others_heard_since(doubted, Moment(now.0.saturating_sub(HEARD_MS * 1_000_000)));
+        if leaves {
+            desk.give_up(0);
+        } else {
+            self.call_for_others(desk);
+        }
+        leaves
     }
 
     /// Searches the members in parallel and merges; `None` when none could be asked to the end.
@@ -253,7 +274,15 @@ impl Group {
             page(desk, place, search);
         }
         while desk.is_waiting() {
-            let Some((place, _, end)) = desk.next(deadline) else { break };
+            let (place, end) = match desk.hear(deadline) {
+                Some(Heard::Ended(place, _, end)) => (place, end),
+                Some(Heard::Look) if searches.len() == 1 => match self.leaves_doubted(desk) {
+                    true => (0, End::Unknown),
+                    false => continue,
+                },
+                Some(Heard::Look) => continue,
+                None => break,
+            };
             let search = &mut searches[place];
             match end {
                 End::Reply(..) if search.member.is_rolled_back() => {
@@ -295,7 +324,7 @@ fn refused(outcome: Outcome, error: Error, search: &Search) -> SearchEnd {
             SearchEnd::Unable(error)
         }
         Outcome::WRONG_GROUP => SearchEnd::WrongGroup(error),
-        Outcome::EXPIRED | Outcome::NO_PARTITION | Outcome::FAILED => {
+        Outcome::BEHIND | Outcome::EXPIRED | Outcome::NO_PARTITION | Outcome::FAILED => {
             tracing::warn!(member = %search.member.id, "{error}: another member is searched");
             SearchEnd::Failed(error)
         }

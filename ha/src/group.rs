@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use spec::messages::{Call, Status};
+use spec::meter::News;
 use spec::platform::{Lock, Moment, Platform};
 use spec::record::Manifest;
 use spec::seam::{MemberId, Seam};
 use spec::{Ouid, Rv};
 use zeroize::Zeroizing;
 
-use crate::desk::Body;
+use crate::body::Body;
+use crate::desk::status_body;
 use crate::error::Error;
+use crate::hedge::Budget;
+use crate::line::Line;
 use crate::repair::Difference;
 use crate::settings::GroupSettings;
 use crate::view::View;
@@ -20,13 +23,22 @@ use crate::view::View;
 /// At most so many objects wait for a closer look (HA 3.1).
 const SUSPECTS_MAX: usize = 4_096;
 
+/// Counts the groups of the process; it goes on in a forked child.
+static GROUPS: AtomicU64 = AtomicU64::new(1);
+
 /// A group of members that act as one token. Shared by all threads; no lock is held while it waits.
 pub struct Group {
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) seam: Arc<dyn Seam>,
     settings: ArcSwap<GroupSettings>,
-    /// An encoded Status for whatever group the partition is in: the probe.
+    /// Tells this group from every other one that this process or its parent ever had.
+    pub(crate) identity: u64,
+    /// The probe.
     pub(crate) probe: Body,
+    /// The probe that asks for the list of mechanisms too.
+    pub(crate) probe_for_list: Body,
+    pub(crate) line: Line,
+    pub(crate) budget: Budget,
     pub(crate) born: Moment,
     view: ArcSwap<View>,
     pub(crate) view_turn: Lock<()>,
@@ -36,6 +48,9 @@ pub struct Group {
     outage_told: AtomicBool,
     numbers: AtomicU64,
     turns: AtomicU64,
+    /// The greatest manifest epoch that a reply has named, and whether it has not been asked for yet.
+    seen_epoch: AtomicU64,
+    newer: AtomicBool,
     pub(crate) searcher: AtomicU64,
     pub(crate) read_set: Lock<ReadSet>,
     pub(crate) tending: AtomicBool,
@@ -56,7 +71,11 @@ impl Group {
         let mut start = [0; 8];
         platform.random(&mut start);
         Arc::new(Group {
-            probe: Body::encode(&[], 0, &[], Call::Status(Status { mechanisms: false })),
+            identity: GROUPS.fetch_add(1, Ordering::Relaxed),
+            probe: status_body(false),
+            probe_for_list: status_body(true),
+            line: Line::default(),
+            budget: Budget::default(),
             born: platform.now(),
             view: ArcSwap::from_pointee(View::of_configuration(&settings, None)),
             view_turn: Lock::new(()),
@@ -66,6 +85,8 @@ impl Group {
             outage_told: AtomicBool::new(false),
             numbers: AtomicU64::new(u64::from_le_bytes(start)),
             turns: AtomicU64::new(0),
+            seen_epoch: AtomicU64::new(0),
+            newer: AtomicBool::new(false),
             searcher: AtomicU64::new(0),
             read_set: Lock::new(ReadSet { ids: Vec::new(), changed: platform.now() }),
             tending: AtomicBool::new(false),
@@ -138,6 +159,7 @@ impl Group {
 
     /// Other members from now on; only under `view_turn`.
     pub(crate) fn set_view(&self, view: View) {
+        self.seen_epoch.fetch_max(view.epoch(), Ordering::AcqRel);
         self.view.store(Arc::new(view));
     }
 
@@ -150,6 +172,22 @@ impl Group {
     /// A number unique within the process, for traces and debts.
     pub(crate) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A reply names a manifest epoch: a newer one than any seen is asked for (HA 2.6).
+    pub(crate) fn see_epoch(&self, epoch: u64) {
+        if epoch <= self.seen_epoch.load(Ordering::Relaxed) {
+            return;
+        }
+        let known = self.view().epoch();
+        if known > 0 && epoch > known && epoch > self.seen_epoch.fetch_max(epoch, Ordering::AcqRel) {
+            self.newer.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether a newer manifest has shown and nobody has gone for it yet; true once.
+    pub(crate) fn takes_newer(&self) -> bool {
+        self.newer.load(Ordering::Acquire) && self.newer.swap(false, Ordering::AcqRel)
     }
 
     /// Counts the choices of members.
@@ -182,6 +220,7 @@ impl Group {
     /// Notes that contents differ or that they do no more.
     pub(crate) fn set_divergent(&self, divergent: bool) {
         if self.divergent.swap(divergent, Ordering::AcqRel) != divergent {
+            self.settings().meter.news(&News::Divergent { divergent });
             if divergent {
                 tracing::warn!(
                     "the members' contents differ: searches go to all of them until they are repaired"

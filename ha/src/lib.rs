@@ -4,24 +4,33 @@
 //! [`spec::seam::Seam`], so the same code runs over links, over partitions in the process and under simulation.
 #![forbid(unsafe_code)]
 
+mod abilities;
+mod attempts;
 mod avoid;
-mod call;
+mod body;
 mod change;
 mod compare;
 mod cost;
 mod create;
 mod debt;
 mod desk;
+mod errand;
 mod error;
 mod find;
 mod group;
+mod hedge;
 mod histogram;
+mod kit;
+mod known;
 mod lease;
+mod line;
 mod load;
 mod member;
 mod membership;
 mod minimum;
 mod moves;
+mod open;
+mod ready;
 mod repair;
 mod role;
 mod route;
@@ -31,14 +40,15 @@ mod status;
 mod tend;
 #[cfg(test)]
 mod testing;
+mod verdict;
 mod view;
 
-pub use call::Answered;
 pub use compare::{Compared, Comparison, Summary};
 pub use error::Error;
 pub use group::Group;
 pub use membership::{Change, Changed};
 pub use minimum::Minimum;
+pub use ready::Answered;
 pub use route::Policy;
 pub use settings::GroupSettings;
 pub use status::{GroupStatus, MemberState, MemberStatus};

@@ -138,6 +138,11 @@ impl Load {
         self.patience(cost).unwrap_or(STUCK_UNKNOWN)
     }
 
+    /// Whether enough is known of the class to tell what is slow.
+    pub(crate) fn knows(&self, cost: Cost) -> bool {
+        self.lanes[cost.place()].histogram.p99_ns().is_some()
+    }
+
     fn patience(&self, cost: Cost) -> Option<Duration> {
         let p99 = self.lanes[cost.place()].histogram.p99_ns()?;
         Some(Duration::from_nanos(p99.saturating_mul(SILENCE_FACTOR)).max(SILENCE_MIN))
@@ -177,6 +182,11 @@ impl Load {
     /// The member's link is silent since before this moment; whether that is news.
     pub(crate) fn set_suspect(&self, now: Moment, heard: Moment) -> bool {
         self.suspected.swap(now.0.max(1), Ordering::AcqRel) < heard.0.max(1)
+    }
+
+    /// Whether it was ever suspected on this link: cheap to ask before `is_suspect`.
+    pub(crate) fn was_suspected(&self) -> bool {
+        self.suspected.load(Ordering::Relaxed) != 0
     }
 
     /// Whether the member is suspected and nothing was heard since, nor lies unread on our side (HA 4.4, 5 (3)).

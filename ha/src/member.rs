@@ -15,7 +15,7 @@
 //!
 //! A phase holds for one link only: `link` keeps the moment at which that link came up, and a member whose link is
 //! younger counts as Fresh until it is judged again. Every member whose link is up is in the write set (HA 2.4).
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
@@ -27,6 +27,7 @@ use spec::record::MemberRole;
 use spec::seam::{MemberId, Seam, Standing};
 
 use crate::debt::{DEBT_MAX, Debt};
+use crate::known::{Known, KnownCell, Shown};
 use crate::load::Load;
 
 /// What was decided about a member (see the head of this file).
@@ -79,15 +80,23 @@ pub(crate) struct Seat {
     pub(crate) preference: usize,
 }
 
-/// What replies have said of the member's store (HA 1.5).
-#[derive(Clone, Copy, Default)]
-struct Known {
-    /// When the link came up on which it was heard.
-    link: u64,
-    incarnation: u64,
-    seq: u64,
-    credential_epoch: u64,
-    manifest_epoch: u64,
+/// The digest last seen, at this incarnation and seq (HA 1.5).
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SeenRoot {
+    pub(crate) at: (u64, u64),
+    pub(crate) root: Vec<u8>,
+}
+
+/// What the operator was last told of the member's link.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// That it is up.
+    Up,
+    /// That it is down, for this reason.
+    Down(String),
 }
 
 /// One member.
@@ -98,9 +107,13 @@ pub(crate) struct Member {
     pub(crate) load: Load,
     lacks: ArcSwap<Vec<u64>>,
     lacks_any: AtomicBool,
+    listed_link: AtomicU64,
+    refused: Lock<BTreeSet<u64>>,
+    told: Lock<Told>,
     phase: AtomicU8,
     link: AtomicU64,
-    known: Lock<Known>,
+    known: KnownCell,
+    root: Lock<Option<SeenRoot>>,
     rolled_back: AtomicBool,
     report: Lock<Option<StatusAnswer>>,
     refusal: Lock<String>,
@@ -120,9 +133,13 @@ impl Member {
             load: Load::default(),
             lacks: ArcSwap::from_pointee(Vec::new()),
             lacks_any: AtomicBool::new(false),
+            listed_link: AtomicU64::new(u64::MAX),
+            refused: Lock::new(BTreeSet::new()),
+            told: Lock::new(Told::Nothing),
             phase: AtomicU8::new(Phase::Fresh.byte()),
             link: AtomicU64::new(u64::MAX),
-            known: Lock::new(Known::default()),
+            known: KnownCell::default(),
+            root: Lock::new(None),
             rolled_back: AtomicBool::new(false),
             report: Lock::new(None),
             refusal: Lock::new(String::new()),
@@ -218,54 +235,65 @@ impl Member {
         self.refusal.lock().clone()
     }
 
-    /// Keeps what every reply says about the member. `link` is when the link that took the request came up, `floor`
-    /// the position known when it was sent. Replies may overtake each other, so nothing goes back within one link and
-    /// incarnation; the first reply on another link or of another incarnation replaces what was known. A reply that
-    /// is below its floor shows that the store was rolled back: the member is not read until it has been compared
-    /// (HA 1.5). Replies made outside a partition (incarnation 0) say nothing.
-    pub(crate) fn note(&self, header: &ReplyHeader, link: Option<Moment>, floor: (u64, u64)) {
-        if header.incarnation == 0 {
-            return;
+    /// Keeps what the operator is told of the link; what he was told before.
+    pub(crate) fn tell(&self, told: Told) -> Told {
+        std::mem::replace(&mut *self.told.lock(), told)
+    }
+
+    /// Keeps what every reply says about the member (see [`KnownCell::note`]). A store that was rolled back is not read
+    /// until it has been compared (HA 1.5).
+    pub(crate) fn note(
+        &self,
+        header: &ReplyHeader,
+        link: Option<Moment>,
+        floor: (u64, u64),
+        acknowledges: bool,
+    ) {
+        let shown = self.known.note(header, link, floor, acknowledges);
+        if header.incarnation != 0 {
+            self.load.set_window(header.window);
         }
-        let rolled_back = floor.0 == header.incarnation && header.seq < floor.1;
-        let mut known = self.known.lock();
-        let link = link.map_or(known.link, |link| link.0);
-        if link < known.link {
-            return;
-        }
-        let other = header.incarnation != known.incarnation;
-        if other || link > known.link || rolled_back {
-            *known = Known {
-                link,
-                incarnation: header.incarnation,
-                seq: header.seq,
-                credential_epoch: header.credential_epoch,
-                manifest_epoch: header.manifest_epoch,
-            };
-        } else {
-            known.seq = known.seq.max(header.seq);
-            known.credential_epoch = known.credential_epoch.max(header.credential_epoch);
-            known.manifest_epoch = known.manifest_epoch.max(header.manifest_epoch);
-        }
-        drop(known);
-        self.load.set_window(header.window);
-        if rolled_back {
-            self.roll_back(floor.1, header.seq);
-        } else if other {
+        match shown {
+            Shown::Usual => {}
             // A store that knows of its restore says `recovering` itself.
-            self.compared();
+            Shown::Other => self.compared(),
+            Shown::WentBack(before, now) => self.roll_back(&format!(
+                "went back from commit {before} to {now}: its store was replaced by an older image"
+            )),
         }
     }
 
-    fn roll_back(&self, before: u64, now: u64) {
+    /// Takes note of the digest that the store has at one commit; two digests of one commit show a clone (HA 1.5).
+    pub(crate) fn note_root(&self, position: (u64, u64), root: &[u8]) {
+        if position.0 == 0 {
+            return;
+        }
+        let mut seen = self.root.lock();
+        let cloned = seen.as_ref().is_some_and(|seen| seen.at == position && seen.root != root);
+        *seen = Some(SeenRoot { at: position, root: root.to_vec() });
+        drop(seen);
+        if cloned {
+            self.roll_back(&format!(
+                "has two different contents at commit {}: its store was cloned and both copies are in use",
+                position.1
+            ));
+        }
+    }
+
+    /// The digest last seen.
+    pub(crate) fn last_root(&self) -> Option<SeenRoot> {
+        self.root.lock().clone()
+    }
+
+    /// The store is not the one that it says it is (HA 1.5).
+    pub(crate) fn roll_back(&self, what: &str) {
         self.demote();
         if !self.rolled_back.swap(true, Ordering::AcqRel) {
             tracing::warn!(
                 member = %self.id,
-                "the member went back from commit {before} to {now}: its store was replaced by an older image. It \
-                 serves no logins and no uses until it has been compared with another member: let a process with \
-                 the Crypto Officer logged in run, which repairs it, or make its partition anew and add it again \
-                 (vtl haAdmin addMember)"
+                "the member {what}. It serves no logins and no uses until it has been compared with another member: \
+                 let a process with the Crypto Officer logged in run, which repairs it, or make its partition anew \
+                 and add it again (vtl haAdmin addMember)"
             );
         }
     }
@@ -280,25 +308,62 @@ impl Member {
         self.rolled_back.store(false, Ordering::Release);
     }
 
+    /// What is known of its store.
+    pub(crate) fn known(&self) -> Known {
+        self.known.get()
+    }
+
     /// The incarnation and seq last heard (HA 1.5).
     pub(crate) fn position(&self) -> (u64, u64) {
-        let known = self.known.lock();
+        let known = self.known.get();
         (known.incarnation, known.seq)
     }
 
     /// The version of its credentials last heard.
     pub(crate) fn credential_epoch(&self) -> u64 {
-        self.known.lock().credential_epoch
+        self.known.get().credential_epoch
     }
 
     /// The version of its manifest last heard.
     pub(crate) fn manifest_epoch(&self) -> u64 {
-        self.known.lock().manifest_epoch
+        self.known.get().manifest_epoch
     }
 
-    /// Keeps an answer to Status.
-    pub(crate) fn set_report(&self, report: StatusAnswer) {
-        *self.report.lock() = Some(report);
+    /// Keeps an answer to Status; one without the list of mechanisms keeps the list of the one before.
+    pub(crate) fn set_report(&self, mut report: StatusAnswer) {
+        let mut kept = self.report.lock();
+        if let Some(before) = kept.take().filter(|_| report.mechanisms.is_empty()) {
+            report.mechanisms = before.mechanisms;
+        }
+        *kept = Some(report);
+    }
+
+    /// The mechanisms that its last list names, ascending; none before it has given one.
+    pub(crate) fn offers(&self) -> Option<BTreeSet<u64>> {
+        let report = self.report.lock();
+        let facts = &report.as_ref()?.mechanisms;
+        (!facts.is_empty()).then(|| facts.iter().map(|fact| fact.number).collect())
+    }
+
+    /// Whether the list of mechanisms has been given on the link that came up at this moment.
+    pub(crate) fn has_listed(&self, since: Moment) -> bool {
+        self.listed_link.load(Ordering::Acquire) == since.0
+    }
+
+    /// The list was given on the link that came up at this moment: what was learned from refusals is forgotten.
+    pub(crate) fn listed_on(&self, since: Moment) {
+        self.listed_link.store(since.0, Ordering::Release);
+        self.refused.lock().clear();
+    }
+
+    /// The member has refused a mechanism that another one carried out.
+    pub(crate) fn has_refused(&self, mechanism: u64) {
+        self.refused.lock().insert(mechanism);
+    }
+
+    /// The mechanisms of `has_refused`.
+    pub(crate) fn refused_mechanisms(&self) -> BTreeSet<u64> {
+        self.refused.lock().clone()
     }
 
     /// The last answer to Status.
@@ -396,37 +461,31 @@ mod tests {
         assert_eq!((member.debts(), member.phase_on(Moment(1))), (0, Phase::Recovering));
     }
 
-    fn header(incarnation: u64, seq: u64, credential_epoch: u64) -> ReplyHeader {
-        ReplyHeader { incarnation, seq, credential_epoch, ..ReplyHeader::default() }
-    }
-
     #[test]
-    fn replies_that_overtake_each_other_take_nothing_back() {
+    fn a_store_that_went_back_is_not_read_until_it_owns_up_to_it() {
+        let header = |incarnation, seq| ReplyHeader { incarnation, seq, ..ReplyHeader::default() };
         let member = Member::new(MemberId(1));
         let link = Some(Moment(5));
-        member.note(&header(1, 9, 3), link, (0, 0));
-        member.note(&header(1, 7, 2), link, (0, 0));
-        member.note(&header(0, 0, 0), link, (1, 9));
-        member.note(&header(1, 6, 1), Some(Moment(4)), (0, 0));
-        assert_eq!((member.position(), member.credential_epoch()), ((1, 9), 3));
-        member.note(&header(2, 1, 1), link, (1, 9));
-        assert_eq!((member.position(), member.credential_epoch()), ((2, 1), 1));
-        member.note(&header(2, 1, 0), Some(Moment(6)), (2, 1));
-        assert_eq!((member.position(), member.credential_epoch()), ((2, 1), 0));
+        member.decide(Moment(5), Phase::Admitted);
+        member.note(&header(1, 9), link, (0, 0), false);
+        member.note(&header(1, 7), link, (1, 9), false);
+        assert!(member.is_rolled_back());
+        assert_eq!(member.phase_on(Moment(5)), Phase::Recovering);
+        // A restore that is owned up to takes a new incarnation.
+        member.note(&header(2, 7), link, (1, 7), false);
         assert!(!member.is_rolled_back());
     }
 
     #[test]
-    fn a_reply_below_what_was_known_when_it_was_asked_for_is_a_roll_back() {
+    fn two_digests_of_one_commit_are_a_clone_and_two_commits_are_not() {
         let member = Member::new(MemberId(1));
-        member.decide(Moment(5), Phase::Admitted);
-        member.note(&header(1, 9, 3), Some(Moment(5)), (0, 0));
-        member.note(&header(1, 7, 2), Some(Moment(5)), (1, 9));
-        assert!(member.is_rolled_back());
-        assert_eq!(member.phase_on(Moment(5)), Phase::Recovering);
-        assert_eq!((member.position(), member.credential_epoch()), ((1, 7), 2));
-        // A restore that is owned up to takes a new incarnation.
-        member.note(&header(2, 7, 2), Some(Moment(5)), (1, 7));
+        member.note_root((1, 5), &[1]);
+        member.note_root((1, 6), &[2]);
+        member.note_root((1, 6), &[2]);
+        member.note_root((2, 6), &[3]);
+        member.note_root((0, 0), &[4]);
         assert!(!member.is_rolled_back());
+        member.note_root((2, 6), &[4]);
+        assert!(member.is_rolled_back());
     }
 }

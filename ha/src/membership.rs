@@ -13,7 +13,8 @@ use spec::messages::{Answer, Call, ChangeManifest, Export, Join};
 use spec::record::{Manifest, ManifestMember, MemberRole};
 use spec::seam::{MemberId, Standing};
 
-use crate::desk::{Body, Desk};
+use crate::body::Body;
+use crate::desk::Desk;
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::Member;

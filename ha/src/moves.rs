@@ -8,7 +8,8 @@ use spec::messages::{Answer, Call, Compare, CompareAnswer, Export, Join, SealedR
 use spec::platform::Moment;
 use spec::seam::Standing;
 
-use crate::desk::{Body, Desk};
+use crate::body::Body;
+use crate::desk::Desk;
 use crate::error::Error;
 use crate::group::Group;
 use crate::lease::Held;

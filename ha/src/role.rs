@@ -1,16 +1,17 @@
 //! Role calls: login on one member, everything else at the home (HA 2.7, 4.2).
 use std::sync::Arc;
 
-use spec::calls::Class;
 use spec::messages::{Answer, Call, Join, Login, Outcome, SetPin};
 use spec::platform::Moment;
 use spec::seam::MemberId;
 
-use crate::call::{Answered, Errand};
-use crate::desk::{Body, Desk, End};
+use crate::body::Body;
+use crate::desk::{Desk, End};
+use crate::errand::Errand;
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::Member;
+use crate::ready::Answered;
 use crate::view::View;
 
 /// Before the same bytes go to the same member again, in milliseconds.
@@ -32,8 +33,9 @@ impl Group {
         let mut desk = Desk::new(self);
         let deadline = self.deadline();
         let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
-        let body = Body::of(&view, ticket, Call::Login(login));
-        let errand = Errand { class: Class::Role, object: None, deadline, newest_credentials: true };
+        let call = Call::Login(login);
+        let errand = Errand::of(&call, deadline);
+        let body = Body::of(&view, ticket, call);
         let answered = self.run(&mut desk, &body, errand)?;
         match answered.answer {
             Answer::Login(answer) => Ok(answer.ticket),
@@ -157,7 +159,7 @@ impl Group {
                 End::Reply(header, reply) => {
                     return match Error::of_reply(member.id, &reply) {
                         Some(error) => Err(error),
-                        None => crate::call::answered(member.id, header, reply),
+                        None => crate::ready::answered(member.id, header, reply),
                     };
                 }
                 End::Busy(ms) => self.jitter_ms(u64::from(ms)).max(1),

@@ -59,6 +59,22 @@ pub(crate) struct Candidate {
     pub(crate) ramp_percent: u32,
 }
 
+impl Candidate {
+    /// Fills the room of a table.
+    pub(crate) const NONE: Candidate = Candidate {
+        place: 0,
+        role: MemberRole::Active,
+        weight: 1,
+        preference: 0,
+        outstanding: 0,
+        window: 0,
+        latency_ns: 0,
+        resting: false,
+        doubtful: false,
+        ramp_percent: 100,
+    };
+}
+
 /// The choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {

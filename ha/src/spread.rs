@@ -11,7 +11,8 @@ use std::sync::Arc;
 use spec::messages::{Outcome, ReplyBody};
 use spec::platform::Moment;
 
-use crate::desk::{Body, Desk, End};
+use crate::body::Body;
+use crate::desk::{Desk, End};
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::Member;

@@ -13,7 +13,7 @@ use spec::seam::{MemberId, Standing};
 use crate::desk::{Desk, End};
 use crate::error::Error;
 use crate::group::Group;
-use crate::member::{Member, Phase};
+use crate::member::{Member, Phase, Told};
 
 /// Between two rounds when all is well, in milliseconds.
 const ROUND_MS: u64 = 1_000;
@@ -84,13 +84,57 @@ impl Group {
                 Standing::Down { .. } => None,
             })
             .collect();
+        self.watch();
         if self.is_closed() || !thorough && links.iter().all(|(member, _)| member.is_readable(&*self.seam)) {
             return;
         }
+        self.inquire(desk, &links, thorough);
+    }
+
+    /// Goes for a manifest that a reply has named and that is newer than the one known (HA 2.6), at a member that has it.
+    pub(crate) fn take_newer_manifest(&self, desk: &mut Desk<'_>) {
+        if !self.takes_newer() {
+            return;
+        }
+        let view = self.view().clone();
+        let up = view.seats.iter().filter_map(|seat| match self.seam.standing(seat.member.id) {
+            Standing::Up { since, .. } => Some((seat.member.clone(), since)),
+            Standing::Down { .. } => None,
+        });
+        if let Some(newest) = up.max_by_key(|(member, _)| member.manifest_epoch()) {
+            self.inquire(desk, &[newest], false);
+        }
+    }
+
+    /// Tells the meter of links that were lost and of attempts that failed for another reason than before.
+    fn watch(&self) {
+        let meter = self.settings().meter.clone();
+        for seat in &self.view().seats {
+            let member = &seat.member;
+            let told = match self.seam.standing(member.id) {
+                Standing::Up { .. } => Told::Up,
+                Standing::Down { reason } => Told::Down(reason),
+            };
+            match (member.tell(told.clone()), told) {
+                (Told::Up, Told::Down(reason)) => meter.news(&News::Lost { member: member.id, reason }),
+                (Told::Down(before), Told::Down(reason)) if before != reason => {
+                    meter.news(&News::AttemptFailed { member: member.id, reason });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Asks members for their standing and judges the answers; in a caller's inquiry a slow one is not waited for.
+    fn inquire(&self, desk: &mut Desk<'_>, links: &[(Arc<Member>, Moment)], thorough: bool) {
         let (begun, probe_ms) = (self.platform.now(), self.settings().probe_ms);
         let mut until = begun.after_ms(probe_ms);
-        for (place, (member, _)) in links.iter().enumerate() {
-            desk.send(member, &self.probe, place, 0, until.after_ms(1));
+        for (place, (member, since)) in links.iter().enumerate() {
+            if let Standing::Up { heard, .. } = self.seam.standing(member.id) {
+                member.load.begin_probe(begun, heard);
+            }
+            let body = if member.has_listed(*since) { &self.probe } else { &self.probe_for_list };
+            desk.send(member, body, place, 0, until.after_ms(1));
         }
         let mut answered = vec![false; links.len()];
         let mut seen = Vec::new();
@@ -108,21 +152,11 @@ impl Group {
         if self.is_closed() {
             return;
         }
-        if self.platform.now() >= begun.after_ms(probe_ms) {
-            for ((member, _), _) in links.iter().zip(&answered).filter(|(_, answered)| !**answered) {
-                self.give_up_if_silent(member, begun);
-            }
+        let now = self.platform.now();
+        for ((member, _), _) in links.iter().zip(&answered).filter(|(_, answered)| !**answered) {
+            self.judge_probe(member, now);
         }
         self.judge(seen);
-    }
-
-    /// A member that has not answered a probe for one second, nor said anything else, loses its link.
-    fn give_up_if_silent(&self, member: &Member, begun: Moment) {
-        if matches!(self.seam.standing(member.id), Standing::Up { heard, .. } if heard <= begun) {
-            let reason = format!("a probe was not answered for {} ms", self.settings().probe_ms);
-            tracing::info!(member = %member.id, "{reason}: the link is given up");
-            self.seam.abandon(member.id, &reason);
-        }
     }
 
     fn status_of(
@@ -143,6 +177,11 @@ impl Group {
             return None;
         };
         member.set_report(status.clone());
+        self.note_root(member, &status);
+        if !status.mechanisms.is_empty() {
+            member.listed_on(since);
+            self.compare_abilities();
+        }
         if (!self.settings().recovery || member.is_given_up()) && member.was_lost(since) {
             let reason = format!(
                 "member {} was lost and is not taken back: the attempts of reconnAtt are used up; \
@@ -158,6 +197,21 @@ impl Group {
                 self.refuse(member, since, reason);
                 None
             }
+        }
+    }
+
+    /// Two digests of one commit show a clone, in one member or in two that were made of one store (HA 1.5).
+    fn note_root(&self, member: &Member, status: &StatusAnswer) {
+        let position = (status.incarnation, status.seq);
+        member.note_root(position, &status.root);
+        let view = self.view();
+        let twin = view.seats.iter().map(|seat| &seat.member).find(|other| {
+            other.id != member.id
+                && position.0 != 0
+                && other.last_root().is_some_and(|seen| seen.at == position && seen.root != status.root)
+        });
+        if let Some(twin) = twin {
+            member.roll_back(&format!("and member {} are clones of one store", twin.id));
         }
     }
 

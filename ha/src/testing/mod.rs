@@ -4,10 +4,14 @@
 
 mod admission;
 mod closing;
+mod members;
+mod metering;
 mod partition;
 mod reads;
+mod repairing;
 mod roles;
 mod sick;
+mod timing;
 mod writes;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prost::Message;
-use spec::messages::{Call, ObjectRef, Outcome, ReplyBody, RequestBody, Use};
+use spec::messages::{Call, ObjectRef, Outcome, ReplyBody, RequestBody, RequestHeader, Use};
 use spec::platform::{Joiner, Lock, Moment, Park, Platform, Stream};
 use spec::seam::{Event, Fault, MemberId, Outgoing, Reply, Seam, Standing, Tag, Waiter};
 use spec::{Ouid, Rv};
@@ -31,6 +35,8 @@ use partition::Model;
 pub(super) const SERIAL: u64 = 1_154;
 /// The ticket that the models accept as a Crypto Officer's.
 pub(super) const TICKET: &[u8] = b"ticket";
+/// The number of the probe.
+const STATUS: u32 = 10;
 /// How long a request takes, in milliseconds.
 const LATENCY_MS: u64 = 1;
 
@@ -170,6 +176,8 @@ struct Place {
     up: Option<Moment>,
     heard: Moment,
     frozen: bool,
+    stuck: bool,
+    unread: bool,
     script: BTreeMap<u32, VecDeque<Fate>>,
     outstanding: Vec<(Tag, Arc<Waiter>)>,
 }
@@ -182,6 +190,8 @@ pub(super) struct World {
     sent: Lock<Vec<(MemberId, u32)>>,
     executed: Lock<Vec<(MemberId, u32)>>,
     abandoned: Lock<Vec<MemberId>>,
+    cancelled: Lock<Vec<MemberId>>,
+    headers: Lock<Vec<RequestHeader>>,
     me: std::sync::Weak<World>,
 }
 
@@ -198,6 +208,8 @@ impl World {
             up: Some(clock.now()),
             heard: clock.now(),
             frozen: false,
+            stuck: false,
+            unread: false,
             script: BTreeMap::new(),
             outstanding: Vec::new(),
         };
@@ -209,6 +221,8 @@ impl World {
             sent: Lock::default(),
             executed: Lock::default(),
             abandoned: Lock::default(),
+            cancelled: Lock::default(),
+            headers: Lock::default(),
             me: me.clone(),
         })
     }
@@ -278,6 +292,26 @@ impl World {
         self.places.lock().get_mut(&MemberId(member)).unwrap().frozen = true;
     }
 
+    /// The member answers probes and does no work, or works again.
+    pub(super) fn stick(&self, member: u64, stuck: bool) {
+        self.places.lock().get_mut(&MemberId(member)).unwrap().stuck = stuck;
+    }
+
+    /// Bytes of the member lie unread on our side, or do no more.
+    pub(super) fn unread(&self, member: u64, unread: bool) {
+        self.places.lock().get_mut(&MemberId(member)).unwrap().unread = unread;
+    }
+
+    /// The members at which a request was cancelled, in order.
+    pub(super) fn cancelled(&self) -> Vec<u64> {
+        self.cancelled.lock().iter().map(|member| member.0).collect()
+    }
+
+    /// The header of the last request.
+    pub(super) fn last_header(&self) -> RequestHeader {
+        self.headers.lock().last().unwrap().clone()
+    }
+
     /// Does something after so many milliseconds.
     pub(super) fn later(self: &Arc<Self>, ms: u64, work: impl FnOnce(&World) + Send + 'static) {
         let world = self.clone();
@@ -316,6 +350,7 @@ impl World {
     pub(super) fn forget(&self) {
         self.sent.lock().clear();
         self.executed.lock().clear();
+        self.cancelled.lock().clear();
     }
 
     /// The members whose links were given up.
@@ -333,7 +368,7 @@ impl World {
         let mut places = self.places.lock();
         let place = places.get_mut(&member).unwrap();
         let body = RequestBody::decode(request.body.as_slice()).unwrap();
-        let reply = place.model.handle(body, request.header.attempt);
+        let reply = place.model.handle(body, &request.header);
         let body = Zeroizing::new(reply.encode_to_vec());
         Event::Reply(Tag(0), Reply { header: place.model.header(), body })
     }
@@ -367,6 +402,7 @@ impl Seam for World {
         let tag = Tag(self.tags.fetch_add(1, Ordering::SeqCst));
         let number = RequestBody::decode(request.body.as_slice()).unwrap().call.as_ref().unwrap().number();
         self.sent.lock().push((member, number));
+        self.headers.lock().push(request.header.clone());
         let fate = {
             let mut places = self.places.lock();
             let place = places.get_mut(&member).unwrap();
@@ -375,6 +411,7 @@ impl Seam for World {
             match place.up {
                 None => Fate::NotSent,
                 Some(_) if place.frozen => Fate::Silent,
+                Some(_) if place.stuck && number != STATUS => Fate::Silent,
                 Some(_) => fate,
             }
         };
@@ -410,6 +447,7 @@ impl Seam for World {
     }
 
     fn cancel(&self, member: MemberId, tag: Tag) {
+        self.cancelled.lock().push(member);
         self.places.lock().get_mut(&member).unwrap().outstanding.retain(|(other, _)| *other != tag);
     }
 
@@ -427,4 +465,8 @@ impl Seam for World {
     }
 
     fn subscribe(&self, _: &Arc<Waiter>) {}
+
+    fn has_unread(&self, member: MemberId) -> bool {
+        self.places.lock().get(&member).is_some_and(|place| place.unread)
+    }
 }

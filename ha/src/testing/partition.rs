@@ -2,10 +2,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spec::messages::{
-    Answer, Call, CompareAnswer, Done, ExportAnswer, FindAnswer, Found, GetAttributesAnswer, JoinAnswer,
-    LoginAnswer, MadeObject, MakeAnswer, ObjectRef, Outcome, PlanAnswer, RandomAnswer, RecordDigest,
-    ReplyBody, ReplyHeader, RequestBody, SealedRecord, SetAttributesAnswer, SetPinAnswer, StatusAnswer,
-    UseAnswer,
+    Answer, Call, ChangeManifest, ChangeManifestAnswer, CompareAnswer, Done, ExportAnswer, FindAnswer, Found,
+    GetAttributesAnswer, JoinAnswer, LeaseAnswer, LoginAnswer, MadeObject, MakeAnswer, MechanismFacts,
+    MechanismMessage, ObjectRef, Outcome, PlanAnswer, RandomAnswer, RecordDigest, ReplyBody, ReplyHeader,
+    RequestBody, RequestHeader, SealedRecord, SetAttributesAnswer, SetPinAnswer, StatusAnswer, UseAnswer,
 };
 use spec::record::{Manifest, ManifestMember, State};
 use spec::{AttributeType, Ouid, Rv, Stamp};
@@ -52,6 +52,14 @@ pub(crate) struct Model {
     pub(crate) incarnation: u64,
     /// It gives out records that it was not asked for.
     pub(crate) exports_strangers: bool,
+    /// The mechanisms that it lists and carries out; empty for all.
+    pub(crate) mechanisms: Vec<u64>,
+    /// Who holds its repair lease.
+    pub(crate) lease: Vec<u8>,
+    /// The window that it grants; 0 for none.
+    pub(crate) window: u32,
+    /// It answers Status with another digest: a clone that has gone its own way.
+    pub(crate) other_root: bool,
     seq: u64,
     made: u8,
 }
@@ -79,9 +87,21 @@ impl Model {
             change_tags: BTreeSet::new(),
             incarnation: serial,
             exports_strangers: false,
+            mechanisms: Vec::new(),
+            lease: Vec::new(),
+            window: 0,
+            other_root: false,
             seq: 0,
             made: 0,
         }
+    }
+
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    pub(crate) fn set_seq(&mut self, seq: u64) {
+        self.seq = seq;
     }
 
     pub(crate) fn is_live(&self, ouid: Ouid) -> bool {
@@ -102,6 +122,7 @@ impl Model {
             seq: self.seq,
             credential_epoch: self.credential_epoch,
             manifest_epoch: self.manifest.epoch,
+            window: self.window,
             ..ReplyHeader::default()
         }
     }
@@ -148,7 +169,7 @@ impl Model {
     }
 
     /// Runs one request.
-    pub(crate) fn handle(&mut self, mut body: RequestBody, _attempt: u32) -> ReplyBody {
+    pub(crate) fn handle(&mut self, mut body: RequestBody, header: &RequestHeader) -> ReplyBody {
         let call = body.call.take().unwrap();
         let is_status = matches!(call, Call::Status(_));
         if !is_status && (body.group != self.manifest.group || body.generation != self.manifest.generation) {
@@ -161,6 +182,9 @@ impl Model {
         if self.recovering && service {
             return refused(Outcome::RECOVERING);
         }
+        if header.incarnation == self.incarnation && header.at_least > self.seq {
+            return refused(Outcome::BEHIND);
+        }
         match self.answer(call, &body.ticket) {
             Ok(answer) => ReplyBody { answer: Some(answer), ..ReplyBody::default() },
             Err(reply) => *reply,
@@ -170,9 +194,12 @@ impl Model {
     fn answer(&mut self, call: Call, ticket: &[u8]) -> Result<Answer, Box<ReplyBody>> {
         let officer = || if ticket == TICKET { Ok(()) } else { Err(rv(Rv::USER_NOT_LOGGED_IN)) };
         Ok(match call {
-            Call::Status(_) => Answer::Status(self.status()),
+            Call::Status(status) => Answer::Status(self.status(status.mechanisms)),
             Call::Login(login) => self.login(&login)?,
             Call::SetPin(set) => self.set_pin(&set)?,
+            Call::Use(one) if !self.carries_out(one.mechanism.as_ref()) => {
+                return Err(rv(Rv::MECHANISM_INVALID));
+            }
             Call::Plan(plan) => self.live(plan.key.as_ref()).map(|_| Answer::Plan(PlanAnswer::default()))?,
             Call::Use(one) => {
                 self.live(one.key.as_ref())?;
@@ -211,18 +238,50 @@ impl Model {
             }
             Call::Lease(lease) => {
                 officer()?;
-                Answer::Lease(spec::messages::LeaseAnswer { granted: lease.ms > 0, left_ms: lease.ms })
+                let granted = self.lease.is_empty() || self.lease == lease.holder;
+                if granted {
+                    self.lease = if lease.ms > 0 { lease.holder } else { Vec::new() };
+                }
+                Answer::Lease(LeaseAnswer { granted, left_ms: 15_000 })
             }
-            Call::ChangeManifest(_) | Call::Adopt(_) => return Err(rv(Rv::FUNCTION_NOT_SUPPORTED)),
+            Call::ChangeManifest(change) => {
+                officer()?;
+                self.change_manifest(change)?
+            }
+            Call::Adopt(_) => return Err(rv(Rv::FUNCTION_NOT_SUPPORTED)),
         })
     }
 
-    fn status(&self) -> StatusAnswer {
+    fn carries_out(&self, mechanism: Option<&MechanismMessage>) -> bool {
+        self.mechanisms.is_empty()
+            || mechanism.is_none_or(|mechanism| self.mechanisms.contains(&mechanism.number))
+    }
+
+    fn change_manifest(&mut self, change: ChangeManifest) -> Result<Answer, Box<ReplyBody>> {
+        let wanted = change.manifest.unwrap();
+        if self.manifest.home != self.serial && wanted.home != self.serial {
+            return Err(Box::new(refused(Outcome::NOT_HOME)));
+        }
+        if self.manifest.tag != change.tag {
+            if self.manifest.epoch != change.expected_epoch {
+                return Err(Box::new(refused(Outcome::EPOCH_CHANGED)));
+            }
+            self.manifest = Manifest { epoch: change.expected_epoch + 1, tag: change.tag, ..wanted };
+        }
+        let sealed = prost::Message::encode_to_vec(&self.manifest);
+        Ok(Answer::ChangeManifest(ChangeManifestAnswer { manifest: Some(self.manifest.clone()), sealed }))
+    }
+
+    fn status(&self, mechanisms: bool) -> StatusAnswer {
+        let fact = |number: &u64| MechanismFacts { number: *number, ..MechanismFacts::default() };
         StatusAnswer {
+            mechanisms: if mechanisms { self.mechanisms.iter().map(fact).collect() } else { Vec::new() },
+            incarnation: self.incarnation,
+            seq: self.seq,
             label: "test".to_owned(),
             serial: self.serial,
             manifest: Some(self.manifest.clone()),
-            root: self.root(),
+            root: if self.other_root { vec![9; 32] } else { self.root() },
             recovering: self.recovering,
             objects: self.things.len() as u64,
             ..StatusAnswer::default()

@@ -1,0 +1,237 @@
+//! Before a call is sent: deadlines, who can be read, and waiting for members while none can (DESIGN 2, HA 4.6).
+use std::sync::Arc;
+
+use spec::messages::{Answer, Call, ReplyBody, ReplyHeader};
+use spec::meter::News;
+use spec::platform::Moment;
+use spec::seam::{MemberId, Standing};
+
+use crate::attempts::Attempts;
+use crate::body::Body;
+use crate::desk::Desk;
+use crate::errand::{Errand, generates};
+use crate::error::Error;
+use crate::group::Group;
+use crate::member::{Phase, Seat};
+use crate::route::{Candidate, Choice, choose};
+use crate::view::View;
+
+/// Between two looks at who can be reached, in milliseconds.
+pub(crate) const LOOK_AGAIN_MS: u64 = 20;
+/// How long members that carry no manifest of the group are given before the call fails, in milliseconds.
+const REFUSED_WAIT_MS: u64 = 1_000;
+/// How long a process's first call waits for a majority of the members to appear, in milliseconds.
+const SETTLE_MS: u64 = 200;
+/// Groups of so many members at most are chosen from without allocation.
+const FEW: usize = 8;
+
+/// A call that succeeded.
+pub struct Answered {
+    /// Who answered.
+    pub member: MemberId,
+    /// The member's standing with the answer.
+    pub header: ReplyHeader,
+    /// The answer; of the kind of the call.
+    pub answer: Answer,
+}
+
+/// Which members a choice leaves out besides those that cannot serve.
+pub(crate) struct Without<'a> {
+    /// Members that are passed over.
+    pub(crate) passed_over: &'a dyn Fn(MemberId) -> bool,
+    /// When given, only members that are not doubted and were heard since then are taken (HA 4.3, 4.4).
+    pub(crate) sound_since: Option<Moment>,
+}
+
+impl Group {
+    /// Runs a Read, Use or Make on one member, and on others when that one fails (HA 4.2). `ticket` may be empty.
+    ///
+    /// # Errors
+    /// What the partition answered, or why nobody could be asked. `NeedBlob` and `PlanChanged` are for the caller to
+    /// act upon and call again.
+    pub fn any(&self, call: Call, ticket: &[u8]) -> Result<Answered, Error> {
+        let deadline = if generates(&call) {
+            self.platform.now().after_ms(self.settings().generate_ms_max)
+        } else {
+            self.deadline()
+        };
+        let errand = Errand::of(&call, deadline);
+        let mut desk = Desk::new(self);
+        let view = self.ready(&mut desk, deadline)?;
+        let body = Body::of(&view, ticket, call);
+        drop(view);
+        self.run(&mut desk, &body, errand)
+    }
+
+    /// Sends a body to one member after the other until one answers or a rule ends it.
+    pub(crate) fn run(&self, desk: &mut Desk<'_>, body: &Body, errand: Errand) -> Result<Answered, Error> {
+        let answered = Attempts::new(self, body.clone(), errand).run(desk);
+        // The loser of a hedge or an evacuation is no longer wanted.
+        desk.clear();
+        self.take_newer_manifest(desk);
+        answered
+    }
+
+    /// When a call that begins now must have ended, unless it generates keys.
+    pub(crate) fn deadline(&self) -> Moment {
+        self.platform.now().after_ms(self.settings().call_ms_max)
+    }
+
+    /// When a write that begins now gives up waiting for acknowledgements: two silences and one outage later.
+    pub(crate) fn write_deadline(&self) -> Moment {
+        let settings = self.settings();
+        let ms = settings.receive_timeout_ms.saturating_mul(2).saturating_add(settings.outage_wait_ms);
+        self.platform.now().after_ms(ms.min(settings.call_ms_max))
+    }
+
+    /// Waits until the manifest is known and, at the start of a process, until a majority of the members has been
+    /// judged or 200 ms have passed.
+    pub(crate) fn ready(
+        &self,
+        desk: &mut Desk<'_>,
+        deadline: Moment,
+    ) -> Result<arc_swap::Guard<Arc<View>>, Error> {
+        let view = self.view();
+        if self.is_settled() && view.manifest.is_some() {
+            return Ok(view);
+        }
+        let start = self.platform.now();
+        loop {
+            let view = self.view();
+            if view.manifest.is_some() && self.is_settled() {
+                return Ok(view);
+            }
+            self.look(desk, false);
+            let view = self.view();
+            let judged = view.seats.iter().filter(|seat| seat.member.is_readable(&*self.seam)).count();
+            let now = self.platform.now();
+            let late = now >= self.born.after_ms(SETTLE_MS);
+            if view.manifest.is_some() && (judged > view.seats.len() / 2 || (late && judged > 0)) {
+                self.settle();
+                return Ok(view);
+            }
+            if let Some(refusal) = self.only_refused(&view).filter(|_| now >= start.after_ms(REFUSED_WAIT_MS))
+            {
+                return Err(Error::NoGroup(refusal));
+            }
+            self.outage(start, now, deadline)?;
+            desk.pause(if late { LOOK_AGAIN_MS } else { 2 });
+        }
+    }
+
+    /// The reason when members answer but none is of the group.
+    fn only_refused(&self, view: &View) -> Option<String> {
+        let mut refusals = view.seats.iter().filter_map(|seat| {
+            let phase = seat.member.phase(&*self.seam)?;
+            Some((phase == Phase::Refused).then(|| seat.member.refusal()))
+        });
+        let first = refusals.next()??;
+        refusals.all(|refusal| refusal.is_some()).then_some(first)
+    }
+
+    /// Ends a wait for members after `OutageWaitMs`, at the call's deadline or when the group is closed. The operator
+    /// is told of an outage once.
+    pub(crate) fn outage(&self, since: Moment, now: Moment, deadline: Moment) -> Result<(), Error> {
+        self.ensure_open()?;
+        if now >= since.after_ms(self.settings().outage_wait_ms) || now >= deadline {
+            let waited_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+            if self.tells_outage() {
+                for member in self.status().members {
+                    tracing::error!(member = %member.id, state = ?member.state, "no member can serve the call");
+                }
+                self.settings().meter.news(&News::AllLost);
+            }
+            return Err(Error::Outage { waited_ms });
+        }
+        Ok(())
+    }
+
+    /// The members of the read set.
+    pub(crate) fn readable(&self, view: &View) -> impl Iterator<Item = MemberId> {
+        let members = view.seats.iter().map(|seat| &seat.member);
+        members.filter(|member| member.is_readable(&*self.seam)).map(|member| member.id)
+    }
+
+    /// Chooses a member of the read set that may serve the errand.
+    pub(crate) fn choose(&self, view: &View, errand: &Errand, without: &Without<'_>) -> Choice {
+        let mut few = [Candidate::NONE; FEW];
+        let mut many = Vec::new();
+        let room: &mut [Candidate] = if view.seats.len() <= FEW {
+            &mut few
+        } else {
+            many.resize(view.seats.len(), Candidate::NONE);
+            &mut many
+        };
+        let now = self.platform.now();
+        let newest = if errand.newest_credentials { self.newest_credentials(view) } else { 0 };
+        let mut fill = |able: bool| {
+            let mut count = 0;
+            for (place, seat) in view.seats.iter().enumerate() {
+                let lacks = |mechanism| seat.member.lacks_mechanism(mechanism);
+                if able && errand.mechanism.is_some_and(lacks) || seat.member.credential_epoch() < newest {
+                    continue;
+                }
+                if let Some(candidate) = self.candidate(place, seat, errand, without, now) {
+                    room[count] = candidate;
+                    count += 1;
+                }
+            }
+            count
+        };
+        // Where nobody can do it, a member's refusal is the answer.
+        let count = match fill(true) {
+            0 => fill(false),
+            count => count,
+        };
+        choose(self.settings().policy, self.next_turn(), room[..count].iter().copied())
+    }
+
+    fn newest_credentials(&self, view: &View) -> u64 {
+        let readable = view.seats.iter().filter(|seat| seat.member.is_readable(&*self.seam));
+        readable.map(|seat| seat.member.credential_epoch()).max().unwrap_or(0)
+    }
+
+    fn candidate(
+        &self,
+        place: usize,
+        seat: &Seat,
+        errand: &Errand,
+        without: &Without<'_>,
+        now: Moment,
+    ) -> Option<Candidate> {
+        let (member, seam) = (&seat.member, &*self.seam);
+        let Standing::Up { since, heard } = seam.standing(member.id) else { return None };
+        match member.phase_on(since) {
+            Phase::Admitted | Phase::Unverified => {}
+            Phase::Fresh | Phase::Recovering | Phase::Refused => return None,
+        }
+        if (without.passed_over)(member.id) || errand.object.is_some_and(|object| member.owes(object)) {
+            return None;
+        }
+        let load = &member.load;
+        let doubtful = load.is_suspect(member.id, seam, heard) || load.is_stuck(errand.cost, now);
+        if without.sound_since.is_some_and(|since| doubtful || heard < since) {
+            return None;
+        }
+        Some(Candidate {
+            place,
+            role: seat.role,
+            weight: seat.weight,
+            preference: seat.preference,
+            outstanding: load.outstanding(),
+            window: load.window(),
+            latency_ns: load.latency_ns(now),
+            resting: load.is_resting(now),
+            doubtful,
+            ramp_percent: load.ramp_percent(now),
+        })
+    }
+}
+
+/// The answer of an OK reply.
+pub(crate) fn answered(member: MemberId, header: ReplyHeader, reply: ReplyBody) -> Result<Answered, Error> {
+    match reply.answer {
+        Some(answer) => Ok(Answered { member, header, answer }),
+        None => Err(Error::Peer(format!("member {member} answered OK without an answer"))),
+    }
+}

@@ -1,0 +1,197 @@
+//! Repair under the lease, comparison, repair on demand, clones (HA 1.5, 4.6, 4.7).
+use std::sync::Arc;
+
+use spec::record::State;
+use spec::{Ouid, Template};
+
+use super::{Fate, TICKET, World, one_use};
+use crate::group::Group;
+use crate::status::MemberState;
+
+const COMPARE: u32 = 26;
+const EXPORT: u32 = 27;
+const JOIN: u32 = 28;
+const LEASE: u32 = 29;
+
+/// Three members, admitted; the third one then misses an object and holds one that is destroyed elsewhere.
+fn with_a_straggler() -> (Arc<World>, Arc<Group>, Ouid, Ouid) {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    let (new, dead) = (Ouid([6; 16]), Ouid([0x88; 16]));
+    (1..=2).for_each(|member| world.model(member, |model| model.put(new, State::Committed)));
+    (1..=2).for_each(|member| world.model(member, |model| model.put(dead, State::Deleted)));
+    world.model(3, |model| model.put(dead, State::Committed));
+    world.down(3);
+    world.tend(&group, 1);
+    world.up(3);
+    world.tend(&group, 1);
+    world.forget();
+    (world, group, new, dead)
+}
+
+fn state(group: &Group, member: usize) -> MemberState {
+    group.status().members[member - 1].state.clone()
+}
+
+#[test]
+fn repair_waits_while_another_process_has_the_lease_and_gives_its_own_back() {
+    let (world, group, new, _) = with_a_straggler();
+    world.model(2, |model| model.lease = b"another process.".to_vec());
+    group.set_repair_ticket(Some(TICKET));
+    world.tend(&group, 2);
+    assert!(world.sent(JOIN).is_empty());
+    assert_eq!(state(&group, 3), MemberState::Recovering);
+    assert!(world.model(1, |model| model.lease.is_empty()), "what was granted is given back");
+    world.model(2, |model| model.lease.clear());
+    world.tend(&group, 2);
+    assert_eq!((state(&group, 3), world.holders(new)), (MemberState::Up, vec![true; 3]));
+    assert!((1..=3).all(|member| world.model(member, |model| model.lease.is_empty())));
+}
+
+#[test]
+fn a_long_repair_renews_its_lease() {
+    let (world, group, ..) = with_a_straggler();
+    for number in 0..3_000_u32 {
+        let mut ouid = [0x33; 16];
+        ouid[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes());
+        (1..=2).for_each(|member| world.model(member, |model| model.put(Ouid(ouid), State::Committed)));
+    }
+    (0..60).for_each(|_| world.script(1, EXPORT, Fate::Slow(1_000)));
+    group.set_repair_ticket(Some(TICKET));
+    let before = world.ms();
+    world.tend(&group, 1);
+    let rounds = (world.ms() - before) / 7_500;
+    assert!(rounds >= 2, "the repair took {} ms", world.ms() - before);
+    // Asked for, renewed, given back.
+    assert!(
+        world.sent(LEASE).len() as u64 >= 3 * (1 + rounds - 1 + 1),
+        "{} in {rounds}",
+        world.sent(LEASE).len()
+    );
+    assert_eq!(state(&group, 3), MemberState::Up);
+}
+
+#[test]
+fn a_member_that_does_not_take_what_it_lacks_holds_up_nobody_else() {
+    let (world, group, new, _) = with_a_straggler();
+    world.model(2, |model| model.things.remove(&new));
+    world.down(2);
+    world.up(2);
+    world.tend(&group, 1);
+    (0..40).for_each(|_| world.script(3, JOIN, Fate::Answer(spec::messages::Outcome::FAILED)));
+    group.set_repair_ticket(Some(TICKET));
+    world.tend(&group, 1);
+    assert_eq!((state(&group, 2), state(&group, 3)), (MemberState::Up, MemberState::Recovering));
+    assert!(world.model(2, |model| model.is_live(new)));
+    world.unscript(3);
+    world.tend(&group, 2);
+    assert_eq!(state(&group, 3), MemberState::Up);
+}
+
+#[test]
+fn a_returner_whose_store_changes_under_the_repair_is_not_admitted_by_it() {
+    let (world, group, ..) = with_a_straggler();
+    world.script(1, EXPORT, Fate::Slow(50));
+    world.later(20, |world| world.model(3, |model| model.incarnation = 77));
+    group.set_repair_ticket(Some(TICKET));
+    group.repair_round();
+    assert_ne!(state(&group, 3), MemberState::Up);
+    world.tend(&group, 3);
+    assert_eq!(state(&group, 3), MemberState::Up);
+}
+
+#[test]
+fn without_the_right_to_repair_a_returner_is_admitted_when_no_bucket_differs_for_good() {
+    let (world, group, new, dead) = with_a_straggler();
+    world.tend(&group, 20);
+    assert_eq!(state(&group, 3), MemberState::Recovering);
+    // Another process repairs it, while writes make the roots differ at every look.
+    world.model(3, |model| {
+        model.put(new, State::Committed);
+        model.put(dead, State::Deleted);
+    });
+    for number in 0..60_u8 {
+        let mut ouid = [0x55; 16];
+        ouid[0] = number;
+        let ahead = if number.is_multiple_of(2) { 1 } else { 3 };
+        world.model(ahead, |model| model.put(Ouid(ouid), State::Committed));
+        world.tend(&group, 1);
+        (1..=3).for_each(|member| world.model(member, |model| model.put(Ouid(ouid), State::Committed)));
+        if state(&group, 3) == MemberState::Up {
+            return;
+        }
+        let mut next = [0x56; 16];
+        next[0] = number;
+        world.model(ahead, |model| model.put(Ouid(next), State::Committed));
+    }
+    panic!("wanted member 3 in use, found {:?}", state(&group, 3));
+}
+
+#[test]
+fn members_are_compared_record_by_record() {
+    let (world, group, ..) = with_a_straggler();
+    world.forget();
+    let comparison = group.compare().unwrap();
+    assert!(!comparison.is_equal());
+    assert_eq!(comparison.records, 2);
+    let of = |member: usize| &comparison.members[member - 1];
+    assert_eq!((of(3).missing, of(3).different, of(3).buckets), (1, 1, 2));
+    assert_eq!((of(1).missing, of(1).different), (0, 1));
+    assert!(world.sent(JOIN).is_empty() && world.sent(LEASE).is_empty());
+    world.down(2);
+    let comparison = group.compare().unwrap();
+    assert!(comparison.members[1].absent.is_some());
+}
+
+#[test]
+fn members_are_synchronised_on_demand_and_a_dry_run_only_counts() {
+    let (world, group, new, dead) = with_a_straggler();
+    let mut steps = Vec::new();
+    let would = group.synchronize(TICKET, true, &mut |done, total| steps.push((done, total))).unwrap();
+    assert!(world.sent(JOIN).is_empty() && world.sent(LEASE).is_empty());
+    assert_eq!(steps.last(), Some(&(2, 2)));
+    let done = group.synchronize(TICKET, false, &mut |_, _| {}).unwrap();
+    assert_eq!((would.moved, done.moved, done.members.len()), (done.moved, would.moved, 3));
+    assert!(done.moved >= 2 && done.left_out.is_empty());
+    assert_eq!((world.holders(new), world.holders(dead)), (vec![true; 3], vec![false; 3]));
+    assert_eq!(state(&group, 3), MemberState::Up);
+    assert!(group.compare().unwrap().is_equal());
+    assert_eq!(group.synchronize(TICKET, false, &mut |_, _| {}).unwrap().moved, 0);
+    world.model(1, |model| model.lease = b"another process.".to_vec());
+    assert!(group.synchronize(TICKET, false, &mut |_, _| {}).is_err());
+}
+
+#[test]
+fn without_replication_nothing_is_synchronised() {
+    let world = World::new(2);
+    let group = world.group_with(|settings| settings.synchronize = false);
+    assert!(group.synchronize(TICKET, false, &mut |_, _| {}).is_err());
+    world.tend(&group, 4);
+    assert!(world.sent(COMPARE).is_empty());
+}
+
+#[test]
+fn a_clone_is_not_used_until_it_was_compared() {
+    let world = World::new(3);
+    let ouid = Ouid([0x42; 16]);
+    (1..=3).for_each(|member| world.model(member, |model| model.put(ouid, State::Committed)));
+    let group = world.group();
+    world.tend(&group, 2);
+    // The same incarnation and seq with another digest: the answer comes from another copy of the store.
+    world.model(2, |model| model.other_root = true);
+    world.tend(&group, 2);
+    world.model(2, |model| model.other_root = false);
+    world.tend(&group, 3);
+    assert_eq!(state(&group, 2), MemberState::Up, "equal again, and compared with the others");
+    world.model(2, |model| model.other_root = true);
+    group.refresh();
+    world.forget();
+    for _ in 0..6 {
+        let member = group.any(one_use(ouid), TICKET).unwrap().member.0;
+        assert_ne!(member, 2);
+        group.find(&Template::default(), TICKET).unwrap();
+    }
+    assert!(!world.sent(20).contains(&2));
+    assert_eq!(state(&group, 2), MemberState::Recovering);
+}

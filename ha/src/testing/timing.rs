@@ -1,0 +1,283 @@
+//! Slow, silent, stuck, busy and returning members (HA 4.3, 4.4, 4.5).
+use std::sync::Arc;
+
+use spec::messages::{Make, MakeKind};
+use spec::record::State;
+use spec::{Ouid, Template};
+
+use super::{Fate, TICKET, World, one_use};
+use crate::error::Error;
+use crate::group::Group;
+use crate::route::Policy;
+use crate::settings::GroupSettings;
+
+const STATUS: u32 = 10;
+const USE: u32 = 14;
+const FIND: u32 = 20;
+
+fn used(group: &Group, ouid: Ouid) -> Result<u64, Error> {
+    group.any(one_use(ouid), TICKET).map(|answered| answered.member.0)
+}
+
+/// A group with an object that has used every member 150 times by turns, a millisecond each, and goes on to prefer
+/// member 1.
+fn warm_with(change: impl FnOnce(&mut GroupSettings)) -> (Arc<World>, Arc<Group>, Ouid) {
+    let world = World::new(3);
+    let ouid = Ouid([0x42; 16]);
+    (1..=3).for_each(|member| world.model(member, |model| model.put(ouid, State::Committed)));
+    let group = world.group_with(|settings| {
+        settings.policy = Policy::RoundRobin;
+        change(settings);
+    });
+    world.tend(&group, 1);
+    (0..450).for_each(|_| assert!(used(&group, ouid).is_ok()));
+    let first = GroupSettings { policy: Policy::PrimaryFirst, ..GroupSettings::clone(&group.settings()) };
+    group.configure(first);
+    world.forget();
+    (world, group, ouid)
+}
+
+fn warm() -> (Arc<World>, Arc<Group>, Ouid) {
+    warm_with(|_| {})
+}
+
+#[test]
+fn a_slow_request_is_hedged_and_the_loser_cancelled() {
+    let (world, group, ouid) = warm();
+    world.script(1, USE, Fate::Slow(20));
+    let before = world.ms();
+    assert_eq!(used(&group, ouid), Ok(2));
+    assert!(world.ms() - before <= 3, "took {} ms", world.ms() - before);
+    assert_eq!((world.sent(USE), world.cancelled()), (vec![1, 2], vec![1]));
+    assert_eq!(group.status().members[0].outstanding, 0);
+}
+
+#[test]
+fn the_first_answer_counts_whoever_gives_it() {
+    let (world, group, ouid) = warm();
+    world.script(1, USE, Fate::Slow(4));
+    world.script(2, USE, Fate::Slow(9));
+    assert_eq!(used(&group, ouid), Ok(1));
+    assert_eq!((world.sent(USE), world.cancelled()), (vec![1, 2], vec![2]));
+}
+
+#[test]
+fn hedges_stay_within_their_budget() {
+    let (world, group, ouid) = warm();
+    (0..400).for_each(|_| world.script(1, USE, Fate::Slow(12)));
+    (0..400).for_each(|_| assert!(used(&group, ouid).is_ok()));
+    let second = world.sent(USE).iter().filter(|member| **member != 1).count();
+    assert!((8..=16).contains(&second), "{second} hedges of 400 requests");
+}
+
+#[test]
+fn nothing_is_hedged_without_a_hundred_samples_nor_above_fifty_milliseconds_nor_when_it_makes_something() {
+    // A process that has just begun.
+    let world = World::new(3);
+    let ouid = Ouid([0x42; 16]);
+    (1..=3).for_each(|member| world.model(member, |model| model.put(ouid, State::Committed)));
+    let group = world.group();
+    world.script(1, USE, Fate::Slow(200));
+    assert_eq!(used(&group, ouid), Ok(1));
+    assert_eq!(world.sent(USE), [1]);
+    // Work that takes 60 ms everywhere.
+    (1..=3).for_each(|member| (0..400).for_each(|_| world.script(member, USE, Fate::Slow(60))));
+    (0..450).for_each(|_| assert!(used(&group, ouid).is_ok()));
+    world.forget();
+    (1..=3).for_each(|member| world.unscript(member));
+    (1..=3).for_each(|member| world.script(member, USE, Fate::Slow(200)));
+    used(&group, ouid).unwrap();
+    assert_eq!(world.sent(USE).len(), 1);
+    // A Make.
+    let (world, group, _) = warm();
+    let make =
+        || Make { kind: MakeKind::GENERATE.0, templates: vec![Template::default()], ..Make::default() };
+    (0..110).for_each(|_| drop(group.create(make(), TICKET).unwrap()));
+    world.forget();
+    world.script(1, 16, Fate::Slow(200));
+    group.create(make(), TICKET).unwrap();
+    assert_eq!(world.sent(16), [1]);
+}
+
+#[test]
+fn a_silent_members_request_moves_at_once_and_new_ones_avoid_it() {
+    let (world, group, ouid) = warm();
+    world.freeze(1);
+    // The hedges are used up, so that only the evacuation is left.
+    while group.budget.take(1) {}
+    let before = world.ms();
+    assert_eq!(used(&group, ouid), Ok(2));
+    assert!((25..=35).contains(&(world.ms() - before)), "took {} ms", world.ms() - before);
+    assert!(group.status().members[0].suspect);
+    assert!(world.sent(STATUS).contains(&1), "a probe decides");
+    world.forget();
+    for _ in 0..5 {
+        assert_eq!(used(&group, ouid), Ok(2));
+    }
+    assert_eq!(world.sent(USE), [2; 5]);
+    world.tend(&group, 3);
+    assert_eq!(world.abandoned(), [1]);
+    world.up(1);
+    world.tend(&group, 2);
+    world.pass_ms(6_000);
+    assert_eq!(used(&group, ouid), Ok(1));
+    assert!(!group.status().members[0].suspect);
+}
+
+#[test]
+fn a_search_leaves_a_silent_member_too() {
+    let (world, group, ouid) = warm();
+    let find = || group.find(&Template::default(), TICKET).unwrap().len();
+    (0..120).for_each(|_| assert_eq!(find(), 1));
+    used(&group, ouid).unwrap();
+    let searcher = world.sent(FIND)[0];
+    world.freeze(searcher);
+    world.tend(&group, 1);
+    let before = world.ms();
+    assert_eq!(find(), 1);
+    assert!(world.ms() - before <= 40, "took {} ms", world.ms() - before);
+}
+
+#[test]
+fn requests_move_only_to_a_member_heard_within_the_last_second() {
+    let (world, group, ouid) = warm();
+    while group.budget.take(1) {}
+    world.pass_ms(5_000);
+    world.freeze(1);
+    world.freeze(2);
+    let before = world.ms();
+    // Nobody was heard lately: the others are asked first, and the one that answers gets the request.
+    assert_eq!(used(&group, ouid), Ok(3));
+    assert_eq!(world.sent(USE), [1, 3]);
+    assert!(world.ms() - before <= 40, "took {} ms", world.ms() - before);
+}
+
+#[test]
+fn while_nobody_is_heard_the_call_waits_for_the_receive_timeout() {
+    let (world, group, ouid) = warm();
+    while group.budget.take(1) {}
+    world.pass_ms(5_000);
+    (1..=3).for_each(|member| world.freeze(member));
+    world.later(19_000, |world| {
+        assert_eq!(world.sent(USE), [1]);
+        assert!(world.abandoned().is_empty(), "the fault may be ours");
+        (1..=3).for_each(|member| world.up(member));
+    });
+    used(&group, ouid).unwrap();
+    assert!(world.ms() > 19_000);
+}
+
+#[test]
+fn bytes_that_lie_unread_here_are_no_silence_of_the_member() {
+    let (world, group, ouid) = warm();
+    while group.budget.take(1) {}
+    world.unread(1, true);
+    world.script(1, USE, Fate::Slow(300));
+    assert_eq!(used(&group, ouid), Ok(1));
+    assert_eq!(world.sent(USE), [1]);
+    assert!(!group.status().members[0].suspect);
+}
+
+#[test]
+fn a_member_that_answers_probes_while_its_work_is_stuck_is_left() {
+    let (world, group, ouid) = warm();
+    while group.budget.take(1) {}
+    world.stick(1, true);
+    let before = world.ms();
+    assert_eq!(used(&group, ouid), Ok(2));
+    assert!(world.ms() - before <= 40, "took {} ms", world.ms() - before);
+    // The link is heard: a process whose tender works does not call it silent.
+    world.tend(&group, 1);
+    assert_eq!(used(&group, ouid), Ok(2));
+    world.forget();
+    // One trial a second, no more.
+    let begun = world.ms();
+    while world.ms() - begun < 3_000 {
+        assert_eq!(used(&group, ouid), Ok(2));
+        group.refresh();
+        world.pass_ms(10);
+    }
+    let trials = world.sent(USE).iter().filter(|member| **member == 1).count();
+    assert!((2..=4).contains(&trials), "{trials} trials in three seconds");
+    assert!(world.abandoned().is_empty());
+    assert!(group.status().members[0].suspect);
+    world.stick(1, false);
+    world.pass_ms(1_000);
+    assert_eq!(used(&group, ouid), Ok(1));
+    assert!(!group.status().members[0].suspect);
+}
+
+#[test]
+fn members_plus_one_bounds_evacuations_too() {
+    let (world, group, ouid) = warm();
+    while group.budget.take(1) {}
+    (1..=3).for_each(|member| world.stick(member, true));
+    let probing = group.clone();
+    world.later(30, move |_| probing.refresh());
+    assert!(used(&group, ouid).is_err());
+    assert!(world.sent(USE).len() <= 4, "{:?}", world.sent(USE));
+}
+
+#[test]
+fn a_call_that_everybody_is_busy_for_stands_in_line_and_ends_at_its_deadline() {
+    let (world, group, ouid) = warm_with(|settings| settings.call_ms_max = 10_000);
+    (1..=3).for_each(|member| (0..500).for_each(|_| world.script(member, USE, Fate::Busy(500))));
+    let before = world.ms();
+    assert_eq!(used(&group, ouid), Err(Error::Deadline));
+    assert!((10_000..10_600).contains(&(world.ms() - before)), "took {} ms", world.ms() - before);
+    assert!(world.sent(USE).len() <= 80, "{} sends in ten seconds", world.sent(USE).len());
+    assert!(!group.line.is_occupied());
+}
+
+#[test]
+fn the_line_is_first_come_first_served() {
+    let world = World::new(1);
+    let group = world.group();
+    let waiter = || spec::seam::Waiter::new(&group.platform);
+    let (first, second, third) =
+        (group.line.join(&waiter()), group.line.join(&waiter()), group.line.join(&waiter()));
+    assert!(first.is_first() && !second.is_first() && !third.is_first());
+    drop(second);
+    assert!(first.is_first() && !third.is_first());
+    drop(first);
+    assert!(third.is_first());
+    drop(third);
+    assert!(!group.line.is_occupied());
+}
+
+#[test]
+fn a_full_window_sends_the_call_elsewhere_and_all_full_ones_let_it_wait() {
+    let (world, group, ouid) = warm();
+    (1..=3).for_each(|member| world.model(member, |model| model.window = 1));
+    group.refresh();
+    let member = |id: u64| group.view().member(spec::seam::MemberId(id)).unwrap().clone();
+    member(1).load.begin();
+    assert_eq!(used(&group, ouid), Ok(2));
+    (2..=3).for_each(|id| member(id).load.begin());
+    let freed = member(3);
+    world.later(700, move |_| freed.load.end());
+    let before = world.ms();
+    assert_eq!(used(&group, ouid), Ok(3));
+    assert!((700..720).contains(&(world.ms() - before)), "took {} ms", world.ms() - before);
+}
+
+#[test]
+fn a_returning_member_ramps_up() {
+    let (world, group, ouid) = warm();
+    let round_robin = GroupSettings { policy: Policy::RoundRobin, ..GroupSettings::clone(&group.settings()) };
+    group.configure(round_robin);
+    world.down(3);
+    world.tend(&group, 1);
+    world.up(3);
+    world.tend(&group, 1);
+    let share = |rounds: usize| {
+        world.forget();
+        (0..rounds).for_each(|_| assert!(used(&group, ouid).is_ok()));
+        world.sent(USE).iter().filter(|member| **member == 3).count()
+    };
+    let at_first = share(300);
+    assert!((5..=60).contains(&at_first), "{at_first} of 300 right after its return");
+    world.pass_ms(6_000);
+    let later = share(300);
+    assert_eq!(later, 100, "of 300 when it has returned");
+}
