@@ -45,8 +45,9 @@ pub(super) fn line(row: &Row) -> String {
 
 fn rendered(rows: &[Row]) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     let mut text = format!(
-        "Made by `cargo xtask chaos` on a host of {cores} cores, which the three appliances, the application and the \
+        "Made by `cargo xtask chaos` ({build} build) on a host of {cores} cores, which the three appliances, the application and the \
          proxies share.\n\n\
          | fault | errors | longest stall, ms | the same, fault-free | above it | p99.9, ms | fault-free | longest create, \
          ms |\n|---|---|---|---|---|---|---|---|\n"
