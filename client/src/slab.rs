@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use once_cell::race::OnceBox;
+use spec::planted::{self, Bug};
 
 const INDEX_BITS: u32 = 24;
 const FIRST_CHUNK_SLOTS: usize = 64;
@@ -68,7 +69,8 @@ impl<T> Slab<T> {
     pub(crate) fn insert(&self, make: impl FnOnce(u64) -> T) -> Option<Arc<Entry<T>>> {
         let index = self.take_free().or_else(|| self.take_fresh())?;
         let slot = self.slot(index)?;
-        let generation = slot.generation.fetch_add(1, Ordering::Relaxed);
+        let again = u64::from(!planted::is(Bug::SlotWithoutGeneration));
+        let generation = slot.generation.fetch_add(again, Ordering::Relaxed);
         let key = (generation << INDEX_BITS) | (u64::from(index) + 1);
         let entry = Arc::new(Entry { key, value: make(key) });
         slot.entry.store(Some(entry.clone()));

@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use spec::messages::{Answer, Call, Commit, Discard, Make, MakeAnswer, MakeKind, Store};
+use spec::planted::{self, Bug};
 use spec::seam::MemberId;
 use spec::{AttributeType, Ouid};
 
@@ -161,6 +162,17 @@ impl Group {
         let committed = self.spread(&members, &bodies, &goal);
         let copies = acknowledged(&committed);
         self.owe_rest(&view, &committed, &ouids, &bodies);
+        if copies < wanted && planted::is(Bug::TombstoneAfterCommit) {
+            return Err(self.not_stored(
+                &view,
+                committed,
+                true,
+                ticket,
+                tag,
+                token_ouids().collect(),
+                wanted,
+            ));
+        }
         if copies < wanted {
             let what =
                 format!("{copies} of {wanted} members acknowledged the commit of a new object in time");

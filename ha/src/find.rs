@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use spec::messages::{Answer, Call, Find, FindAnswer, Found, Outcome};
+use spec::planted::{self, Bug};
 use spec::platform::Moment;
 use spec::seam::MemberId;
 use spec::{Ouid, Template};
@@ -24,6 +25,11 @@ const PAGE: u32 = 1_000;
 const FRESH_READ_SET_MS: u64 = 10_000;
 /// Between two tries, in milliseconds.
 const AGAIN_MS: u64 = 20;
+
+/// Whether members in debt are searched: only in a planted bug (HA 2.5).
+fn on_debtor() -> bool {
+    planted::is(Bug::SearchOnDebtor)
+}
 
 /// A search of one member.
 struct Search {
@@ -193,7 +199,7 @@ impl Group {
             .map(|seat| &seat.member)
             .filter(|member| member.is_readable(&*self.seam) && !avoid.contains(member.id));
         let clean: Vec<Arc<Member>> =
-            readable.clone().filter(|member| member.debts() == 0).cloned().collect();
+            readable.clone().filter(|member| member.debts() == 0 || on_debtor()).cloned().collect();
         if clean.is_empty() { readable.cloned().collect() } else { clean }
     }
 
@@ -210,7 +216,7 @@ impl Group {
                 .iter()
                 .any(|seat| seat.member.id == member.id && seat.role == spec::record::MemberRole::Active)
         };
-        let clean = |member: &&Arc<Member>| member.debts() == 0;
+        let clean = |member: &&Arc<Member>| member.debts() == 0 || on_debtor();
         let chosen = searchable
             .iter()
             .filter(clean)

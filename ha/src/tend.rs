@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use spec::messages::{Answer, Outcome, StatusAnswer};
 use spec::meter::News;
+use spec::planted::{self, Bug};
 use spec::platform::Moment;
 use spec::seam::{MemberId, Standing};
 
@@ -331,6 +332,7 @@ impl Group {
         if !references.is_empty() {
             for seen in able.iter().filter(|seen| !is_reference(&seen.member)) {
                 let equal = references.contains(&seen.status.root.as_slice()) && self.is_level(&seen.member);
+                let equal = equal || planted::is(Bug::ReadBeforeRepair);
                 if equal {
                     seen.member.compared();
                 }

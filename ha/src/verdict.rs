@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use spec::messages::Outcome;
+use spec::planted::{self, Bug};
 
 use crate::attempts::Attempts;
 use crate::desk::{Desk, End};
@@ -35,6 +36,9 @@ impl Attempts<'_> {
         first: &Arc<Member>,
         error: Error,
     ) -> Result<Option<Answered>, Error> {
+        if planted::is(Bug::UnknownOfOne) {
+            return Err(error);
+        }
         let group = self.group;
         let others: Vec<Arc<Member>> = group
             .view()

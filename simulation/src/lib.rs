@@ -1,2 +1,22 @@
-//! The proof of the rules of HA: an exhaustive model of objects and writes (HA 1, 2), in `tests/model`.
+//! The proof of the rules of HA: the exhaustive model of objects and writes (HA 1, 2) in `tests/model`, and here the
+//! simulated world (HA 8): the real `client` and `ha` over real partitions, with everything else decided by a seed.
+//!
+//! ```text
+//! run(seed): World (time, threads, events) -- Network (the seam) -- Members (partitions) -- Disk
+//!               '-- Process x 2 (module, threads)     Nemesis (faults)     History (what was answered) -> checks
+//! ```
 #![forbid(unsafe_code)]
+
+mod chance;
+mod disk;
+mod history;
+mod members;
+mod nemesis;
+mod network;
+mod platform;
+mod run;
+mod workload;
+mod world;
+
+pub use run::{Outcome, Wish, plant, run};
+pub use spec::planted::Bug;

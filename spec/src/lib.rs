@@ -11,6 +11,7 @@ pub mod mechanisms;
 pub mod messages;
 pub mod meter;
 pub mod numbers;
+pub mod planted;
 pub mod platform;
 pub mod record;
 pub mod seam;

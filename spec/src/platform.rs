@@ -1,7 +1,7 @@
 //! Platform (HA 8): the one door through which the client, `ha` and the link reach clock, chance, threads, parking
 //! and sockets. The traits stand here; the production implementation makes no decisions and lives with the link.
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// A point of the monotonic clock, in nanoseconds since an arbitrary start.
@@ -86,6 +86,16 @@ pub trait Platform: Send + Sync + 'static {
     ) -> io::Result<Box<dyn Stream>>;
 }
 
+/// What a thread does instead of sleeping in the operating system while another one has the lock: `None` until
+/// somebody schedules threads himself.
+static CONTENDED: OnceLock<fn()> = OnceLock::new();
+
+/// From now on a thread that finds a [`Lock`] taken calls this and tries again, over and over: for a simulation that
+/// lets one thread run at a time. The first one stays.
+pub fn when_contended(give_way: fn()) {
+    let _ = CONTENDED.set(give_way);
+}
+
 /// A lock that recovers from poison: a panic elsewhere must not end the module's service (HA 6).
 #[derive(Default, Debug)]
 pub struct Lock<T>(Mutex<T>);
@@ -98,7 +108,16 @@ impl<T> Lock<T> {
 
     /// Takes the lock.
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        loop {
+            match (self.0.try_lock(), CONTENDED.get()) {
+                (Ok(guard), _) => return guard,
+                (Err(TryLockError::Poisoned(poisoned)), _) => return poisoned.into_inner(),
+                (Err(TryLockError::WouldBlock), Some(give_way)) => give_way(),
+                (Err(TryLockError::WouldBlock), None) => {
+                    return self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::fmt;
 
 use crate::attributes::{self, Join};
 use crate::numbers::{AttributeType, ObjectClass};
+use crate::planted::{self, Bug};
 use crate::value::{Attribute, Template, as_ulong};
 
 /// The format of records written by this release.
@@ -188,12 +189,23 @@ impl Record {
     pub fn join(&self, other: &Record) -> Record {
         let floor = self.floor.max(other.floor);
         if self.state() == State::Deleted || other.state() == State::Deleted {
+            let changed = |record: &&Record| record.is_live() && record.version() > record.created;
+            if planted::is(Bug::TombstoneByStamp)
+                && let Some(live) = [self, other].into_iter().find(changed)
+            {
+                return live.clone();
+            }
             let mut tombstone = Record::tombstone(Ouid::from_bytes(&self.ouid).unwrap_or(Ouid([0; 16])));
             tombstone.floor = floor;
             return tombstone;
         }
         let same_core = self.core == other.core && self.created == other.created && self.maker == other.maker;
         let base = if same_core || self.core_order(other) != Ordering::Greater { self } else { other };
+        let mut changeable = join_changeable(base.class(), &self.changeable, &other.changeable);
+        if planted::is(Bug::JoinMintsStamp) && self != other {
+            let stamp = self.version().max(other.version()).map(|seen| Stamp::next(0, Some(seen), 7));
+            changeable.iter_mut().for_each(|item| item.stamp = stamp);
+        }
         Record {
             format: self.format.max(other.format),
             ouid: self.ouid.clone(),
@@ -201,7 +213,7 @@ impl Record {
             core: base.core.clone(),
             created: base.created,
             maker: base.maker,
-            changeable: join_changeable(base.class(), &self.changeable, &other.changeable),
+            changeable,
             floor,
             quarantined: self.quarantined || other.quarantined || !same_core,
         }
@@ -258,8 +270,8 @@ fn join_attribute(class: ObjectClass, a: &Stamped, b: &Stamped) -> Stamped {
     };
     match attributes::join_of(class, left.kind()) {
         Join::TrueWins => one_way(1),
-        Join::FalseWins => one_way(0),
-        Join::HomeOnly | Join::GreaterStamp | Join::Core => {
+        Join::FalseWins if !planted::is(Bug::ExtractableByLastWriter) => one_way(0),
+        Join::FalseWins | Join::HomeOnly | Join::GreaterStamp | Join::Core => {
             let a_key = (a.stamp, &left.value);
             let b_key = (b.stamp, &right.value);
             if a_key >= b_key { a.clone() } else { b.clone() }

@@ -2,6 +2,7 @@
 use spec::attributes::join_of;
 use spec::classes::{Change as When, is_key, row_of as class_row};
 use spec::messages::{Outcome, SetAttributes, SetAttributesAnswer};
+use spec::planted::{self, Bug};
 use spec::record::{Record, Stamp, Stamped};
 use spec::{Attribute, AttributeType as A, ObjectClass, Rv, Template};
 
@@ -59,7 +60,7 @@ fn changed(
         let stamped = Stamped { attribute: Some(wanted.clone()), stamp: Some(stamp) };
         match next.changeable.iter_mut().find(|item| is_it(item)) {
             Some(item) if resent_after.is_some_and(|seen| item.stamp > seen) => {}
-            Some(item) if item.attribute.as_ref() == Some(wanted) => {}
+            Some(item) if item.attribute.as_ref() == Some(wanted) && !restamps(wanted) => {}
             Some(item) => *item = stamped,
             None if record.get(wanted.kind()).is_some() => {}
             None => next.changeable.push(stamped),
@@ -67,6 +68,11 @@ fn changed(
     }
     next.changeable.sort_by_key(|item| item.attribute.as_ref().map_or(0, |attribute| attribute.number));
     next
+}
+
+/// Whether a write of what is there already gets a stamp: only in a planted bug.
+fn restamps(wanted: &Attribute) -> bool {
+    planted::is(Bug::ExtractableByLastWriter) && wanted.kind() == A::EXTRACTABLE
 }
 
 impl Partition {
@@ -81,7 +87,7 @@ impl Partition {
         let object = bounds::object(set.object.as_ref())?;
         let template = bounds::present("a template", set.template.as_ref())?;
         bounds::template(template)?;
-        let resent_after = (attempt > 0).then_some(set.seen);
+        let resent_after = (attempt > 0 && !planted::is(Bug::UnconditionalResend)).then_some(set.seen);
         if object.blob_hash.is_empty() && object.blob.is_empty() {
             return self.set_token_attributes(access, set, template, resent_after, now_ms);
         }

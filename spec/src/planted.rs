@@ -1,0 +1,73 @@
+//! Planted bugs (HA 8): each a deliberate fault at the line that keeps a rule, so that the simulation can show that it
+//! would be found. Without the feature `planted` every question is answered "no" at compile time.
+
+/// A deliberate bug, named by the rule that it breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Bug {
+    /// HA 1.2: a live record with a later stamp beats a tombstone.
+    TombstoneByStamp = 1,
+    /// HA 1.2: a join stamps its result.
+    JoinMintsStamp,
+    /// HA 1.3: CKA_EXTRACTABLE goes to the later stamp.
+    ExtractableByLastWriter,
+    /// HA 2.3: a resent Change overwrites whatever is there.
+    UnconditionalResend,
+    /// HA 2.4: a returning member is read before it has been repaired.
+    ReadBeforeRepair,
+    /// HA 2.1: a member acknowledges before what it holds is durable.
+    AcknowledgeBeforeDurable,
+    /// HA 2.5: a search goes to a member in debt.
+    SearchOnDebtor,
+    /// DESIGN 3: a slot of handles is used again under the same handle.
+    SlotWithoutGeneration,
+    /// HA 3.1: the `Unknown` of one member is told to the application.
+    UnknownOfOne,
+    /// HA 2.2: a create is tombstoned although a Commit was sent.
+    TombstoneAfterCommit,
+    /// HA 1.5: a store that was put back keeps its incarnation and is served as it is.
+    IncarnationKept,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Bug; 11] = [
+        Bug::TombstoneByStamp,
+        Bug::JoinMintsStamp,
+        Bug::ExtractableByLastWriter,
+        Bug::UnconditionalResend,
+        Bug::ReadBeforeRepair,
+        Bug::AcknowledgeBeforeDurable,
+        Bug::SearchOnDebtor,
+        Bug::SlotWithoutGeneration,
+        Bug::UnknownOfOne,
+        Bug::TombstoneAfterCommit,
+        Bug::IncarnationKept,
+    ];
+
+    /// The bug of a name, as `Debug` writes it.
+    pub fn named(name: &str) -> Option<Bug> {
+        Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name)
+    }
+}
+
+#[cfg(feature = "planted")]
+static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+
+/// Whether this bug is planted.
+#[cfg(feature = "planted")]
+pub fn is(bug: Bug) -> bool {
+    PLANTED.load(std::sync::atomic::Ordering::Relaxed) == bug as u8
+}
+
+/// Whether this bug is planted: never in this build.
+#[cfg(not(feature = "planted"))]
+pub const fn is(_bug: Bug) -> bool {
+    false
+}
+
+/// Plants one bug in this process in place of the one before, or none.
+#[cfg(feature = "planted")]
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.store(bug.map_or(0, |bug| bug as u8), std::sync::atomic::Ordering::Relaxed);
+}
