@@ -166,6 +166,57 @@ fn every_verb_works_and_ends_as_the_vendors_shell_does() {
 }
 
 #[test]
+fn certificates_and_peers_are_changed_by_the_tool() {
+    let server = Process::start("");
+    server.ok(&["init", "-label", "hsm1"]);
+    let (old, new, other) = (Client::new("app1"), Client::new("app1"), Client::at("hsm2", soon_ended()));
+    for (name, client) in [("old.pem", &old), ("new.pem", &new), ("hsm2.pem", &other)] {
+        fs::write(server.path(name), &client.pem).unwrap();
+    }
+    let registered =
+        server.json(&["client", "register", "-client", "app1", "-cert", &server.path("old.pem")]);
+    let both =
+        server.json(&["client", "addCertificate", "-client", "app1", "-cert", &server.path("new.pem")]);
+    assert_eq!(both["certificates"].as_array().unwrap().len(), 2);
+    let gone = old.identity.certificate().fingerprint_text();
+    let left = server.json(&["client", "removecertificate", "-client", "app1", "-fingerprint", &gone]);
+    assert_eq!(left["fingerprint"], new.identity.certificate().fingerprint_text());
+    assert_eq!(left["identity"], registered["identity"]);
+    let before = server.json(&["ntls", "show"])["fingerprint"].clone();
+    let prepared = server.json(&["sysconf", "regenCert", "-days", "400"]);
+    assert_eq!((&prepared["server"]["fingerprint"], &prepared["next"]["daysLeft"]), (&before, &json!(399)));
+    assert!(server.ok(&["sysconf", "show"]).contains("server.next.pem"));
+    let active = server.json(&["sysconf", "activateCert"]);
+    assert_eq!(
+        (&active["server"]["fingerprint"], &active["next"]),
+        (&prepared["next"]["fingerprint"], &Value::Null)
+    );
+    let added = server.json(&[
+        "peer",
+        "add",
+        "hsm2",
+        "-host",
+        "127.0.0.1",
+        "-port",
+        "1",
+        "-certificate",
+        &server.path("hsm2.pem"),
+    ]);
+    assert_eq!((&added["peer"], &added["domain"]), (&json!("hsm2"), &json!("default")));
+    let warnings = server.json(&["ntls", "show"])["warnings"].to_string();
+    assert!(warnings.contains("peer hsm2 ends on"), "{warnings}");
+    assert!(server.ok(&["peer", "list"]).contains("hsm2"));
+    assert_eq!(server.json(&["peer", "remove", "hsm2"]), json!([]));
+    let refused = server.hsm(&["sysconf", "activateCert"]);
+    assert_eq!(refused.status.code(), Some(1), "nothing is prepared any more");
+}
+
+/// A certificate of ten days made then ends in five.
+fn soon_ended() -> u64 {
+    appliance::handler::now_ms() - 5 * 86_400_000
+}
+
+#[test]
 fn refusals_have_exit_code_one_and_say_why_and_usage_errors_two() {
     let server = Process::start("");
     server.ok(&["init", "-label", "hsm1", "-noDomain"]);

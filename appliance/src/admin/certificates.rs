@@ -1,4 +1,6 @@
 //! The verbs about certificates and peers.
+use ntls::certificate::DAYS;
+
 use super::protocol::{PeerShown, SysconfShown};
 use crate::appliance::Appliance;
 use crate::book::PeerRow;
@@ -23,12 +25,23 @@ pub(super) fn warnings(appliance: &Appliance) -> Vec<String> {
     warnings.filter(|warning| !warning.is_empty()).collect()
 }
 
+/// Makes a new server certificate and key, and puts them into service when that is wanted.
+pub(super) fn regenerate(
+    appliance: &Appliance,
+    days: Option<u32>,
+    activate_now: bool,
+) -> Result<SysconfShown, Error> {
+    let made = appliance.identity.prepare(days.unwrap_or(DAYS).max(1))?;
+    tracing::info!(fingerprint = made.fingerprint_text(), "a new server certificate was prepared");
+    if activate_now { activate(appliance) } else { Ok(shown(appliance)) }
+}
+
 /// Puts the prepared certificate into service.
-pub(super) fn activate(appliance: &Appliance) -> Result<(), Error> {
+pub(super) fn activate(appliance: &Appliance) -> Result<SysconfShown, Error> {
     appliance.activate_certificate()?;
     let fingerprint = appliance.identity.current().certificate().fingerprint_text();
     tracing::info!(fingerprint, "a new server certificate is in service: new connections get it");
-    Ok(())
+    Ok(shown(appliance))
 }
 
 /// One peer.

@@ -1,7 +1,6 @@
 //! What each verb of the operator does.
 use std::sync::Arc;
 
-use ntls::certificate::DAYS;
 use partition::LinkFacts;
 use prost::Message;
 use serde::Serialize;
@@ -29,15 +28,7 @@ pub fn carry_out(appliance: &Appliance, verb: Verb) -> Result<serde_json::Value,
     match verb {
         Verb::Init { label, domain } => value(&init(appliance, &label, domain.as_deref())?),
         Verb::Show => value(&show(appliance)?),
-        Verb::DomainExportRequest { domain } => {
-            let written = appliance.domains.export_request(&domain)?;
-            value(&DomainFile {
-                domain,
-                text: written.text,
-                request_fingerprint: hex::encode(&written.request),
-                fingerprint: None,
-            })
-        }
+        Verb::DomainExportRequest { domain } => value(&export_request(appliance, domain)?),
         Verb::DomainExport { domain, request, fingerprint } => {
             value(&export(appliance, &domain, &request, fingerprint.as_deref())?)
         }
@@ -81,27 +72,13 @@ pub fn carry_out(appliance: &Appliance, verb: Verb) -> Result<serde_json::Value,
             let clients = appliance.registry.list();
             value(&clients.iter().map(|client| client_shown(appliance, client)).collect::<Vec<_>>())
         }
-        Verb::ClientAssignPartition { client, partition } => {
-            let slot = appliance.partitions.find(&partition)?;
-            appliance.registry.assign(&client, slot.row.serial)?;
-            tracing::info!(client, serial = slot.row.serial, "a partition was assigned");
-            let row = appliance.registry.list().into_iter().find(|row| row.name == client);
-            value(&row.map(|row| client_shown(appliance, &row)))
-        }
+        Verb::ClientAssignPartition { client, partition } => value(&assign(appliance, &client, &partition)?),
         Verb::NtlsShow => value(&ntls_show(appliance)),
         Verb::SysconfShow => value(&certificates::shown(appliance)),
         Verb::SysconfRegenCert { days, activate } => {
-            let made = appliance.identity.prepare(days.unwrap_or(DAYS).max(1))?;
-            tracing::info!(fingerprint = made.fingerprint_text(), "a new server certificate was prepared");
-            if activate {
-                certificates::activate(appliance)?;
-            }
-            value(&certificates::shown(appliance))
+            value(&certificates::regenerate(appliance, days, activate)?)
         }
-        Verb::SysconfActivateCert => {
-            certificates::activate(appliance)?;
-            value(&certificates::shown(appliance))
-        }
+        Verb::SysconfActivateCert => value(&certificates::activate(appliance)?),
         Verb::PeerAdd { peer, host, port, certificate, domain } => {
             let row = appliance.registry.add_peer(&peer, &host, port, &domain, &certificate)?;
             tracing::info!(peer, host, port, domain, "a peer was registered");
@@ -114,6 +91,20 @@ pub fn carry_out(appliance: &Appliance, verb: Verb) -> Result<serde_json::Value,
             value(&certificates::peers(appliance))
         }
     }
+}
+
+fn export_request(appliance: &Appliance, domain: String) -> Result<DomainFile, Error> {
+    let written = appliance.domains.export_request(&domain)?;
+    let request_fingerprint = hex::encode(&written.request);
+    Ok(DomainFile { domain, text: written.text, request_fingerprint, fingerprint: None })
+}
+
+fn assign(appliance: &Appliance, client: &str, partition: &str) -> Result<Option<ClientShown>, Error> {
+    let slot = appliance.partitions.find(partition)?;
+    appliance.registry.assign(client, slot.row.serial)?;
+    tracing::info!(client, serial = slot.row.serial, "a partition was assigned");
+    let row = appliance.registry.list().into_iter().find(|row| row.name == client);
+    Ok(row.map(|row| client_shown(appliance, &row)))
 }
 
 fn register(
