@@ -168,6 +168,63 @@ impl Module {
     }
 }
 
+impl Module {
+    /// A session that may create token objects.
+    pub(crate) fn writing_session(&self, slot: c::CK_SLOT_ID) -> Result<c::CK_SESSION_HANDLE, Failure> {
+        let mut session = 0;
+        let flags = c::CKF_SERIAL_SESSION | c::CKF_RW_SESSION;
+        call!(self, C_OpenSession(slot, flags, null_mut(), None, &mut session)).map(|()| session)
+    }
+
+    /// Generates a P-256 pair of token objects: public, private.
+    pub(crate) fn pair(
+        &self,
+        session: c::CK_SESSION_HANDLE,
+        label: &str,
+    ) -> Result<(c::CK_OBJECT_HANDLE, c::CK_OBJECT_HANDLE), Failure> {
+        let (mut yes, mut label) = (c::CK_TRUE, label.as_bytes().to_vec());
+        let mut curve = P256.to_vec();
+        let mut flag = |type_| c::CK_ATTRIBUTE { type_, pValue: (&raw mut yes).cast(), ulValueLen: 1 };
+        let (token, sign, verify) = (flag(c::CKA_TOKEN), flag(c::CKA_SIGN), flag(c::CKA_VERIFY));
+        let bytes = |type_, value: &mut Vec<u8>| c::CK_ATTRIBUTE {
+            type_,
+            pValue: value.as_mut_ptr().cast(),
+            ulValueLen: count(value),
+        };
+        let (named, on_curve) = (bytes(c::CKA_LABEL, &mut label), bytes(c::CKA_EC_PARAMS, &mut curve));
+        let (mut public, mut private) = ([token, named, on_curve, verify], [token, named, sign]);
+        let mut mechanism =
+            c::CK_MECHANISM { mechanism: c::CKM_EC_KEY_PAIR_GEN, pParameter: null_mut(), ulParameterLen: 0 };
+        let (mut public_key, mut private_key) = (0, 0);
+        call!(
+            self,
+            C_GenerateKeyPair(
+                session,
+                &mut mechanism,
+                public.as_mut_ptr(),
+                count(&public),
+                private.as_mut_ptr(),
+                count(&private),
+                &mut public_key,
+                &mut private_key
+            )
+        )?;
+        Ok((public_key, private_key))
+    }
+
+    /// Destroys an object.
+    pub(crate) fn destroy(
+        &self,
+        session: c::CK_SESSION_HANDLE,
+        object: c::CK_OBJECT_HANDLE,
+    ) -> Result<(), Failure> {
+        call!(self, C_DestroyObject(session, object))
+    }
+}
+
+/// CKA_EC_PARAMS of P-256: its object identifier in DER.
+const P256: &[u8] = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+
 impl Drop for Module {
     fn drop(&mut self) {
         // The process is about to end; there is nobody left to tell of a failure.

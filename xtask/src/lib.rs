@@ -1,7 +1,7 @@
 //! Demo, lab and test: what `cargo xtask` does, as a library for the process tests.
 //!
 //! ```text
-//! demo   check (test)   docs
+//! demo   chaos   check (test)   docs
 //!   |  \    |
 //!   |   packages        what must be installed
 //!  lab                  real appliances, a ready client
@@ -11,6 +11,7 @@
 //! ```
 mod c_caller;
 pub mod cargo;
+pub mod chaos;
 pub mod check;
 pub mod demo;
 pub mod docs;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use xtask::lab::{Lab, Wanted};
 use xtask::problem::Problem;
-use xtask::{check, demo, docs, lab, signing};
+use xtask::{chaos, check, demo, docs, lab, signing};
 
 /// Demo, lab and test of Hatoki.
 #[derive(Parser)]
@@ -47,6 +47,27 @@ enum Task {
         /// Changes nothing and fails when a page differs.
         #[arg(long)]
         check: bool,
+    },
+    /// One fault after the other under eight signing threads and a creator; writes the table of docs/ha.md.
+    Chaos {
+        /// Seconds in the place of minutes; writes no table.
+        #[arg(long)]
+        short: bool,
+        /// Only these faults, by their names; writes no table.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// Folder of the labs; one of its own under the system's temporary folder by default.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+        /// Uses the debug build.
+        #[arg(long, hide = true)]
+        debug: bool,
+    },
+    /// The application of `chaos`: a process of its own, so that the module reads its own environment.
+    #[command(hide = true)]
+    ChaosLoad {
+        #[arg(long, default_value_t = 8)]
+        threads: usize,
     },
     /// The fault proxies of a lab.
     #[command(hide = true)]
@@ -144,6 +165,8 @@ fn run(task: Task) -> Result<(), Problem> {
         Task::Test => check::run(),
         Task::Lab { verb } => run_lab(verb),
         Task::Docs { check } => docs::run(check),
+        Task::Chaos { short, only, dir, debug } => chaos::run(short, &only, dir, !debug),
+        Task::ChaosLoad { threads } => chaos::application::run(threads),
         Task::LabProxy { folder } => lab::proxied::serve(&folder.dir),
         Task::Simulate { arguments } => check::simulate(&arguments),
         Task::SignLoop { threads } => signing::run(threads),

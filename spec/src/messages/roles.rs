@@ -165,7 +165,7 @@ pub struct ChangeManifest {
     /// The epoch that the caller has seen.
     #[prost(uint64, tag = "1")]
     pub expected_epoch: u64,
-    /// The new manifest; the home sets its epoch to `expected_epoch + 1`, a member that takes over to 1,000 more.
+    /// The new manifest; the home sets its epoch to `expected_epoch + 1`, a member that makes itself the home to the next term (HA 2.7).
     #[prost(message, optional, tag = "2")]
     pub manifest: Option<Manifest>,
     /// 16 random bytes; a resend of what was executed is answered OK.

@@ -4,6 +4,7 @@
 //! from `P11_PIN`, or from standard input where the scene must leave no copy of it.
 #![allow(clippy::cast_possible_truncation, reason = "lengths of test data fit")]
 
+mod long;
 mod steps;
 
 use std::io::{BufRead, Read, Write};
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         "sign-loop" => sign_loop(&p11, number(0)),
         "bursts" => bursts(&p11, number(0), number(1)),
         "wrong-pin" => wrong_pin(&p11),
+        "long" => long::long(&p11, number(0)),
         "steps" => steps::steps(&p11),
         other => panic!("no scene is called {other}"),
     };

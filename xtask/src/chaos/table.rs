@@ -1,0 +1,106 @@
+//! The lines on the terminal and the table of docs/ha.md.
+use std::fmt::Write as _;
+use std::fs;
+
+use super::{Report, Row};
+use crate::cargo;
+use crate::problem::Problem;
+
+/// What stands around the table in the page.
+const BEGIN: &str = "<!-- begin of what `cargo xtask chaos` writes -->";
+const END: &str = "<!-- end of what `cargo xtask chaos` writes -->";
+
+fn ms(us: u64) -> String {
+    let tenths = us / 100;
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+/// Signatures a second.
+fn rate(report: &Report) -> u64 {
+    report.signatures.saturating_mul(1_000_000) / report.span_us.max(1)
+}
+
+/// One line for the terminal.
+pub(super) fn line(row: &Row) -> String {
+    match &row.outcome {
+        Err(why) => format!("{:<12} not played: {why}", row.fault.name),
+        Ok((before, during)) => format!(
+            "{:<12} errors {}, stall {} ms (fault-free {}, above it {}), p99.9 {} ms (fault-free {}), {}/s (fault-free \
+             {}/s), {} creates (longest {} ms){}",
+            row.fault.name,
+            before.errors + during.errors,
+            ms(during.stall_us),
+            ms(before.stall_us),
+            ms(during.stall_us.saturating_sub(before.stall_us)),
+            ms(during.p999_us),
+            ms(before.p999_us),
+            rate(during),
+            rate(before),
+            during.creates,
+            ms(during.create_us),
+            during.last_error.as_ref().map(|error| format!("; last error: {error}")).unwrap_or_default(),
+        ),
+    }
+}
+
+fn rendered(rows: &[Row]) -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let mut text = format!(
+        "Made by `cargo xtask chaos` ({build} build) on a host of {cores} cores, which the three appliances, the application and the \
+         proxies share.\n\n\
+         | fault | errors | longest stall, ms | the same, fault-free | above it | p99.9, ms | fault-free | longest create, \
+         ms |\n|---|---|---|---|---|---|---|---|\n"
+    );
+    for row in rows {
+        // Writing to a String does not fail.
+        let _ = match &row.outcome {
+            Err(why) => writeln!(text, "| {} | not played: {why} | | | | | | |", row.fault.text),
+            Ok((before, during)) => writeln!(
+                text,
+                "| {} | {} | {} | {} | {} | {} | {} | {} |",
+                row.fault.text,
+                before.errors + during.errors,
+                ms(during.stall_us),
+                ms(before.stall_us),
+                ms(during.stall_us.saturating_sub(before.stall_us)),
+                ms(during.p999_us),
+                ms(before.p999_us),
+                ms(during.create_us),
+            ),
+        };
+    }
+    text
+}
+
+/// Puts the table into docs/ha.md.
+pub(super) fn write(rows: &[Row]) -> Result<(), Problem> {
+    let path = cargo::root().join("docs/ha.md");
+    let page = fs::read_to_string(&path).map_err(|error| Problem::at(&path, &error))?;
+    let page = replaced(&page, &rendered(rows))
+        .ok_or_else(|| Problem(format!("{}: wanted the two marks of the table", path.display())))?;
+    fs::write(&path, page).map_err(|error| Problem::at(&path, &error))
+}
+
+fn replaced(page: &str, table: &str) -> Option<String> {
+    let (head, rest) = page.split_once(BEGIN)?;
+    let (_, tail) = rest.split_once(END)?;
+    Some(format!("{head}{BEGIN}\n{table}{END}{tail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_takes_the_place_of_the_old_one_and_nothing_else() {
+        let page = format!("a\n{BEGIN}\nold\n{END}\nb\n");
+        assert_eq!(replaced(&page, "new\n"), Some(format!("a\n{BEGIN}\nnew\n{END}\nb\n")));
+        assert_eq!(replaced("no marks", "new"), None);
+    }
+
+    #[test]
+    fn microseconds_read_as_milliseconds() {
+        assert_eq!((ms(12_345), ms(40)), ("12.3".into(), "0.0".into()));
+    }
+}
