@@ -4,7 +4,7 @@ use std::sync::Arc;
 use ha::{Group, GroupSettings, Minimum, Policy};
 use ntls::ServerAddress;
 use ntls::instance::InstanceKey;
-use ntls::links::{LinkSettings, Links};
+use ntls::links::{LINKS_PER_MEMBER, LinkSettings, Links};
 use spec::seam::{MemberId, Seam};
 
 use crate::conf::{self, Attempts, Configuration, Copies};
@@ -40,6 +40,7 @@ pub(crate) fn link_settings(conf: Option<&Configuration>, instance: &Arc<Instanc
         certificate_file: conf.and_then(|conf| conf.client_certificate.clone()).unwrap_or_default(),
         key_file: conf.and_then(|conf| conf.client_private_key.clone()).unwrap_or_default(),
         server_ca_file: conf.map(|conf| conf.server_ca.clone()).unwrap_or_default(),
+        links_per_member: conf.map_or(LINKS_PER_MEMBER, |conf| usize::from(conf.hatoki.links_per_member)),
         receive_timeout_ms: conf.map_or(20_000, |conf| u64::from(conf.receive_timeout_ms)),
         tcp_keep_alive: conf.is_none_or(|conf| conf.tcp_keep_alive),
         software: concat!("libhatoki ", env!("CARGO_PKG_VERSION")).to_owned(),

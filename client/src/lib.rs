@@ -51,9 +51,9 @@ pub use module::Module;
 pub use page::{Mapper, Mapping};
 pub use spec::messages::MechanismFacts;
 
-/// The descriptors of the links' sockets that a forked child has inherited, each told once: to be closed by number, in the
+/// The descriptors of the links (sockets and events) that a forked child has inherited, each told once: to be closed by number, in the
 /// child's first call and before [`Module::forked`] (HA 6). Called anywhere else it only makes a later child forget them.
 #[cfg(unix)]
-pub fn inherited_sockets() -> impl Iterator<Item = std::os::fd::RawFd> {
-    ntls::platform::take_open_sockets()
+pub fn inherited_descriptors() -> impl Iterator<Item = std::os::fd::RawFd> {
+    ntls::platform::take_open_descriptors()
 }

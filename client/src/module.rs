@@ -67,22 +67,12 @@ impl Module {
     /// C_Initialize (PKCS #11 v3.1, 5.4.1). Reads the configuration; no network I/O, and members may all be down.
     ///
     /// # Errors
-    /// CKR_CRYPTOKI_ALREADY_INITIALIZED; CKR_GENERAL_ERROR for a malformed configuration (RULES 2.13);
-    /// CKR_NEED_TO_CREATE_THREADS when threads are forbidden and the configuration names servers.
+    /// CKR_CRYPTOKI_ALREADY_INITIALIZED; CKR_GENERAL_ERROR for a malformed configuration (RULES 2.13).
     pub fn initialize(&self, options: InitializeOptions) -> Result<()> {
         self.check_dead()?;
         let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
         let configuration = conf::load().inspect_err(|error| log::fault(&platform, &error.to_string()))?;
         let driver = Driver::Links(Arc::new(ntls::instance::InstanceKey::generate()));
-        // DEVIATION: docs/adr/0006-deviations.md, item 7: the standard lets a library refuse so; the links need threads.
-        if !options.may_create_threads && configuration.as_ref().is_some_and(|conf| !conf.servers.is_empty())
-        {
-            log::fault(
-                &platform,
-                "the links need threads and the application forbids them (CKF_LIBRARY_CANT_CREATE_OS_THREADS)",
-            );
-            return Err(Rv::NEED_TO_CREATE_THREADS.into());
-        }
         self.begin(configuration, platform, driver, options)
     }
 

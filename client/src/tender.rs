@@ -1,5 +1,6 @@
-//! The background thread "tender": probes, admission and repair, round after round (DESIGN 3, HA 4.6). It is started
-//! with the first group and not at all when the application forbids threads.
+//! The background thread "tender": probes, admission and repair, round after round (DESIGN 3, HA 4.6), and between the
+//! rounds the background work of the links (HA 5). It is started with the first group and not at all when the application
+//! forbids threads: then the links are driven by the calls alone.
 //!
 //! ```text
 //! none --first group--> (round over all groups -> wait until the earliest wish, or woken) --stop--> joined
@@ -8,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use ha::Group;
-use spec::platform::{Joiner, Lock, Moment, Platform};
-use spec::seam::{Event, Waiter};
+use ntls::links::Links;
+use spec::platform::{Joiner, Lock, Moment, Park, Platform};
+use spec::seam::{Event, Seam, Waiter};
 
 use crate::drive::Drive;
 use crate::process::Process;
@@ -31,10 +33,19 @@ struct Running {
 struct Shared {
     platform: Arc<dyn Platform>,
     process: Weak<Process>,
+    seam: Arc<dyn Seam>,
+    links: Option<Arc<Links>>,
     waiter: Arc<Waiter>,
     groups: Lock<Vec<Arc<Group>>>,
     stopped: AtomicBool,
+    ended: AtomicBool,
+    /// Where the one that stops it waits for its end.
+    end: Arc<dyn Park>,
 }
+
+/// How long `stop` waits for the thread, in milliseconds. One that sits in the resolution of a name is left alone then:
+/// it ends by itself, and touches nothing but what it holds.
+const STOP_MS: u64 = 1_000;
 
 impl Tender {
     /// Looks after one more group from now on.
@@ -51,9 +62,13 @@ impl Tender {
         let shared = Arc::new(Shared {
             platform: process.platform.clone(),
             process: process.weak(),
+            seam: drive.seam.clone(),
+            links: drive.links.clone(),
             waiter: Waiter::new(&process.platform),
             groups: Lock::new(vec![group.clone()]),
             stopped: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            end: process.platform.parker(),
         });
         drive.seam.subscribe(&shared.waiter);
         let work = shared.clone();
@@ -81,11 +96,18 @@ impl Tender {
         }
     }
 
-    /// Stops and joins the thread.
+    /// Stops and joins the thread; returns within about a second.
     pub(crate) fn stop(&self) {
         let Some(running) = self.running.lock().take() else { return };
         running.shared.stopped.store(true, Ordering::Release);
         running.shared.waiter.wake();
+        let until = running.shared.platform.now().after_ms(STOP_MS);
+        while !running.shared.ended.load(Ordering::Acquire) {
+            if running.shared.platform.now() >= until {
+                return;
+            }
+            running.shared.end.park(until);
+        }
         running.thread.join();
     }
 }
@@ -99,13 +121,20 @@ impl Shared {
     }
 
     fn run(&self) {
+        self.rounds();
+        self.ended.store(true, Ordering::Release);
+        self.end.unpark();
+    }
+
+    fn rounds(&self) {
+        let _attendance = self.links.as_ref().map(|links| links.attend());
         while !self.stopped.load(Ordering::Acquire) {
             let groups = self.groups.lock().clone();
             let next = groups.iter().map(|group| group.tend()).min();
             self.upkeep();
             let now = self.platform.now();
             let next = next.unwrap_or(Moment::NEVER).min(now.after_ms(UPKEEP_MS)).max(now.after_ms(1));
-            match self.waiter.wait(next) {
+            match self.seam.wait(&self.waiter, next) {
                 Event::Woken | Event::Deadline => {}
                 Event::Reply(..) | Event::Progress(_) | Event::Busy(..) | Event::Fault(..) => {}
             }

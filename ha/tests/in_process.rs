@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use spec::messages::{
     Adopt, Answer, Call, ChangeManifest, Export, GetAttributes, Login, Make, MakeKind, MechanismMessage,
     ObjectRef, Outcome, Plan, ReplyBody, RequestBody, RequestHeader, SetAttributes, SetPin,
 };
-use spec::platform::{Joiner, Moment, Park, Platform, Stream};
+use spec::platform::{Joiner, Moment, Park, Platform, Stream, Watched};
 use spec::record::{ManifestMember, MemberRole};
 use spec::seam::MemberId;
 use spec::{
@@ -91,7 +92,21 @@ impl Platform for Shared {
         Arc::new(SystemPark { token: Mutex::new(false), wake: Condvar::new(), system: self.0.clone() })
     }
 
-    fn connect(&self, _: &str, _: u16, _: Duration, _: bool) -> io::Result<Box<dyn Stream>> {
+    fn thread(&self) -> u64 {
+        0
+    }
+
+    fn yield_now(&self) {}
+
+    fn poll(&self, _: &mut [Watched], park: &dyn Park, until: Moment) {
+        park.park(until);
+    }
+
+    fn resolve(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        Err(io::Error::other("no sockets in these tests"))
+    }
+
+    fn connect(&self, _: SocketAddr, _: bool) -> io::Result<Arc<dyn Stream>> {
         Err(io::Error::other("no sockets in these tests"))
     }
 }

@@ -1,20 +1,22 @@
-//! One TLS connection that carries frames: handshake, Hello, encryption and splitting. It decides nothing about
-//! requests; `links` and `exchange` do.
+//! One TLS connection that carries frames: encryption, splitting, and what of a request has left. It touches no socket
+//! and decides nothing about requests; `dial`, `link` and `exchange` do.
+//!
+//! ```text
+//! queue -> plain bytes of several callers -> one run of records -> Outgoing, written without any lock
+//! ```
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ClientConnection;
 use rustls_pki_types::ServerName;
-use spec::messages::{Hello, HelloReply, WIRE_VERSION};
-use spec::platform::{Moment, Platform, Stream};
+use spec::platform::{Platform, Stream};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::certificate::{Certificate, Identity};
 use crate::frame::{Frame, FrameReader, encode};
-use crate::instance::{InstanceKey, client_exporter};
+use crate::instance::{EXPORTER_BYTES, client_exporter};
 use crate::reason;
 use crate::tls::{ServerTrust, client_config};
 
@@ -41,148 +43,83 @@ impl fmt::Display for ServerAddress {
 pub(crate) const READ_BYTES: usize = 64 << 10;
 /// Plaintext handed to TLS at once, so that a large body does not stand in memory three times.
 const PIECE_BYTES: usize = 64 << 10;
-/// How long one wait within a handshake lasts before `stop` is asked again.
-const TURN: Duration = Duration::from_millis(100);
+/// Longer requests are encrypted from where they lie; shorter ones of several callers become one run of records.
+const COPIED_BYTES_MAX: usize = 16 << 10;
 
-/// What is needed to open a connection.
-pub(crate) struct Opening<'a> {
-    pub(crate) platform: &'a Arc<dyn Platform>,
-    pub(crate) server: &'a ServerAddress,
-    pub(crate) identity: &'a Identity,
-    pub(crate) trust: &'a Arc<ServerTrust>,
-    pub(crate) instance: &'a InstanceKey,
-    pub(crate) software: &'a str,
-    pub(crate) keep_alive: bool,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) handshake_timeout: Duration,
-    /// Whether to give up early.
-    pub(crate) stop: &'a dyn Fn() -> bool,
-}
-
-/// A connection after its handshake and Hello.
+/// A connection without its socket.
 pub(crate) struct Channel {
     tls: ClientConnection,
-    stream: Arc<dyn Stream>,
     frames: FrameReader,
     inbox: VecDeque<Frame>,
-    /// Encrypted bytes that are not written yet, from `written` on.
-    outgoing: Vec<u8>,
-    written: usize,
-    /// Encrypted bytes written since the start.
-    sent: u64,
+    /// Queued and not yet encrypted.
     plain: Zeroizing<Vec<u8>>,
+    /// Plain bytes queued since the start, those in `plain` included.
+    queued: u64,
+    /// Encrypted and not yet taken for writing.
+    cipher: Vec<u8>,
+    /// Encrypted bytes since the start, those in `cipher` included.
+    encrypted: u64,
+    /// Runs of records of which some byte has not left: where their plain bytes end and their encrypted ones begin and end.
+    runs: VecDeque<Run>,
+    /// What is read from TLS at once.
+    room: Zeroizing<Vec<u8>>,
     own: Certificate,
     server: ServerAddress,
     first: Vec<u8>,
 }
 
+struct Run {
+    plain_end: u64,
+    start: u64,
+    end: u64,
+}
+
 impl Channel {
-    /// Connects, shakes hands, says Hello and reads the answer. The error is a sentence for the operator.
-    pub(crate) fn open(opening: &Opening<'_>) -> Result<(Self, HelloReply), String> {
-        let server = opening.server;
+    /// A connection whose first flight is ready to be written. The error is a sentence for the operator.
+    pub(crate) fn new(
+        platform: &Arc<dyn Platform>,
+        server: &ServerAddress,
+        identity: &Identity,
+        trust: &Arc<ServerTrust>,
+    ) -> Result<Self, String> {
         let name = ServerName::try_from(server.host.clone()).map_err(|_| {
             format!("wanted a host name or an address as ServerName, found {:?}: correct it", server.host)
         })?;
-        let config = client_config(opening.platform, opening.identity, opening.trust)
+        let config = client_config(platform, identity, trust)
             .map_err(|error| format!("this client's certificate or key cannot be used for TLS: {error}"))?;
         let mut tls = ClientConnection::new(Arc::new(config), name)
             .map_err(|error| format!("no TLS connection to {server} can be begun: {error}"))?;
         // The bound on what waits is ours (HA 5 (4)).
         tls.set_buffer_limit(None);
-        let stream = opening
-            .platform
-            .connect(&server.host, server.port, opening.connect_timeout, opening.keep_alive)
-            .map_err(|error| reason::connect(server, &error))?;
         let mut channel = Self {
             tls,
-            stream: Arc::from(stream),
             frames: FrameReader::new(),
             inbox: VecDeque::new(),
-            outgoing: Vec::new(),
-            written: 0,
-            sent: 0,
-            plain: Zeroizing::new(vec![0; READ_BYTES]),
-            own: opening.identity.certificate().clone(),
+            plain: Zeroizing::default(),
+            queued: 0,
+            cipher: Vec::new(),
+            encrypted: 0,
+            runs: VecDeque::new(),
+            room: Zeroizing::new(vec![0; READ_BYTES]),
+            own: identity.certificate().clone(),
             server: server.clone(),
             first: Vec::new(),
         };
-        let reply = channel.greet(opening).inspect_err(|_| channel.stream.shutdown())?;
-        Ok((channel, reply))
+        channel.collect();
+        Ok(channel)
     }
 
-    fn greet(&mut self, opening: &Opening<'_>) -> Result<HelloReply, String> {
-        let until = opening.platform.now().after(opening.handshake_timeout);
-        self.collect();
-        while self.tls.is_handshaking() {
-            self.turn(opening, until)?;
-        }
-        let exporter = client_exporter(&self.tls).map_err(|error| format!("no exporter value: {error}"))?;
-        let hello = Hello {
-            version: WIRE_VERSION,
-            capabilities: 0,
-            instance: opening.instance.public().to_vec(),
-            proof: opening.instance.prove(&exporter),
-            software: opening.software.to_owned(),
-        };
-        self.queue(&[&encode(&Frame::Hello(hello))]);
-        loop {
-            match self.inbox.pop_front() {
-                Some(Frame::HelloReply(reply)) => return self.check(reply),
-                Some(Frame::Close(why)) => {
-                    return Err(format!("{} closed the connection: {why}", self.server));
-                }
-                Some(other) => {
-                    return Err(format!(
-                        "{}: wanted a HelloReply, found a {:?} frame",
-                        self.server,
-                        other.kind()
-                    ));
-                }
-                None => self.turn(opening, until)?,
-            }
-        }
+    pub(crate) fn server(&self) -> &ServerAddress {
+        &self.server
     }
 
-    fn check(&self, reply: HelloReply) -> Result<HelloReply, String> {
-        if !reply.refusal.is_empty() {
-            return Err(format!("{} refuses the link: {}", self.server, reply.refusal));
-        }
-        if reply.version == 0 || reply.version > WIRE_VERSION {
-            return Err(format!(
-                "{} speaks wire version {}; wanted 1 to {WIRE_VERSION}: upgrade this client",
-                self.server, reply.version
-            ));
-        }
-        Ok(reply)
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.tls.is_handshaking()
     }
 
-    /// Writes what waits and reads once.
-    fn turn(&mut self, opening: &Opening<'_>, until: Moment) -> Result<(), String> {
-        // An error of the write is not yet the reason: an alert may wait to be read.
-        let wrote = self.flush(TURN);
-        let mut cipher = vec![0; READ_BYTES];
-        match self.stream.read(&mut cipher, TURN) {
-            Ok(0) => {
-                let error = wrote.err().unwrap_or_else(|| ErrorKind::UnexpectedEof.into());
-                Err(reason::early_end(&self.server, &error, &self.first))
-            }
-            Ok(count) => self.received(cipher.get(..count).unwrap_or_default()),
-            Err(error) if is_pause(&error) => {
-                if (opening.stop)() {
-                    return Err("the client is stopping".into());
-                }
-                if opening.platform.now() >= until {
-                    return Err(reason::early_end(&self.server, &ErrorKind::TimedOut.into(), &self.first));
-                }
-                Ok(())
-            }
-            Err(error) => Err(reason::early_end(&self.server, &error, &self.first)),
-        }
-    }
-
-    /// The two directions' socket, for the thread that reads.
-    pub(crate) fn stream(&self) -> Arc<dyn Stream> {
-        self.stream.clone()
+    /// The exporter value that the instance signs (RULES 2.6).
+    pub(crate) fn exporter(&self) -> Result<[u8; EXPORTER_BYTES], String> {
+        client_exporter(&self.tls).map_err(|error| format!("no exporter value: {error}"))
     }
 
     /// The group of the key exchange, as IANA names it.
@@ -190,65 +127,114 @@ impl Channel {
         self.tls.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()))
     }
 
-    /// Encrypts the parts as one run of bytes and answers where it begins in the stream of encrypted bytes.
-    ///
-    /// After the handshake rustls encrypts from the caller's memory into its own records; no plaintext is kept.
+    /// The server's own certificate, once the handshake has shown it.
+    pub(crate) fn peer(&self) -> Option<Vec<u8>> {
+        self.tls.peer_certificates()?.first().map(|certificate| certificate.to_vec())
+    }
+
+    /// How the connection ended before the appliance had said who it is.
+    pub(crate) fn early_end(&self, error: &io::Error) -> String {
+        reason::early_end(&self.server, error, &self.first)
+    }
+
+    /// Queues the parts as one run of bytes; answers where it begins in the stream of plain bytes.
     pub(crate) fn queue(&mut self, parts: &[&[u8]]) -> u64 {
-        let start = self.sent.saturating_add(self.backlog() as u64);
-        self.outgoing.drain(..self.written);
-        self.written = 0;
-        for piece in parts.iter().flat_map(|part| part.chunks(PIECE_BYTES)) {
-            // Writing to a buffer without a limit does not fail.
-            let _ = self.tls.writer().write_all(piece);
-            self.collect();
+        let start = self.queued;
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        self.queued = self.queued.saturating_add(bytes as u64);
+        if bytes <= COPIED_BYTES_MAX {
+            self.append(parts, bytes);
+            return start;
         }
+        self.seal(start);
+        for piece in parts.iter().flat_map(|part| part.chunks(PIECE_BYTES)) {
+            self.encrypt(piece);
+        }
+        self.end_run(self.queued);
         start
+    }
+
+    /// Copies into the plain bytes, wiping what they grow out of.
+    fn append(&mut self, parts: &[&[u8]], bytes: usize) {
+        let wanted = self.plain.len().saturating_add(bytes);
+        if wanted > self.plain.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(wanted.next_power_of_two().max(4 << 10)));
+            larger.extend_from_slice(&self.plain);
+            self.plain = larger;
+        }
+        for part in parts {
+            self.plain.extend_from_slice(part);
+        }
+    }
+
+    /// Encrypts what is queued, as one run that ends at `end` of the plain bytes.
+    fn seal(&mut self, end: u64) {
+        if self.plain.is_empty() {
+            return;
+        }
+        let mut plain = std::mem::take(&mut self.plain);
+        for piece in plain.chunks(PIECE_BYTES) {
+            self.encrypt(piece);
+        }
+        self.end_run(end);
+        plain.as_mut_slice().zeroize();
+        plain.clear();
+        self.plain = plain;
+    }
+
+    /// After the handshake rustls encrypts from the caller's memory into its own records; no plaintext is kept.
+    fn encrypt(&mut self, piece: &[u8]) {
+        // Writing to a buffer without a limit does not fail.
+        let _ = self.tls.writer().write_all(piece);
+        self.collect();
+    }
+
+    fn end_run(&mut self, plain_end: u64) {
+        let start = self.runs.back().map_or(0, |run| run.end);
+        self.runs.push_back(Run { plain_end, start, end: self.encrypted });
     }
 
     /// Moves encrypted records out of rustls.
     fn collect(&mut self) {
         while self.tls.wants_write() {
-            if self.tls.write_tls(&mut self.outgoing).is_err() {
-                return;
+            match self.tls.write_tls(&mut self.cipher) {
+                Ok(count) => self.encrypted = self.encrypted.saturating_add(count as u64),
+                Err(_) => return,
             }
         }
     }
 
-    /// Encrypted bytes that are not written yet.
+    /// Bytes that are queued or encrypted and not yet taken for writing.
     pub(crate) fn backlog(&self) -> usize {
-        self.outgoing.len().saturating_sub(self.written)
+        self.plain.len().saturating_add(self.cipher.len())
     }
 
-    /// Encrypted bytes written so far.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent
-    }
-
-    /// Writes what waits, as far as the socket takes it in one `timeout`; whether all of it is gone.
-    pub(crate) fn flush(&mut self, timeout: Duration) -> io::Result<bool> {
-        let Some(rest) = self.outgoing.get(self.written..).filter(|rest| !rest.is_empty()) else {
-            return Ok(true);
-        };
-        match self.stream.write(rest, timeout) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                self.written = self.written.saturating_add(count);
-                self.sent = self.sent.saturating_add(count as u64);
-            }
-            Err(error) if is_pause(&error) => {}
-            Err(error) => return Err(error),
+    /// Encrypts what is queued and hands all of it over for writing; `outgoing` must be written out before.
+    pub(crate) fn take(&mut self, outgoing: &mut Outgoing) {
+        self.seal(self.queued);
+        outgoing.bytes.clear();
+        outgoing.bytes.shrink_to(READ_BYTES);
+        outgoing.written = 0;
+        std::mem::swap(&mut self.cipher, &mut outgoing.bytes);
+        outgoing.end = self.encrypted;
+        let left = outgoing.start();
+        while self.runs.front().is_some_and(|run| run.end <= left) && self.runs.len() > 1 {
+            self.runs.pop_front();
         }
-        // A write that took less than all has used up its time: no second one in this turn.
-        if self.backlog() > 0 {
-            return Ok(false);
-        }
-        self.outgoing.clear();
-        self.outgoing.shrink_to(READ_BYTES);
-        self.written = 0;
-        Ok(true)
     }
 
-    /// Takes encrypted bytes from the socket; the frames are in [`Channel::next_frame`] afterwards.
+    /// Whether an encrypted byte of what was queued at `start` may have left, when the first `left` encrypted bytes
+    /// may have.
+    pub(crate) fn has_left(&self, start: u64, left: u64) -> bool {
+        let sealed = self.queued.saturating_sub(self.plain.len() as u64);
+        if start >= sealed {
+            return false;
+        }
+        self.runs.iter().find(|run| run.plain_end > start).is_none_or(|run| run.start < left)
+    }
+
+    /// Takes encrypted bytes from the socket; the frames are in [`Channel::next_frame`] afterwards. After an error an
+    /// alert for the peer may wait to be written.
     pub(crate) fn received(&mut self, mut cipher: &[u8]) -> Result<(), String> {
         if self.first.len() < 2 {
             self.first.extend(cipher.iter().take(32));
@@ -258,8 +244,6 @@ impl Channel {
             let outcome = self.tls.process_new_packets();
             self.collect();
             if let Err(error) = outcome {
-                // The alert that tells the peer is on its way at best.
-                let _ = self.flush(Duration::from_millis(1));
                 return Err(reason::tls(&self.server, &error, &self.first, &self.own));
             }
             self.split()?;
@@ -269,14 +253,14 @@ impl Channel {
 
     fn split(&mut self) -> Result<(), String> {
         loop {
-            let count = match self.tls.reader().read(&mut self.plain) {
+            let count = match self.tls.reader().read(&mut self.room) {
                 // The end of the TLS stream; the end of the socket follows and is seen there.
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(format!("TLS with {}: {error}", self.server)),
             };
-            let mut plain = self.plain.get(..count).unwrap_or_default();
+            let mut plain = self.room.get(..count).unwrap_or_default();
             while let Some(frame) = self
                 .frames
                 .take(&mut plain)
@@ -284,7 +268,7 @@ impl Channel {
             {
                 self.inbox.push_back(frame);
             }
-            self.plain.get_mut(..count).unwrap_or_default().zeroize();
+            self.room.get_mut(..count).unwrap_or_default().zeroize();
         }
     }
 
@@ -293,13 +277,52 @@ impl Channel {
         self.inbox.pop_front()
     }
 
-    /// Says goodbye as far as that goes at once, and ends the connection.
-    pub(crate) fn close(&mut self, why: &str) {
+    /// Queues a goodbye.
+    pub(crate) fn say_goodbye(&mut self, why: &str) {
         self.queue(&[&encode(&Frame::Close(why.to_owned()))]);
+        self.seal(self.queued);
         self.tls.send_close_notify();
         self.collect();
-        let _ = self.flush(Duration::from_millis(1));
-        self.stream.shutdown();
+    }
+}
+
+/// Encrypted bytes in the hands of whoever writes.
+#[derive(Default)]
+pub(crate) struct Outgoing {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Where `bytes` end in the stream of encrypted bytes.
+    end: u64,
+}
+
+impl Outgoing {
+    /// Bytes that are not written yet.
+    pub(crate) fn left(&self) -> usize {
+        self.bytes.len().saturating_sub(self.written)
+    }
+
+    /// Where the first of them stands in the stream of encrypted bytes.
+    pub(crate) fn start(&self) -> u64 {
+        self.end.saturating_sub(self.left() as u64)
+    }
+
+    /// Where they end in it.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Writes as much as the socket takes; whether all of it is gone.
+    pub(crate) fn write(&mut self, stream: &dyn Stream) -> io::Result<bool> {
+        while let Some(rest) = self.bytes.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match stream.write(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.written = self.written.saturating_add(count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_pause(&error) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 }
 

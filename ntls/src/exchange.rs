@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use prost::Message as _;
 use spec::messages::{Call, HelloReply, ReplyBody, ReplyHeader, RequestBody, RequestHeader};
-use spec::platform::{Moment, Platform};
+use spec::platform::{Moment, Park, Platform, Stream, Watched};
 use zeroize::Zeroizing;
 
 use crate::certificate::Identity;
-use crate::channel::{Channel, Opening, READ_BYTES, ServerAddress, is_pause};
+use crate::channel::{Channel, Outgoing, READ_BYTES, ServerAddress, is_pause};
+use crate::dial::{Dial, Opened, Opening};
 use crate::frame::{Frame, encode};
 use crate::instance::InstanceKey;
 use crate::platform::System;
@@ -71,6 +72,9 @@ pub struct Target<'a> {
 pub struct Session {
     platform: Arc<dyn Platform>,
     channel: Channel,
+    stream: Arc<dyn Stream>,
+    outgoing: Outgoing,
+    park: Arc<dyn Park>,
     hello: HelloReply,
     timeout: Duration,
     group: Vec<u8>,
@@ -88,22 +92,31 @@ impl Session {
     pub fn open(target: &Target<'_>) -> Result<Self, ExchangeError> {
         let platform = System::shared();
         let timeout = Duration::from_millis(target.timeout_ms);
-        let (channel, hello) = Channel::open(&Opening {
+        let park = platform.parker();
+        let mut dial = Dial::begin(&Opening {
             platform: &platform,
             server: &target.server,
             identity: target.identity,
             trust: target.trust,
-            instance: target.instance,
             software: target.software,
             keep_alive: true,
             connect_timeout: timeout,
             handshake_timeout: timeout,
-            stop: &|| false,
         })
         .map_err(ExchangeError::NotConnected)?;
+        let hello = loop {
+            match dial.turn(target.instance).map_err(ExchangeError::NotConnected)? {
+                Some(hello) => break hello,
+                None => platform.poll(&mut [dial.watched()], &*park, dial.until()),
+            }
+        };
+        let Opened { channel, stream, outgoing, hello } = dial.into_opened(hello);
         Ok(Self {
             platform,
             channel,
+            stream,
+            outgoing,
+            park,
             hello,
             timeout,
             group: Vec::new(),
@@ -203,13 +216,22 @@ impl Session {
         self.channel.queue(&[bytes]);
         let until = self.deadline();
         loop {
-            match self.channel.flush(Duration::from_millis(100)) {
-                Ok(true) => return Ok(()),
-                Ok(false) if self.platform.now() < until => {}
+            if self.outgoing.left() == 0 {
+                self.channel.take(&mut self.outgoing);
+            }
+            match self.outgoing.write(&*self.stream) {
+                Ok(true) if self.channel.backlog() == 0 => return Ok(()),
+                Ok(true) => {}
+                Ok(false) if self.platform.now() < until => self.poll(true, until),
                 Ok(false) => return Err(ExchangeError::Silent { waited_ms: self.timeout_ms() }),
                 Err(error) => return Err(ExchangeError::Lost(format!("the connection broke: {error}"))),
             }
         }
+    }
+
+    fn poll(&self, for_writing: bool, until: Moment) {
+        let mut watched = Watched::new(self.stream.clone(), for_writing);
+        self.platform.poll(std::slice::from_mut(&mut watched), &*self.park, until);
     }
 
     /// The next frame. Pings are answered on the way.
@@ -235,14 +257,16 @@ impl Session {
         if now >= until {
             return Err(ExchangeError::Silent { waited_ms: self.timeout_ms() });
         }
-        let stream = self.channel.stream();
-        match stream.read(&mut self.cipher, until.since(now)) {
+        match self.stream.read(&mut self.cipher) {
             Ok(0) => Err(ExchangeError::Lost("the appliance closed the connection".into())),
             Ok(count) => {
                 let bytes = self.cipher.get(..count).unwrap_or_default();
                 self.channel.received(bytes).map_err(ExchangeError::Lost)
             }
-            Err(error) if is_pause(&error) => Ok(()),
+            Err(error) if is_pause(&error) => {
+                self.poll(false, until);
+                Ok(())
+            }
             Err(error) => Err(ExchangeError::Lost(format!("the connection broke: {error}"))),
         }
     }
@@ -258,6 +282,14 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.channel.close("done");
+        self.channel.say_goodbye("done");
+        if self.outgoing.left() > 0 {
+            let _ = self.outgoing.write(&*self.stream);
+        }
+        if self.outgoing.left() == 0 {
+            self.channel.take(&mut self.outgoing);
+            let _ = self.outgoing.write(&*self.stream);
+        }
+        self.stream.shutdown();
     }
 }

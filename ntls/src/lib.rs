@@ -1,9 +1,13 @@
 //! NTLS: frames, mutually authenticated TLS 1.3, links.
 //!
 //! ```text
-//! links (Seam)   exchange (tools)        one request out, one answer back
-//!        \         /
-//!          channel                       handshake, Hello, frames over one TLS connection
+//! links (Seam) -- wait, duty             who waits drives: leads links, connects, watches
+//!    |
+//! server -- link -- lead                 one server; one connection; who reads for all
+//!             |
+//!            dial     exchange (tools)   from an address to an answered Hello; one request, one answer
+//!              \       /
+//!               channel                  encryption and frames of one TLS connection, without its socket
 //!        /    |    \
 //!    frame   tls   instance              the codec; whom to trust; who the application is
 //!             |
@@ -14,14 +18,20 @@
 
 pub mod certificate;
 mod channel;
+mod dial;
+mod duty;
 pub mod exchange;
 pub mod frame;
 pub mod instance;
+mod lead;
 mod link;
 pub mod links;
+mod material;
 pub mod platform;
 mod reason;
+mod server;
 pub mod tls;
+mod wait;
 
 pub use channel::ServerAddress;
 pub use tls::{ClientRegistry, Refusal, RegisteredClient};

@@ -1,479 +1,180 @@
-//! One link: the connection to one server, its outstanding requests, and the thread that reads from it.
+//! One link: a connection to a server, driven by the threads that wait for its replies (HA 5).
 //!
 //! ```text
-//!           first try                     Hello answered
-//! Down("not tried yet") --> connecting ------------------> Up --(lost, silent, abandoned)--> Down(reason)
-//!                             ^    | refused, no TLS, not registered, ...                        |
-//!                             |    v                                                             |
-//!                             +-- Down(reason), full jitter 50 ms .. 5 s <-----------------------+
+//!         its turn to be tried                Hello answered
+//! down --------------------------> dialled ------------------> up --Close, or to be retired--> draining
+//!   ^                                 | refused, no TLS, ...    | lost, silent, abandoned          | nothing outstanding
+//!   `---- full jitter 50 ms .. 5 s <--+-------------------------+----------------------------------+--> gone, if retired
 //! ```
 //!
-//! Callers encrypt and write under the link's one lock, with writes that wait a few milliseconds at most; what the
-//! socket does not take stays in the backlog, past 256 KiB of which the link refuses (HA 5 (4)); the reader thread
-//! writes it later. Where the link stands is published for readers without the lock: every C_Sign asks. A request of which no encrypted byte was written ends with `NotSent`, any other with `Unknown`.
+//! The invariants of HA 5:
+//! (1) a thread that leads a link never parks: it polls the links it leads and its own eventfd; a parked thread leads
+//! nothing. (2) If a waiter is registered, a leader exists or a hand-over token is on its way; flag, list and token change
+//! under one short lock that is never held across a system call. A leader stepping down clears the flag, then reads the
+//! list again. A waiter timing out leaves the list and passes on any token given to it (`lead`). (3) A link is never
+//! stolen, only abandoned; a leader with an old heartbeat and a readable socket is *our* stall, not the member's. (4) Writes
+//! are non-blocking; past 256 KiB of backlog a link refuses. (5) Replies are found by tag and moved into the mailbox of
+//! their caller; a leader never touches a caller's own memory. (6) The leader reads, decrypts, splits and wakes; each
+//! caller decodes its own. (7) Thread cancellation is off for the length of a call (`pkcs11`).
+//!
+//! Leadership carries the [`Reader`], the right to write the [`Outgoing`]: whoever has taken them out of the link has the
+//! role, and nobody else can read or write.
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use spec::messages::{PartitionName, RequestHeader};
-use spec::platform::{Lock, Moment, Park, Stream};
-use spec::seam::{Event, Fault, MemberId, Reply, Standing, Tag, Waiter};
+use spec::messages::RequestHeader;
+use spec::platform::{Lock, Moment, Stream};
+use spec::seam::{Event, Fault, Tag, Waiter};
 use zeroize::Zeroizing;
 
-use crate::certificate::Identity;
-use crate::channel::{Channel, Opening, READ_BYTES, ServerAddress, is_pause};
+use crate::channel::{Channel, Outgoing, READ_BYTES, is_pause};
+use crate::dial::Opened;
 use crate::frame::{Frame, encode, request_head};
+use crate::lead::{Lead, Left};
 use crate::links::{Shared, retry_delay};
-use crate::tls::ServerTrust;
+use crate::server::Public;
 
-/// Encrypted bytes that may wait before new requests are refused. One request more may be on top, whatever its
-/// size.
+/// Bytes that may wait before new requests are refused. One request more may be on top, whatever its size.
 const BACKLOG_BYTES_MAX: usize = 256 << 10;
-/// How long one write may wait for room in the socket.
-const WRITE_TURN: Duration = Duration::from_millis(5);
-/// How often a caller tries to write its own backlog before it leaves that to the reader.
-const WRITE_TURNS: u32 = 40;
-/// How long the reader waits for bytes while nothing is to be written.
-const READ_TURN: Duration = Duration::from_millis(250);
-/// How long it waits while something is.
-const BUSY_READ_TURN: Duration = Duration::from_millis(5);
-/// How long a connection attempt may take, the resolution of names apart.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the handshake may take at most.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that lived so long past its Hello was a good one: the next tries begin with short delays. Shorter ones are those
-/// of an appliance that closes as soon as it is asked.
+/// A connection that lived so long past its Hello was a good one: the next tries begin with short delays. Shorter ones are
+/// those of an appliance that closes as soon as it is asked.
 const GOOD_LIFE: Duration = Duration::from_millis(100);
 /// Shorter lives let the delays grow to those of this attempt, no further: whoever says Hello is there.
 const SHORT_LIFE_ATTEMPT: u32 = 3;
 
 /// One link.
 pub(crate) struct Link {
-    pub(crate) server: ServerAddress,
+    /// Unique for the life of the process, but for numbers far apart.
+    pub(crate) number: u32,
+    pub(crate) server: Arc<Public>,
     state: Lock<State>,
-    face: ArcSwap<Face>,
-    /// The moment of the last byte from the server.
-    heard: AtomicU64,
-    park: Arc<dyn Park>,
-}
-
-/// What of the state is read without its lock; published whenever it changes.
-struct Face {
-    /// Since when it is up; `None` while it takes no requests.
-    since: Option<Moment>,
-    /// Why it is not up.
-    reason: String,
-    /// The partitions that the server offered last, in ascending order.
-    serials: Vec<u64>,
-}
-
-impl Face {
-    fn of(state: &State) -> Self {
-        let mut serials: Vec<u64> = state.offers.iter().map(|offer| offer.serial).collect();
-        serials.sort_unstable();
-        let reason = match &state.up {
-            None => Some(&state.reason),
-            Some(up) => up.ended.as_ref().or(up.draining.as_ref()),
-        };
-        let since = state.up.as_ref().filter(|_| reason.is_none()).map(|up| up.since);
-        Self { since, reason: reason.cloned().unwrap_or_default(), serials }
-    }
+    /// Whether it takes requests.
+    open: AtomicBool,
+    /// Whether a newer link takes its place as soon as that one is up.
+    retired: AtomicBool,
+    /// Requests that have not ended.
+    load: AtomicU32,
+    /// When the last request was queued.
+    used: AtomicU64,
+    /// Whether bytes wait for room in the socket: the leader polls for that, too.
+    blocked: AtomicBool,
+    /// Whether the thread in the background watches the idle socket.
+    watched: AtomicBool,
 }
 
 struct State {
     up: Option<Up>,
-    /// Why it is down, while it is.
-    reason: String,
-    settled: bool,
-    /// What the server offered when it was last connected.
-    offers: Vec<PartitionName>,
+    /// Counts the connections that this link has had.
+    lives: u64,
+    attempt: u32,
+    next_try: Moment,
+    dialled: bool,
 }
 
 struct Up {
+    life: u64,
     channel: Channel,
+    stream: Arc<dyn Stream>,
+    lead: Lead<Arc<Waiter>>,
+    /// Here while nobody leads.
+    reader: Option<Box<Reader>>,
+    /// Here while nobody writes.
+    writer: Option<Outgoing>,
+    /// Encrypted bytes that a writer has had in its hands.
+    handed: u64,
     outstanding: HashMap<Tag, Pending>,
     since: Moment,
+    heard: Moment,
     pinged: bool,
-    /// Set by whoever ends the connection; the reader does the rest.
-    ended: Option<String>,
-    /// Set by the server's Close: no new requests.
+    /// Why it takes no new requests, when it does not.
     draining: Option<String>,
+}
+
+/// What a leader reads with.
+pub(crate) struct Reader {
+    buffer: Vec<u8>,
+    news: Vec<News>,
+}
+
+/// The role of the leader, in the hands of the thread that has it.
+pub(crate) struct Held {
+    pub(crate) link: Arc<Link>,
+    pub(crate) stream: Arc<dyn Stream>,
+    life: u64,
+    reader: Option<Box<Reader>>,
 }
 
 struct Pending {
     waiter: Arc<Waiter>,
-    /// Where the request begins among the encrypted bytes.
+    /// Where the request begins among the plain bytes.
     start: u64,
     deadline: Moment,
     since: Moment,
 }
 
-/// What is delivered once the lock is free again.
-type Deliveries = Vec<(Arc<Waiter>, Event)>;
+/// What is told once the lock is free again.
+pub(crate) enum News {
+    /// The end of a request.
+    End(Arc<Waiter>, Event),
+    /// Something on the way to it.
+    Progress(Arc<Waiter>, Event),
+    /// A token has been given.
+    Token(Arc<Waiter>),
+    /// The server offers other partitions.
+    Offer(Vec<spec::messages::PartitionName>),
+    /// The server closes.
+    Draining(String),
+}
 
-fn deliver(all: Deliveries) {
-    for (waiter, event) in all {
-        waiter.deliver(event);
-    }
+/// What a read has come to.
+pub(crate) enum Turn {
+    /// The link is still led.
+    Led,
+    /// The connection is gone, and the leadership with it.
+    Gone,
 }
 
 impl Up {
-    /// Ends the connection: the reader wakes and cleans up; what is outstanding ends at once.
-    fn end(&mut self, reason: String) -> Deliveries {
-        self.channel.stream().shutdown();
-        self.ended.get_or_insert(reason);
-        let sent = self.channel.sent();
-        let fault = |start: u64| if start < sent { Fault::Unknown } else { Fault::NotSent };
-        self.outstanding
-            .drain()
-            .map(|(tag, pending)| (pending.waiter, Event::Fault(tag, fault(pending.start))))
-            .collect()
+    /// Takes a waiter whose requests have ended off the list, unless it leads: then it sees by itself.
+    fn withdraw(&mut self, waiter: &Arc<Waiter>, news: &mut Vec<News>) {
+        if self.lead.is_led_by(waiter) && self.reader.is_none() {
+            return;
+        }
+        let left = self.lead.leave(waiter);
+        unlist(waiter, &left);
+        news.extend(left.token.map(News::Token));
     }
 
-    fn flush(&mut self) -> Deliveries {
-        match self.channel.flush(WRITE_TURN) {
-            Ok(_) => Vec::new(),
-            Err(error) => self.end(format!("the connection broke while it was written to: {error}")),
+    /// Takes an ended request out.
+    fn end(&mut self, tag: Tag, event: impl FnOnce() -> Event, news: &mut Vec<News>) {
+        if let Some(pending) = self.outstanding.remove(&tag) {
+            self.withdraw(&pending.waiter, news);
+            news.push(News::End(pending.waiter, event()));
         }
     }
 
-    fn send(&mut self, frame: &Frame) -> Deliveries {
-        self.channel.queue(&[&encode(frame)]);
-        self.flush()
-    }
-}
-
-impl Link {
-    pub(crate) fn new(server: ServerAddress, park: Arc<dyn Park>) -> Self {
-        let reason = format!("{server} has not been tried yet");
-        let state = State { up: None, reason, settled: false, offers: Vec::new() };
-        let face = ArcSwap::from_pointee(Face::of(&state));
-        Self { server, state: Lock::new(state), face, heard: AtomicU64::new(0), park }
+    fn takes_requests(&self) -> bool {
+        self.draining.is_none()
     }
 
-    /// Publishes the state; called with its lock held.
-    fn publish(&self, state: &State) {
-        self.face.store(Arc::new(Face::of(state)));
+    fn backlog(&self) -> usize {
+        self.channel.backlog().saturating_add(self.writer.as_ref().map_or(0, Outgoing::left))
     }
 
-    /// Publishes the end of a connection that a write has met; called with the lock held.
-    fn publish_end(&self, state: &State) {
-        if state.up.as_ref().is_some_and(|up| up.ended.is_some()) && self.face.load().since.is_some() {
-            self.publish(state);
-        }
-    }
-
-    pub(crate) fn offers(&self) -> Vec<PartitionName> {
-        self.state.lock().offers.clone()
-    }
-
-    fn heard(&self) -> Moment {
-        Moment(self.heard.load(Ordering::Acquire))
-    }
-
-    pub(crate) fn is_settled(&self) -> bool {
-        self.state.lock().settled
-    }
-
-    pub(crate) fn is_up(&self) -> bool {
-        self.face.load().since.is_some()
-    }
-
-    /// Whether requests for this partition can be sent now.
-    pub(crate) fn leads_to(&self, member: MemberId) -> bool {
-        let face = self.face.load();
-        face.since.is_some() && face.serials.binary_search(&member.0).is_ok()
-    }
-
-    pub(crate) fn key_exchange_group(&self) -> Option<String> {
-        self.state.lock().up.as_ref().and_then(|up| up.channel.key_exchange_group())
-    }
-
-    pub(crate) fn standing(&self) -> Standing {
-        let face = self.face.load();
-        match face.since {
-            Some(since) => Standing::Up { since, heard: self.heard() },
-            None => Standing::Down { reason: face.reason.clone() },
-        }
-    }
-
-    /// As [`standing`](Self::standing), for one partition of the server.
-    pub(crate) fn standing_of(&self, member: MemberId) -> Standing {
-        let face = self.face.load();
-        if face.since.is_some() && face.serials.binary_search(&member.0).is_err() {
-            let reason = format!(
-                "{} no longer offers partition {member}: assign it with `hsm client assignPartition`",
-                self.server
-            );
-            return Standing::Down { reason };
-        }
-        self.standing()
-    }
-
-    pub(crate) fn why_down(&self) -> Option<String> {
-        match self.standing() {
-            Standing::Up { .. } => None,
-            Standing::Down { reason } => Some(reason),
-        }
-    }
-
-    /// Queues a request and writes what the socket takes; whether it is on its way (otherwise it is `NotSent`).
-    pub(crate) fn submit(
-        &self,
-        waiter: &Arc<Waiter>,
-        tag: Tag,
-        header: &RequestHeader,
-        body: &Zeroizing<Vec<u8>>,
-        (since, deadline): (Moment, Moment),
-    ) -> bool {
-        let deliveries = {
-            let mut state = self.state.lock();
-            let Some(up) = state.up.as_mut().filter(|up| up.ended.is_none() && up.draining.is_none()) else {
-                return false;
-            };
-            if up.channel.backlog() > BACKLOG_BYTES_MAX {
-                return false;
-            }
-            let start = up.channel.queue(&[&request_head(header, body.len()), body]);
-            up.outstanding.insert(tag, Pending { waiter: waiter.clone(), start, deadline, since });
-            let deliveries = up.flush();
-            self.publish_end(&state);
-            deliveries
-        };
-        deliver(deliveries);
-        self.push(tag);
-        true
-    }
-
-    /// Writes the backlog as long as this request is in it, giving the lock away between tries.
-    fn push(&self, tag: Tag) {
-        for _ in 0..WRITE_TURNS {
-            let deliveries = {
-                let mut state = self.state.lock();
-                let Some(up) = state.up.as_mut() else { return };
-                if !up.outstanding.contains_key(&tag) || up.channel.backlog() == 0 {
-                    return;
-                }
-                let deliveries = up.flush();
-                self.publish_end(&state);
-                deliveries
-            };
-            deliver(deliveries);
-        }
-    }
-
-    /// Cancels a request; whether it was outstanding here.
-    pub(crate) fn cancel(&self, tag: Tag) -> bool {
-        let deliveries = {
-            let mut state = self.state.lock();
-            let Some(up) = state.up.as_mut() else { return false };
-            if up.outstanding.remove(&tag).is_none() {
-                return false;
-            }
-            let deliveries = up.send(&Frame::Cancel(tag.0));
-            self.publish_end(&state);
-            deliveries
-        };
-        deliver(deliveries);
-        true
-    }
-
-    pub(crate) fn abandon(&self, reason: &str) {
-        let deliveries = {
-            let mut state = self.state.lock();
-            let Some(up) = state.up.as_mut() else { return };
-            let deliveries = up.end(format!("{} was given up: {reason}", self.server));
-            self.publish_end(&state);
-            deliveries
-        };
-        deliver(deliveries);
-    }
-
-    /// Ends the connection in order and wakes the thread, which sees that all is closing.
-    pub(crate) fn stop(&self) {
-        let deliveries = {
-            let mut state = self.state.lock();
-            let deliveries = state.up.as_mut().map(|up| {
-                up.channel.close("the client is stopping");
-                up.end("the client is stopping".into())
-            });
-            self.publish_end(&state);
-            deliveries.unwrap_or_default()
-        };
-        deliver(deliveries);
-        self.park.unpark();
-    }
-
-    /// Notes why the link is down and tells the subscribers.
-    pub(crate) fn fail(&self, shared: &Shared, reason: String) {
-        let news;
-        let deliveries = {
-            let mut state = self.state.lock();
-            let deliveries = state.up.take().map(|mut up| up.end(reason.clone())).unwrap_or_default();
-            news = state.reason != reason && !shared.is_closing();
-            state.reason.clone_from(&reason);
-            state.settled = true;
-            self.publish(&state);
-            deliveries
-        };
-        // Members behind the other links go on serving: news, not an alarm.
-        match (news, shared.any_up()) {
-            (true, true) => tracing::info!(server = %self.server, reason, "link down"),
-            (true, false) => tracing::warn!(server = %self.server, reason, "link down, and no other is up"),
-            (false, _) => {}
-        }
-        deliver(deliveries);
-        shared.changed();
-    }
-
-    /// The thread: connects, reads, reconnects, until all is closing.
-    pub(crate) fn serve(link: &Arc<Self>, shared: &Arc<Shared>) {
-        let platform = &shared.platform;
-        let mut attempt = 0;
-        while !shared.is_closing() {
-            match link.connect(shared) {
-                Ok(channel_since) => {
-                    let reason = link.read(shared);
-                    link.fail(shared, reason);
-                    let was_good = platform.now().since(channel_since) >= GOOD_LIFE;
-                    attempt = if was_good { 0 } else { attempt.min(SHORT_LIFE_ATTEMPT) };
-                }
-                Err(reason) => link.fail(shared, reason),
-            }
-            let until = platform.now().after(retry_delay(platform.as_ref(), attempt));
-            attempt = attempt.saturating_add(1);
-            while !shared.is_closing() && platform.now() < until {
-                link.park.park(until);
-            }
-        }
-    }
-
-    fn connect(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<Moment, String> {
-        let settings = &shared.settings;
-        let identity = Identity::load(&settings.certificate_file, &settings.key_file).map_err(|error| {
-            format!("no client certificate: {error}; make one with `vtl createCert` and register it")
-        })?;
-        let trust = Arc::new(ServerTrust::load(&settings.server_ca_file).map_err(|error| error.0)?);
-        let (channel, hello) = Channel::open(&Opening {
-            platform: &shared.platform,
-            server: &self.server,
-            identity: &identity,
-            trust: &trust,
-            instance: &settings.instance,
-            software: &settings.software,
-            keep_alive: settings.tcp_keep_alive,
-            connect_timeout: CONNECT_TIMEOUT,
-            handshake_timeout: HANDSHAKE_TIMEOUT.min(Duration::from_millis(settings.receive_timeout_ms)),
-            stop: &|| shared.is_closing(),
-        })?;
-        let now = shared.platform.now();
-        let serials: Vec<u64> = hello.partitions.iter().map(|partition| partition.serial).collect();
-        {
-            let mut state = self.state.lock();
-            if shared.closing.load(Ordering::Acquire) {
-                return Err("the client is stopping".into());
-            }
-            state.offers = hello.partitions;
-            state.settled = true;
-            state.up = Some(Up {
-                channel,
-                outstanding: HashMap::new(),
-                since: now,
-                pinged: false,
-                ended: None,
-                draining: None,
-            });
-            self.heard.store(now.0, Ordering::Release);
-            self.publish(&state);
-        }
-        shared.route(self, serials.into_iter());
-        tracing::info!(server = %self.server, appliance = hello.appliance, client = hello.client, "link up");
-        shared.changed();
-        Ok(now)
-    }
-
-    /// Reads until the connection ends; the reason.
-    fn read(self: &Arc<Self>, shared: &Arc<Shared>) -> String {
-        let Some(stream) = self.state.lock().up.as_ref().map(|up| up.channel.stream()) else {
-            return "the connection is gone".into();
-        };
-        let stream: Arc<dyn Stream> = stream;
-        let mut cipher = vec![0; READ_BYTES];
-        // A short first turn: frames may have come along with the HelloReply.
-        let mut turn = BUSY_READ_TURN;
-        loop {
-            let outcome = stream.read(&mut cipher, turn);
-            let mut deliveries = Vec::new();
-            let mut offers = None;
-            let step = {
-                let mut state = self.state.lock();
-                let Some(up) = state.up.as_mut() else { return "the connection is gone".into() };
-                let step = match outcome {
-                    _ if up.ended.is_some() => Err(up.ended.clone().unwrap_or_default()),
-                    Ok(0) => Err(match &up.draining {
-                        Some(reason) => reason.clone(),
-                        None => format!("{} closed the connection", self.server),
-                    }),
-                    Ok(count) => {
-                        self.heard.store(shared.platform.now().0, Ordering::Release);
-                        up.pinged = false;
-                        let received = up.channel.received(cipher.get(..count).unwrap_or_default());
-                        // Whole frames in front of what cannot be read still count.
-                        up.frames(&mut deliveries, &mut offers).and(received)
-                    }
-                    Err(error) if is_pause(&error) => up
-                        .frames(&mut deliveries, &mut offers)
-                        .and_then(|()| up.tick(shared, self.heard(), &mut deliveries)),
-                    Err(error) => Err(format!("the connection to {} broke: {error}", self.server)),
-                };
-                deliveries.extend(up.flush());
-                turn = if up.channel.backlog() > 0 { BUSY_READ_TURN } else { READ_TURN };
-                if let Some(offers) = &offers {
-                    state.offers.clone_from(offers);
-                }
-                if offers.is_some() || state.up.as_ref().is_some_and(|up| up.draining.is_some()) {
-                    self.publish(&state);
-                }
-                self.publish_end(&state);
-                step
-            };
-            deliver(deliveries);
-            if let Err(reason) = step {
-                return reason;
-            }
-            if let Some(offers) = offers {
-                shared.route(self, offers.iter().map(|offer| offer.serial));
-                shared.changed();
-            }
-        }
-    }
-}
-
-impl Up {
-    /// Carries out what the server sent.
-    fn frames(
-        &mut self,
-        out: &mut Deliveries,
-        offers: &mut Option<Vec<PartitionName>>,
-    ) -> Result<(), String> {
+    /// Acts on the frames that have come; an error ends the connection.
+    fn take_frames(&mut self, news: &mut Vec<News>) -> Result<(), String> {
         while let Some(frame) = self.channel.next_frame() {
             match frame {
                 Frame::Reply(header, body) => {
                     let tag = Tag(header.tag);
-                    if let Some(pending) = self.outstanding.remove(&tag) {
-                        out.push((pending.waiter, Event::Reply(tag, Reply { header, body })));
-                    }
+                    self.end(tag, || Event::Reply(tag, spec::seam::Reply { header, body }), news);
                 }
-                Frame::Busy(tag, ms) => {
-                    if let Some(pending) = self.outstanding.remove(&Tag(tag)) {
-                        out.push((pending.waiter, Event::Busy(Tag(tag), ms)));
-                    }
-                }
+                Frame::Busy(tag, ms) => self.end(Tag(tag), || Event::Busy(Tag(tag), ms), news),
                 Frame::Progress(tag) => {
                     if let Some(pending) = self.outstanding.get(&Tag(tag)) {
-                        out.push((pending.waiter.clone(), Event::Progress(Tag(tag))));
+                        news.push(News::Progress(pending.waiter.clone(), Event::Progress(Tag(tag))));
                     }
                 }
                 Frame::Ping(number) => {
@@ -481,9 +182,11 @@ impl Up {
                 }
                 Frame::Pong(_) => {}
                 // The appliance says anew what it offers, after an assignment has changed.
-                Frame::HelloReply(reply) => *offers = Some(reply.partitions),
+                Frame::HelloReply(reply) => news.push(News::Offer(reply.partitions)),
                 Frame::Close(reason) => {
-                    self.draining = Some(format!("the appliance is closing the link: {reason}"))
+                    let reason = format!("the appliance is closing the link: {reason}");
+                    self.draining = Some(reason.clone());
+                    news.push(News::Draining(reason));
                 }
                 Frame::Hello(_) | Frame::Request(..) | Frame::Cancel(_) => {
                     return Err(format!("wanted a frame of an appliance, found a {:?} frame", frame.kind()));
@@ -493,9 +196,8 @@ impl Up {
         Ok(())
     }
 
-    /// Nothing came for a while: requests past their deadline end, and silence is looked at.
-    fn tick(&mut self, shared: &Shared, heard: Moment, out: &mut Deliveries) -> Result<(), String> {
-        let now = shared.platform.now();
+    /// Ends requests past their deadline and looks at silence; an error ends the connection.
+    fn tick(&mut self, now: Moment, bound: Duration, news: &mut Vec<News>) -> Result<(), String> {
         let late: Vec<Tag> = self
             .outstanding
             .iter()
@@ -503,18 +205,15 @@ impl Up {
             .map(|(tag, _)| *tag)
             .collect();
         for tag in late {
-            if let Some(pending) = self.outstanding.remove(&tag) {
-                self.channel.queue(&[&encode(&Frame::Cancel(tag.0))]);
-                // Its bytes are among those that will be written, so it may yet be executed.
-                out.push((pending.waiter, Event::Fault(tag, Fault::Unknown)));
-            }
+            self.channel.queue(&[&encode(&Frame::Cancel(tag.0))]);
+            // Its bytes are among those that will be written, so it may yet be executed.
+            self.end(tag, || Event::Fault(tag, Fault::Unknown), news);
         }
         // Silence counts from the oldest outstanding request or the last byte, whichever is later.
         let Some(oldest) = self.outstanding.values().map(|pending| pending.since).min() else {
             return Ok(());
         };
-        let silent = now.since(oldest.max(heard));
-        let bound = Duration::from_millis(shared.settings.receive_timeout_ms);
+        let silent = now.since(oldest.max(self.heard));
         if silent >= bound {
             return Err(format!("no answer for {} ms (ReceiveTimeout)", bound.as_millis()));
         }
@@ -523,5 +222,454 @@ impl Up {
             self.channel.queue(&[&encode(&Frame::Ping(now.0))]);
         }
         Ok(())
+    }
+}
+
+fn unlist(waiter: &Waiter, left: &Left<Arc<Waiter>>) {
+    if left.was_there {
+        waiter.listed().fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Link {
+    pub(crate) fn new(number: u32, server: Arc<Public>) -> Self {
+        let state = State { up: None, lives: 0, attempt: 0, next_try: Moment(0), dialled: false };
+        Self {
+            number,
+            server,
+            state: Lock::new(state),
+            open: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            load: AtomicU32::new(0),
+            used: AtomicU64::new(0),
+            blocked: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether it takes requests.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// A newer link is to take its place.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn load(&self) -> u32 {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn used(&self) -> Moment {
+        Moment(self.used.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.state.lock().up.is_some()
+    }
+
+    pub(crate) fn key_exchange_group(&self) -> Option<String> {
+        self.state.lock().up.as_ref().and_then(|up| up.channel.key_exchange_group())
+    }
+
+    /// The certificate that the server showed on this connection.
+    pub(crate) fn peer(&self) -> Option<Vec<u8>> {
+        self.state.lock().up.as_ref().and_then(|up| up.channel.peer())
+    }
+
+    /// The socket, while it is up.
+    pub(crate) fn stream(&self) -> Option<Arc<dyn Stream>> {
+        self.state.lock().up.as_ref().map(|up| up.stream.clone())
+    }
+
+    /// The socket to watch while nobody leads and nothing was asked since `idle`; the next request ends the watch.
+    pub(crate) fn watch(&self, idle: Moment) -> Option<Arc<dyn Stream>> {
+        let state = self.state.lock();
+        let up = state.up.as_ref().filter(|up| up.lead.leader().is_none() && self.used() <= idle)?;
+        self.watched.store(true, Ordering::Release);
+        Some(up.stream.clone())
+    }
+
+    /// Whether it is to be tried now, or when; `None` when it is up, tried already, or not wanted any more.
+    pub(crate) fn next_try(&self) -> Option<Moment> {
+        let state = self.state.lock();
+        (state.up.is_none() && !state.dialled && !self.is_retired()).then_some(state.next_try)
+    }
+
+    /// An attempt begins, unless one has.
+    pub(crate) fn begin_dial(&self) -> bool {
+        let mut state = self.state.lock();
+        !std::mem::replace(&mut state.dialled, true) && state.up.is_none()
+    }
+
+    /// An attempt was broken off.
+    pub(crate) fn stop_dial(&self) {
+        self.state.lock().dialled = false;
+    }
+
+    /// An attempt has failed.
+    pub(crate) fn refused(&self, shared: &Shared, reason: String) {
+        {
+            let mut state = self.state.lock();
+            state.dialled = false;
+            state.put_off(shared);
+        }
+        shared.link_down(self, reason);
+    }
+
+    /// An attempt has succeeded.
+    pub(crate) fn opened(&self, shared: &Shared, opened: Opened) {
+        let now = shared.platform.now();
+        let mut state = self.state.lock();
+        state.dialled = false;
+        state.lives = state.lives.saturating_add(1);
+        let handed = opened.outgoing.end();
+        state.up = Some(Up {
+            life: state.lives,
+            channel: opened.channel,
+            stream: opened.stream,
+            lead: Lead::new(),
+            reader: Some(Box::new(Reader { buffer: vec![0; READ_BYTES], news: Vec::new() })),
+            writer: Some(opened.outgoing),
+            handed,
+            outstanding: HashMap::new(),
+            since: now,
+            heard: now,
+            pinged: false,
+            draining: None,
+        });
+        self.load.store(0, Ordering::Relaxed);
+        self.blocked.store(false, Ordering::Release);
+        self.used.store(now.0, Ordering::Release);
+        self.server.hear(now);
+        self.open.store(true, Ordering::Release);
+    }
+
+    /// Queues a request and writes what the socket takes; whether it is on its way (otherwise it is `NotSent`).
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        shared: &Shared,
+        waiter: &Arc<Waiter>,
+        header: &RequestHeader,
+        body: &Zeroizing<Vec<u8>>,
+        (since, deadline): (Moment, Moment),
+    ) -> bool {
+        let head = request_head(header, body.len());
+        {
+            let mut state = self.state.lock();
+            let Some(up) = state.up.as_mut().filter(|up| up.takes_requests()) else { return false };
+            if up.backlog() > BACKLOG_BYTES_MAX {
+                return false;
+            }
+            let start = up.channel.queue(&[&head, body]);
+            waiter.expect(self.number);
+            up.outstanding
+                .insert(Tag(header.tag), Pending { waiter: waiter.clone(), start, deadline, since });
+            self.count(up);
+        }
+        self.used.store(since.0, Ordering::Release);
+        if self.watched.swap(false, Ordering::AcqRel) {
+            shared.stir();
+        }
+        self.flush(shared);
+        true
+    }
+
+    /// Writes what waits, unless another thread is writing: that one writes ours, too. Before the combined write one
+    /// yield, when other calls are in flight, so that they join it (HA 5).
+    pub(crate) fn flush(&self, shared: &Shared) {
+        let mut mine: Option<(u64, Outgoing, Arc<dyn Stream>)> = None;
+        let mut has_yielded = false;
+        loop {
+            let mut company = false;
+            {
+                let mut state = self.state.lock();
+                let Some(up) = state.up.as_mut() else { return };
+                let (life, mut outgoing, stream) = match mine.take() {
+                    Some(mine) if mine.0 == up.life => mine,
+                    Some(_) => return,
+                    None => match up.writer.take() {
+                        Some(outgoing) => (up.life, outgoing, up.stream.clone()),
+                        None => return,
+                    },
+                };
+                if outgoing.left() == 0 && up.channel.backlog() == 0 {
+                    up.writer = Some(outgoing);
+                    self.blocked.store(false, Ordering::Release);
+                    return;
+                }
+                if outgoing.left() == 0 && !has_yielded && up.outstanding.len() > 1 {
+                    company = true;
+                } else if outgoing.left() == 0 {
+                    up.channel.take(&mut outgoing);
+                    up.handed = outgoing.end();
+                }
+                mine = Some((life, outgoing, stream));
+            }
+            if company {
+                has_yielded = true;
+                shared.platform.yield_now();
+                continue;
+            }
+            let Some((life, outgoing, stream)) = mine.as_mut() else { return };
+            match outgoing.write(&**stream) {
+                Ok(true) => {}
+                Ok(false) => {
+                    if let Some((life, outgoing, _)) = mine.take() {
+                        self.block(life, outgoing);
+                    }
+                    return;
+                }
+                Err(error) => {
+                    return self.fail(
+                        shared,
+                        *life,
+                        format!("the connection broke while it was written to: {error}"),
+                    );
+                }
+            }
+        }
+    }
+
+    /// The socket takes no more: the leader writes the rest when there is room.
+    fn block(&self, life: u64, outgoing: Outgoing) {
+        let leader = {
+            let mut state = self.state.lock();
+            let Some(up) = state.up.as_mut().filter(|up| up.life == life) else { return };
+            up.writer = Some(outgoing);
+            let was_blocked = self.blocked.swap(true, Ordering::AcqRel);
+            up.lead.leader().filter(|_| !was_blocked).cloned()
+        };
+        if let Some(leader) = leader {
+            leader.park().unpark();
+        }
+    }
+
+    /// Cancels a request; whether it was outstanding here.
+    pub(crate) fn cancel(&self, shared: &Shared, tag: Tag) -> bool {
+        let mut news = Vec::new();
+        {
+            let mut state = self.state.lock();
+            let Some(up) = state.up.as_mut() else { return false };
+            let Some(pending) = up.outstanding.remove(&tag) else { return false };
+            pending.waiter.forget(self.number);
+            if !up.outstanding.values().any(|other| Arc::ptr_eq(&other.waiter, &pending.waiter)) {
+                up.withdraw(&pending.waiter, &mut news);
+            }
+            up.channel.queue(&[&encode(&Frame::Cancel(tag.0))]);
+            self.count(up);
+        }
+        self.tell(shared, &mut news);
+        self.flush(shared);
+        true
+    }
+
+    /// The waiter waits on this link from now on; the role of the leader, if it falls to it.
+    pub(crate) fn enter(self: &Arc<Self>, waiter: &Arc<Waiter>) -> Option<Held> {
+        let mut state = self.state.lock();
+        let up = state.up.as_mut()?;
+        let (leads, is_new) = up.lead.enter(waiter);
+        if is_new {
+            waiter.listed().fetch_add(1, Ordering::AcqRel);
+        }
+        let reader = up.reader.take_if(|_| leads)?;
+        Some(Held { link: self.clone(), stream: up.stream.clone(), life: up.life, reader: Some(reader) })
+    }
+
+    /// The waiter waits on this link no more.
+    pub(crate) fn leave(&self, waiter: &Arc<Waiter>) {
+        let left = {
+            let mut state = self.state.lock();
+            let Some(up) = state.up.as_mut() else { return };
+            let left = up.lead.leave(waiter);
+            unlist(waiter, &left);
+            left
+        };
+        if let Some(next) = left.token {
+            next.park().unpark();
+        }
+    }
+
+    /// Whether somebody leads.
+    pub(crate) fn is_led(&self) -> bool {
+        self.state.lock().up.as_ref().is_some_and(|up| up.lead.leader().is_some())
+    }
+
+    /// Ends requests past their deadline, looks at silence, and ends a link that has nothing more to do.
+    pub(crate) fn tick(&self, shared: &Shared) {
+        let bound = Duration::from_millis(shared.settings.load().receive_timeout_ms);
+        let mut news = Vec::new();
+        let (life, outcome, is_done) = {
+            let mut state = self.state.lock();
+            let Some(up) = state.up.as_mut() else { return };
+            // Frames may have come along with the HelloReply.
+            let outcome = up.take_frames(&mut news);
+            let outcome = outcome.and_then(|()| up.tick(shared.platform.now(), bound, &mut news));
+            self.count(up);
+            (up.life, outcome, self.is_retired() && !self.is_open() && up.outstanding.is_empty())
+        };
+        self.tell(shared, &mut news);
+        self.flush(shared);
+        match outcome {
+            Err(reason) => self.fail(shared, life, reason),
+            Ok(()) if is_done => self.close(shared, "a newer link has taken its place"),
+            Ok(()) => {}
+        }
+    }
+
+    /// Takes no more requests; ends once those that are outstanding have ended.
+    pub(crate) fn drain(&self, shared: &Shared, reason: &str) {
+        self.open.store(false, Ordering::Release);
+        self.retire();
+        if let Some(up) = self.state.lock().up.as_mut() {
+            up.draining.get_or_insert_with(|| reason.to_owned());
+        }
+        self.tick(shared);
+    }
+
+    /// Ends the connection in order; what is outstanding ends with a fault.
+    pub(crate) fn close(&self, shared: &Shared, why: &str) {
+        {
+            let mut state = self.state.lock();
+            let Some(up) = state.up.as_mut() else { return };
+            up.channel.say_goodbye(why);
+        }
+        self.flush(shared);
+        self.abandon(shared, why.to_owned());
+    }
+
+    /// Ends the connection at once.
+    pub(crate) fn abandon(&self, shared: &Shared, reason: String) {
+        let life = self.state.lock().up.as_ref().map(|up| up.life);
+        if let Some(life) = life {
+            self.fail(shared, life, reason);
+        }
+    }
+
+    /// The connection of this life is gone: everything outstanding ends, everybody who waits here looks anew.
+    pub(crate) fn fail(&self, shared: &Shared, life: u64, reason: String) {
+        let up = {
+            let mut state = self.state.lock();
+            let Some(up) = state.up.take_if(|up| up.life == life) else { return };
+            self.open.store(false, Ordering::Release);
+            self.watched.store(false, Ordering::Release);
+            self.load.store(0, Ordering::Relaxed);
+            let was_good = shared.platform.now().since(up.since) >= GOOD_LIFE;
+            state.attempt = if was_good { 0 } else { state.attempt.min(SHORT_LIFE_ATTEMPT) };
+            state.put_off(shared);
+            up
+        };
+        up.stream.shutdown();
+        let reason = up.draining.unwrap_or(reason);
+        let left = up.writer.as_ref().map_or(up.handed, Outgoing::start);
+        for (tag, pending) in up.outstanding {
+            let fault =
+                if up.channel.has_left(pending.start, left) { Fault::Unknown } else { Fault::NotSent };
+            pending.waiter.settle(self.number, Event::Fault(tag, fault));
+        }
+        for waiter in up.lead.into_all() {
+            waiter.listed().fetch_sub(1, Ordering::AcqRel);
+            waiter.park().unpark();
+        }
+        shared.link_down(self, reason);
+    }
+
+    /// Publishes how many requests are outstanding; under the lock.
+    fn count(&self, up: &Up) {
+        self.load.store(u32::try_from(up.outstanding.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Tells what was found under the lock.
+    fn tell(&self, shared: &Shared, news: &mut Vec<News>) {
+        for one in news.drain(..) {
+            match one {
+                News::End(waiter, event) => waiter.settle(self.number, event),
+                News::Progress(waiter, event) => waiter.deliver(event),
+                News::Token(waiter) => waiter.park().unpark(),
+                News::Offer(partitions) => shared.link_offers(self, partitions),
+                News::Draining(reason) => {
+                    self.open.store(false, Ordering::Release);
+                    shared.link_drains(self, &reason);
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// The next try comes after a while (HA 4.5).
+    fn put_off(&mut self, shared: &Shared) {
+        self.next_try = shared.platform.now().after(retry_delay(&*shared.platform, self.attempt));
+        self.attempt = self.attempt.saturating_add(1);
+    }
+}
+
+impl Held {
+    /// Reads once, decrypts, splits and wakes (HA 5 (6)).
+    pub(crate) fn read(&mut self, shared: &Shared) -> Turn {
+        let Some(reader) = self.reader.as_mut() else { return Turn::Gone };
+        let outcome = match self.stream.read(&mut reader.buffer) {
+            Ok(0) => Err(format!("{} closed the connection", self.link.server.address)),
+            Ok(count) => self.take(shared, count),
+            Err(error) if is_pause(&error) => return Turn::Led,
+            Err(error) => Err(format!("the connection to {} broke: {error}", self.link.server.address)),
+        };
+        match outcome {
+            Ok(turn) => turn,
+            Err(reason) => {
+                // An alert that tells the peer is on its way at best.
+                self.link.flush(shared);
+                self.link.fail(shared, self.life, reason);
+                Turn::Gone
+            }
+        }
+    }
+
+    fn take(&mut self, shared: &Shared, count: usize) -> Result<Turn, String> {
+        let now = shared.platform.now();
+        self.link.server.hear(now);
+        let Some(reader) = self.reader.as_mut() else { return Ok(Turn::Gone) };
+        let (outcome, answers) = {
+            let mut state = self.link.state.lock();
+            let Some(up) = state.up.as_mut().filter(|up| up.life == self.life) else { return Ok(Turn::Gone) };
+            up.heard = now;
+            up.pinged = false;
+            let outcome = up
+                .channel
+                .received(reader.buffer.get(..count).unwrap_or_default())
+                .and_then(|()| up.take_frames(&mut reader.news));
+            self.link.count(up);
+            (outcome, up.channel.backlog() > 0)
+        };
+        self.link.tell(shared, &mut reader.news);
+        outcome?;
+        if answers {
+            self.link.flush(shared);
+        }
+        Ok(Turn::Led)
+    }
+
+    /// The role goes back: the flag is cleared, the list read again, the next one woken.
+    pub(crate) fn step_down(mut self, waiter: &Arc<Waiter>) {
+        let token = {
+            let mut state = self.link.state.lock();
+            let Some(up) = state.up.as_mut().filter(|up| up.life == self.life) else { return };
+            up.reader = self.reader.take();
+            let left = up.lead.leave(waiter);
+            unlist(waiter, &left);
+            left.token
+        };
+        if let Some(next) = token {
+            next.park().unpark();
+        }
     }
 }

@@ -1,18 +1,31 @@
-//! Links: the seam (HA 4.1) over the network. One link per server, each with one lock and one reader thread that
-//! also connects and, with full jitter from 50 ms to 5 s, reconnects for ever (HA 4.5).
+//! Links: the seam (HA 4.1) over the network. Each server has a few multiplexed links that the waiting threads drive
+//! themselves (`wait`, `link`); there is no thread in here. Lost links are tried again for ever, with full jitter from
+//! 50 ms to 5 s (HA 4.5), by whoever does the background work (`duty`).
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use spec::platform::{Joiner, Lock, Moment, Park, Platform};
+use spec::messages::PartitionName;
+use spec::platform::{Lock, Moment, Platform, Watched};
 use spec::seam::{Event, Fault, MemberId, Outgoing, Seam, Standing, Tag, Waiter};
 
 pub use crate::channel::ServerAddress;
+use crate::dial::Opened;
+use crate::duty::{self, IDLE_MS, Seat};
 use crate::instance::InstanceKey;
 use crate::link::Link;
+use crate::material::Material;
+use crate::server::Server;
+use crate::wait;
+
+/// Most links to one server.
+pub const LINKS_PER_MEMBER_MAX: usize = 4;
+/// Links to one server unless the configuration says otherwise.
+pub const LINKS_PER_MEMBER: usize = 2;
 
 /// What the links are made of.
 #[derive(Clone)]
@@ -25,6 +38,8 @@ pub struct LinkSettings {
     pub key_file: PathBuf,
     /// `ServerCAFile`, PEM.
     pub server_ca_file: PathBuf,
+    /// Links to each server, 1 to 4; other numbers are taken as the nearest of these.
+    pub links_per_member: usize,
     /// A link on which requests wait and nothing arrives for so many milliseconds is given up (`ReceiveTimeout`).
     pub receive_timeout_ms: u64,
     /// `TCPKeepAlive`.
@@ -49,11 +64,20 @@ pub struct Seen {
 /// What all links of one [`Links`] share.
 pub(crate) struct Shared {
     pub(crate) platform: Arc<dyn Platform>,
-    pub(crate) settings: LinkSettings,
-    pub(crate) closing: AtomicBool,
-    links: Vec<Arc<Link>>,
-    /// Which link leads to a partition: that of the first server that offered it, while it is up. Read without a lock.
-    routes: ArcSwap<HashMap<MemberId, Arc<Link>>>,
+    pub(crate) settings: ArcSwap<LinkSettings>,
+    closing: AtomicBool,
+    /// Whether some link is not up and should be.
+    pub(crate) wants: AtomicBool,
+    /// The thread that does the background work whenever it waits; 0 while there is none.
+    attendant: AtomicU64,
+    pub(crate) seat: Seat,
+    /// In the order of the configuration.
+    pub(crate) servers: ArcSwap<Vec<Arc<Server>>>,
+    /// All links, those that only end what they have begun included, in the order of their numbers.
+    table: ArcSwap<Vec<Arc<Link>>>,
+    next_number: AtomicU32,
+    /// Which server leads to a partition: the first that offered it, while it is up. Read without a lock.
+    routes: ArcSwap<HashMap<MemberId, Arc<Server>>>,
     subscribers: Lock<Vec<Weak<Waiter>>>,
 }
 
@@ -62,8 +86,119 @@ impl Shared {
         self.closing.load(Ordering::Acquire)
     }
 
+    /// Whether the calling thread may do the background work, and whether it watches idle links with it: the attendant
+    /// always; without one whoever waits while some link is down, or waits for nothing but news.
+    pub(crate) fn may_work(&self, for_news: bool) -> (bool, bool) {
+        match self.attendant.load(Ordering::Acquire) {
+            0 => (for_news || self.wants.load(Ordering::SeqCst), for_news),
+            thread => {
+                let is_it = thread == self.platform.thread();
+                (is_it, is_it)
+            }
+        }
+    }
+
+    /// Whoever does the background work looks again.
+    pub(crate) fn stir(&self) {
+        self.seat.stir();
+    }
+
+    /// The link of a number.
+    pub(crate) fn link(&self, number: u32) -> Option<Arc<Link>> {
+        let table = self.table.load();
+        let at = table.binary_search_by_key(&number, |link| link.number).ok()?;
+        table.get(at).cloned()
+    }
+
+    pub(crate) fn all_links(&self) -> Vec<Arc<Link>> {
+        self.table.load().to_vec()
+    }
+
+    /// Makes a new link to the server, not connected yet.
+    fn add_link(&self, server: &Server) {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let link = Arc::new(Link::new(number, server.public.clone()));
+        self.table.rcu(|table| {
+            let mut table = table.to_vec();
+            table.push(link.clone());
+            table.sort_by_key(|link| link.number);
+            table
+        });
+        server.links.rcu(|links| [links.as_slice(), std::slice::from_ref(&link)].concat());
+    }
+
+    fn server_of(&self, link: &Link) -> Option<Arc<Server>> {
+        self.servers.load().iter().find(|server| Arc::ptr_eq(&server.public, &link.server)).cloned()
+    }
+
+    /// A link has come up: it takes requests, older ones of its server whose place it takes end what they have begun.
+    pub(crate) fn link_up(&self, server: &Arc<Server>, link: &Arc<Link>, opened: Opened) {
+        let hello = opened.hello.clone();
+        let serials: Vec<u64> = hello.partitions.iter().map(|partition| partition.serial).collect();
+        server.public.offer(hello.partitions);
+        link.opened(self, opened);
+        self.route(server, serials.into_iter());
+        server.publish(self.platform.now(), None);
+        tracing::info!(server = %server.address(), appliance = hello.appliance, client = hello.client, "link up");
+        for old in server.links.load().iter().filter(|old| old.is_retired()) {
+            old.drain(self, "a newer link has taken its place");
+        }
+        server.links.rcu(|links| links.iter().filter(|link| !link.is_retired()).cloned().collect::<Vec<_>>());
+        link.tick(self);
+        self.wants.store(true, Ordering::SeqCst);
+        self.changed();
+        self.stir();
+    }
+
+    /// A link has gone, or could not be made.
+    pub(crate) fn link_down(&self, link: &Link, reason: String) {
+        self.wants.store(true, Ordering::SeqCst);
+        if link.is_retired() {
+            self.table.rcu(|table| {
+                table.iter().filter(|other| other.number != link.number).cloned().collect::<Vec<_>>()
+            });
+        }
+        if let Some(server) = self.server_of(link) {
+            if link.is_retired() {
+                server.links.rcu(|links| {
+                    links.iter().filter(|other| other.number != link.number).cloned().collect::<Vec<_>>()
+                });
+            }
+            let has_news = server.publish(self.platform.now(), Some(&reason));
+            let any_up = self.servers.load().iter().any(|server| server.is_up());
+            // Members behind the other links go on serving: news, not an alarm.
+            match (has_news && !self.is_closing(), any_up) {
+                (true, true) => tracing::info!(server = %server.address(), reason, "link down"),
+                (true, false) => {
+                    tracing::warn!(server = %server.address(), reason, "link down, and no other is up");
+                }
+                (false, _) => {}
+            }
+        }
+        self.changed();
+        self.stir();
+    }
+
+    /// A link takes no more requests.
+    pub(crate) fn link_drains(&self, link: &Link, reason: &str) {
+        if let Some(server) = self.server_of(link) {
+            server.publish(self.platform.now(), Some(reason));
+        }
+        self.changed();
+    }
+
+    /// A server offers other partitions than before.
+    pub(crate) fn link_offers(&self, link: &Link, partitions: Vec<PartitionName>) {
+        let serials: Vec<u64> = partitions.iter().map(|partition| partition.serial).collect();
+        link.server.offer(partitions);
+        if let Some(server) = self.server_of(link) {
+            self.route(&server, serials.into_iter());
+        }
+        self.changed();
+    }
+
     /// Wakes all who subscribed.
-    pub(crate) fn changed(&self) {
+    fn changed(&self) {
         let waiters: Vec<Arc<Waiter>> = {
             let mut subscribers = self.subscribers.lock();
             subscribers.retain(|waiter| waiter.strong_count() > 0);
@@ -74,114 +209,181 @@ impl Shared {
         }
     }
 
-    /// Leads requests for these partitions to the link, unless another one that is up offers them already.
-    pub(crate) fn route(&self, link: &Arc<Link>, serials: impl Iterator<Item = u64>) {
+    /// Leads requests for these partitions to the server, unless another one that is up offers them already.
+    fn route(&self, server: &Arc<Server>, serials: impl Iterator<Item = u64>) {
         let members: Vec<MemberId> = serials.map(MemberId).collect();
         self.routes.rcu(|routes| {
             let mut routes = HashMap::clone(routes);
             for member in &members {
                 if routes.get(member).is_none_or(|other| !other.leads_to(*member)) {
-                    routes.insert(*member, link.clone());
+                    routes.insert(*member, server.clone());
                 }
             }
             routes
         });
     }
 
-    /// The link to a partition: the routed one while it is up and offers it, else any other that does; the routed one
+    /// The server of a partition: the routed one while it is up and offers it, else any other that does; the routed one
     /// when none does, since it can say why.
-    fn link_of(&self, member: MemberId) -> Option<Arc<Link>> {
+    fn server_for(&self, member: MemberId) -> Option<Arc<Server>> {
         let routed = self.routes.load().get(&member).cloned();
-        if routed.as_ref().is_some_and(|link| link.leads_to(member)) {
+        if routed.as_ref().is_some_and(|server| server.leads_to(member)) {
             return routed;
         }
-        self.links.iter().find(|link| link.leads_to(member)).cloned().or(routed)
+        self.servers.load().iter().find(|server| server.leads_to(member)).cloned().or(routed)
     }
 
-    /// Whether any link is up.
-    pub(crate) fn any_up(&self) -> bool {
-        self.links.iter().any(|link| link.is_up())
+    /// The link for a request now.
+    fn pick(&self, waiter: &Arc<Waiter>, member: MemberId, now: Moment) -> Option<Arc<Link>> {
+        let link = self.server_for(member)?.pick()?;
+        // Without an attendant nobody has watched an idle link: what has come on it is read first.
+        if self.attendant.load(Ordering::Acquire) == 0
+            && now >= link.used().after_ms(IDLE_MS)
+            && link.load() == 0
+        {
+            duty::glance(self, &link, waiter);
+            return if link.is_open() { Some(link) } else { self.server_for(member)?.pick() };
+        }
+        Some(link)
     }
 }
 
-/// Tags are unique for the life of the process.
-fn next_tag() -> Tag {
+/// A tag names its link in its lower bits, and is unique for the life of the process by the others.
+fn next_tag(link: Option<&Link>) -> Tag {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    Tag(NEXT.fetch_add(1, Ordering::Relaxed))
+    let number = link.map_or(NO_LINK, |link| u64::from(link.number) & NO_LINK);
+    Tag(NEXT.fetch_add(1, Ordering::Relaxed) << 16 | number)
 }
+
+/// The lower bits of a tag that no link carries; also their mask.
+const NO_LINK: u64 = 0xffff;
 
 /// All links of a configuration.
 pub struct Links {
     shared: Arc<Shared>,
-    threads: Lock<Vec<Thread>>,
+    /// What the present links were made with.
+    material: Lock<Material>,
 }
 
-/// A link's thread.
-struct Thread {
-    joiner: Box<dyn Joiner>,
-    /// What it does when it ends.
-    end: Arc<End>,
-}
+/// The calling thread does the background work of the links whenever it waits, until this is dropped.
+pub struct Attendance<'a>(&'a Shared);
 
-/// The end of a thread, for one that waits for it no longer than it wants.
-struct End {
-    come: AtomicBool,
-    park: Arc<dyn Park>,
-}
-
-impl End {
-    /// Waits for the end until the moment; whether it has come.
-    fn wait(&self, platform: &dyn Platform, until: Moment) -> bool {
-        while !self.come.load(Ordering::Acquire) && platform.now() < until {
-            self.park.park(until);
-        }
-        self.come.load(Ordering::Acquire)
+impl Drop for Attendance<'_> {
+    fn drop(&mut self) {
+        self.0.attendant.store(0, Ordering::Release);
+        self.0.changed();
     }
 }
 
-/// How long `close` waits for the threads, all together. One that sits in the resolution of a name or in a connect is
-/// left alone then: it ends by itself, and touches nothing but what it holds.
-const CLOSE_MS: u64 = 1_000;
-
 impl Links {
-    /// Starts one thread for each server; returns at once.
+    /// Makes the links; nothing is connected before somebody waits. Starts no thread.
     pub fn new(platform: Arc<dyn Platform>, settings: LinkSettings) -> Arc<Self> {
-        let links: Vec<Arc<Link>> = settings
-            .servers
-            .iter()
-            .map(|server| Arc::new(Link::new(server.clone(), platform.parker())))
-            .collect();
+        let material = Material::of(&settings);
         let shared = Arc::new(Shared {
             platform,
-            settings,
+            settings: ArcSwap::from_pointee(settings.clone()),
             closing: AtomicBool::new(false),
-            links,
+            wants: AtomicBool::new(false),
+            attendant: AtomicU64::new(0),
+            seat: Seat::new(),
+            servers: ArcSwap::default(),
+            table: ArcSwap::default(),
+            next_number: AtomicU32::new(0),
             routes: ArcSwap::default(),
             subscribers: Lock::default(),
         });
-        let mut threads = Vec::new();
-        for (index, link) in shared.links.iter().enumerate() {
-            let end = Arc::new(End { come: AtomicBool::new(false), park: shared.platform.parker() });
-            let (work_link, work_shared, work_end) = (link.clone(), shared.clone(), end.clone());
-            let work = Box::new(move || {
-                Link::serve(&work_link, &work_shared);
-                work_end.come.store(true, Ordering::Release);
-                work_end.park.unpark();
-            });
-            match shared.platform.spawn(&format!("hatoki-link-{index}"), work) {
-                Ok(joiner) => threads.push(Thread { joiner, end }),
-                Err(error) => link.fail(&shared, format!("no thread for the link can be started: {error}")),
+        let links = Arc::new(Self { shared, material: Lock::new(material) });
+        links.arrange(&settings, false);
+        links
+    }
+
+    /// Takes new settings at run time. Links to servers that are gone, and links made with another certificate, key or trust,
+    /// end what they have begun; the latter go on taking requests until a new one has come up in their place, unless what
+    /// their server showed is no longer trusted. No request is dropped.
+    pub fn configure(&self, settings: LinkSettings) {
+        let mut material = self.material.lock();
+        let new = Material::of(&settings);
+        let has_changed = *material != new;
+        *material = new;
+        self.arrange(&settings, has_changed);
+    }
+
+    /// Brings servers and links in line with the settings.
+    fn arrange(&self, settings: &LinkSettings, has_new_material: bool) {
+        let shared = &self.shared;
+        if shared.is_closing() {
+            return;
+        }
+        shared.settings.store(Arc::new(settings.clone()));
+        let before = shared.servers.load_full();
+        let mut servers: Vec<Arc<Server>> = Vec::new();
+        for address in &settings.servers {
+            if servers.iter().any(|server| server.address() == address) {
+                continue;
+            }
+            let known = before.iter().find(|server| server.address() == address).cloned();
+            servers.push(known.unwrap_or_else(|| Arc::new(Server::new(address.clone()))));
+        }
+        let wanted = settings.links_per_member.clamp(1, LINKS_PER_MEMBER_MAX);
+        for server in &servers {
+            let links = server.links.load_full();
+            let kept = links.iter().filter(|link| !link.is_retired() && !has_new_material).count();
+            // The ones that are too many, or all when they were made with other material.
+            for link in links.iter().filter(|link| !link.is_retired()).skip(kept.min(wanted)) {
+                link.retire();
+                if kept > wanted || !self.is_trusted(settings, server, link) {
+                    link.drain(shared, "the configuration has changed");
+                }
+                if !link.is_up() {
+                    shared.link_down(link, "the configuration has changed".to_owned());
+                }
+            }
+            for _ in kept..wanted {
+                shared.add_link(server);
             }
         }
-        Arc::new(Self { shared, threads: Lock::new(threads) })
+        shared.servers.store(Arc::new(servers.clone()));
+        let is_gone = |server: &Arc<Server>| !servers.iter().any(|kept| Arc::ptr_eq(kept, server));
+        for server in before.iter().filter(|server| is_gone(server)) {
+            for link in server.links.load().iter() {
+                link.drain(shared, "the server was removed from the configuration");
+                if !link.is_up() {
+                    shared.link_down(link, "the server was removed from the configuration".to_owned());
+                }
+            }
+        }
+        shared.routes.rcu(|routes| {
+            let mut routes = HashMap::clone(routes);
+            routes.retain(|_, server| !is_gone(server));
+            routes
+        });
+        shared.wants.store(true, Ordering::SeqCst);
+        shared.changed();
+        shared.stir();
+    }
+
+    fn is_trusted(&self, settings: &LinkSettings, server: &Server, link: &Link) -> bool {
+        link.peer().is_some_and(|peer| self.material_trusts(settings, server.address(), &peer))
+    }
+
+    fn material_trusts(&self, settings: &LinkSettings, server: &ServerAddress, peer: &[u8]) -> bool {
+        crate::tls::ServerTrust::load(&settings.server_ca_file)
+            .is_ok_and(|trust| trust.vouches_for(peer, &server.host, self.shared.platform.wall_ms()))
+    }
+
+    /// The calling thread does the background work from now on, whenever it waits; other threads that wait do none.
+    pub fn attend(&self) -> Attendance<'_> {
+        self.shared.attendant.store(self.shared.platform.thread(), Ordering::Release);
+        self.shared.stir();
+        Attendance(&self.shared)
     }
 
     /// The partitions that the servers offer, or offered while they were last connected.
     pub fn partitions(&self) -> Vec<Seen> {
         let mut all = Vec::new();
-        for link in &self.shared.links {
-            all.extend(link.offers().into_iter().map(|partition| Seen {
-                server: link.server.clone(),
+        for server in self.shared.servers.load().iter() {
+            all.extend(server.offers().into_iter().map(|partition| Seen {
+                server: server.address().clone(),
                 serial: partition.serial,
                 label: partition.label,
             }));
@@ -191,12 +393,18 @@ impl Links {
 
     /// The servers and whether each can be reached.
     pub fn servers(&self) -> Vec<(ServerAddress, Standing)> {
-        self.shared.links.iter().map(|link| (link.server.clone(), link.standing())).collect()
+        let servers = self.shared.servers.load();
+        servers.iter().map(|server| (server.address().clone(), server.standing())).collect()
     }
 
-    /// Whether every link has ended its first try to connect, one way or the other.
+    /// How many links are up.
+    pub fn links_up(&self) -> usize {
+        self.shared.table.load().iter().filter(|link| link.is_up()).count()
+    }
+
+    /// Whether the first try to connect to every server has ended, one way or the other.
     pub fn is_settled(&self) -> bool {
-        self.shared.links.iter().all(|link| link.is_settled())
+        self.shared.servers.load().iter().all(|server| server.is_settled())
     }
 
     /// Waits until [`is_settled`](Self::is_settled) or the moment has come; answers the former.
@@ -204,7 +412,7 @@ impl Links {
         let waiter = Waiter::new(&self.shared.platform);
         self.subscribe(&waiter);
         while !self.is_settled() {
-            if matches!(waiter.wait(until), Event::Deadline) {
+            if matches!(self.wait(&waiter, until), Event::Deadline) {
                 return self.is_settled();
             }
         }
@@ -213,23 +421,18 @@ impl Links {
 
     /// The key-exchange group of the first link that is up, as IANA names it (`X25519MLKEM768`).
     pub fn negotiated_group(&self) -> Option<String> {
-        self.shared.links.iter().find_map(|link| link.key_exchange_group())
+        self.shared.table.load().iter().find_map(|link| link.key_exchange_group())
     }
 
-    /// Ends all links and joins their threads; returns within about a second, whatever they are in the middle of.
-    /// Outstanding requests end with a fault.
+    /// Ends all links; returns at once. Outstanding requests end with a fault, and whoever waits is woken.
     pub fn close(&self) {
         self.shared.closing.store(true, Ordering::Release);
-        for link in &self.shared.links {
-            link.stop();
+        for link in self.shared.all_links() {
+            link.retire();
+            link.close(&self.shared, "the client is stopping");
         }
-        let threads = std::mem::take(&mut *self.threads.lock());
-        let until = self.shared.platform.now().after_ms(CLOSE_MS);
-        for thread in threads {
-            if thread.end.wait(&*self.shared.platform, until) {
-                thread.joiner.join();
-            }
-        }
+        self.shared.changed();
+        self.shared.stir();
     }
 }
 
@@ -241,40 +444,38 @@ impl Drop for Links {
 
 impl Seam for Links {
     fn submit(&self, waiter: &Arc<Waiter>, member: MemberId, request: &Outgoing, deadline: Moment) -> Tag {
-        let tag = next_tag();
+        let now = self.shared.platform.now();
+        let link = self.shared.pick(waiter, member, now);
+        let tag = next_tag(link.as_deref());
         let mut header = request.header.clone();
         header.tag = tag.0;
         if header.partition == 0 {
             header.partition = member.0;
         }
         if header.remaining_ms == 0 {
-            let left = deadline.since(self.shared.platform.now()).as_millis();
+            let left = deadline.since(now).as_millis();
             header.remaining_ms = u32::try_from(left).unwrap_or(u32::MAX);
         }
-        let now = self.shared.platform.now();
-        let sent = match self.shared.link_of(member) {
-            Some(link) => link.submit(waiter, tag, &header, &request.body, (now, deadline)),
-            None => false,
-        };
+        let shared = &self.shared;
+        let sent =
+            link.is_some_and(|link| link.submit(shared, waiter, &header, &request.body, (now, deadline)));
         if !sent {
             waiter.deliver(Event::Fault(tag, Fault::NotSent));
         }
         tag
     }
 
-    fn cancel(&self, member: MemberId, tag: Tag) {
-        // The route may be another one by now than when the request was sent.
-        let routed = self.shared.link_of(member);
-        if !routed.is_some_and(|link| link.cancel(tag)) {
-            let _ = self.shared.links.iter().any(|link| link.cancel(tag));
-        }
+    fn cancel(&self, _member: MemberId, tag: Tag) {
+        let is_its = |link: &&Arc<Link>| u64::from(link.number) & NO_LINK == tag.0 & NO_LINK;
+        let _ = self.shared.table.load().iter().filter(is_its).any(|link| link.cancel(&self.shared, tag));
     }
 
     fn standing(&self, member: MemberId) -> Standing {
-        if let Some(link) = self.shared.link_of(member) {
-            return link.standing_of(member);
+        if let Some(server) = self.shared.server_for(member) {
+            return server.standing_of(member);
         }
-        let down: Vec<String> = self.shared.links.iter().filter_map(|link| link.why_down()).collect();
+        let servers = self.shared.servers.load();
+        let down: Vec<String> = servers.iter().filter_map(|server| server.why_down()).collect();
         let found = if down.is_empty() {
             "every server is connected and none offers it: assign it with `hsm client assignPartition`"
                 .to_owned()
@@ -285,13 +486,28 @@ impl Seam for Links {
     }
 
     fn abandon(&self, member: MemberId, reason: &str) {
-        if let Some(link) = self.shared.link_of(member) {
-            link.abandon(reason);
+        let Some(server) = self.shared.server_for(member) else { return };
+        for link in server.links.load().iter() {
+            link.abandon(&self.shared, format!("{} was given up: {reason}", server.address()));
         }
     }
 
     fn subscribe(&self, waiter: &Arc<Waiter>) {
         self.shared.subscribers.lock().push(Arc::downgrade(waiter));
+    }
+
+    fn wait(&self, waiter: &Arc<Waiter>, until: Moment) -> Event {
+        wait::wait(&self.shared, waiter, until)
+    }
+
+    fn has_unread(&self, member: MemberId) -> bool {
+        let Some(server) = self.shared.server_for(member) else { return false };
+        let streams = server.links.load().iter().filter_map(|link| link.stream()).collect::<Vec<_>>();
+        let mut watched: Vec<Watched> =
+            streams.into_iter().map(|stream| Watched::new(stream, false)).collect();
+        let platform = &self.shared.platform;
+        platform.poll(&mut watched, &*platform.parker(), platform.now());
+        watched.iter().any(|one| one.readable)
     }
 }
 

@@ -1,19 +1,22 @@
 //! System: the production [`Platform`] (HA 8). It makes no decisions; it is the only place below `appliance` where
 //! threads, clocks and sockets of the standard library are named.
 //!
-//! A forked child inherits the sockets and none of what looks after them: their numbers stand in a registry without
-//! locks, from which the child takes them to close them without a word (HA 6). A socket whose connect is still under way at
-//! the fork is not in it yet; the child keeps that one, unused.
-use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
-use std::os::fd::{AsRawFd as _, RawFd};
+//! A forked child inherits sockets and event descriptors and none of what looks after them: their numbers stand in a
+//! registry without locks, from which the child takes them to close them without a word (HA 6). Sockets stand in it
+//! before they begin to connect. What owned a descriptor before the fork leaves its number alone after it.
+use std::any::Any;
+use std::cell::RefCell;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::net::sockopt;
-use spec::platform::{Joiner, Lock, Moment, Park, Platform, Stream};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
+use spec::platform::{Joiner, Lock, Moment, Park, Platform, Stream, Watched};
 
 /// The operating system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,68 +54,86 @@ impl Platform for System {
         Ok(Box::new(Thread(thread)))
     }
 
-    fn parker(&self) -> Arc<dyn Park> {
-        Arc::new(Token { left: Lock::new(false), changed: Condvar::new() })
+    fn thread(&self) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        thread_local!(static NUMBER: u64 = NEXT.fetch_add(1, Ordering::Relaxed));
+        NUMBER.with(|number| *number)
     }
 
-    fn connect(
-        &self,
-        host: &str,
-        port: u16,
-        timeout: Duration,
-        keep_alive: bool,
-    ) -> io::Result<Box<dyn Stream>> {
-        let until = Instant::now().checked_add(timeout);
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name resolves to no address");
-        for address in (host, port).to_socket_addrs()? {
-            let left = until.map_or(timeout, |until| until.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            match TcpStream::connect_timeout(&address, left) {
-                Ok(stream) => {
-                    return Socket::over(stream, keep_alive).map(|s| Box::new(s) as Box<dyn Stream>);
-                }
-                Err(error) => last = error,
-            }
+    fn yield_now(&self) {
+        thread::yield_now();
+    }
+
+    fn parker(&self) -> Arc<dyn Park> {
+        Arc::new(Place::new())
+    }
+
+    fn poll(&self, watched: &mut [Watched], park: &dyn Park, until: Moment) {
+        if let Some(place) = (park as &dyn Any).downcast_ref::<Place>() {
+            place.token().poll(watched, until);
         }
-        Err(last)
+    }
+
+    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+        match found.is_empty() {
+            true => Err(io::Error::new(io::ErrorKind::NotFound, "the name resolves to no address")),
+            false => Ok(found),
+        }
+    }
+
+    fn connect(&self, address: SocketAddr, keep_alive: bool) -> io::Result<Arc<dyn Stream>> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        let socket = Socket::new(socket, keep_alive)?;
+        match rustix::net::connect(socket.0.get(), &address) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(Arc::new(socket)),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
-/// Most sockets that the registry holds: the servers of a configuration are at most 100. One that finds no room is left
-/// open in a forked child, which does no harm but to the peer's hope of seeing the end soon.
-const REGISTERED_MAX: usize = 256;
+/// Most descriptors that the registry holds. One that finds no room is left open in a forked child, which does no harm
+/// but to the peer's hope of seeing the end soon.
+const REGISTERED_MAX: usize = 4096;
 
-/// A place of the registry that holds no socket.
+/// A place of the registry that holds no descriptor.
 const FREE: i32 = -1;
 
-/// The descriptors of every open [`Socket`] of this process.
-static OPEN_SOCKETS: [AtomicI32; REGISTERED_MAX] = [const { AtomicI32::new(FREE) }; REGISTERED_MAX];
+/// The descriptors of every open [`Socket`] and [`Bell`] of this process.
+static OPEN: [AtomicI32; REGISTERED_MAX] = [const { AtomicI32::new(FREE) }; REGISTERED_MAX];
 
-/// Takes the descriptors of all sockets out of the registry: in a forked child, what it inherited and has to close by
-/// number. The parent's registry is another one. In a process that is not a fresh child the sockets stay in use: do not
-/// close them.
-pub fn take_open_sockets() -> impl Iterator<Item = RawFd> {
-    OPEN_SOCKETS
-        .iter()
-        .map(|place| place.swap(FREE, Ordering::AcqRel))
-        .filter(|descriptor| *descriptor != FREE)
+/// How often this process has taken the registry: what was made before belongs to an ancestor.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// Takes all descriptors out of the registry: in a forked child, what it inherited and has to close by number. The
+/// parent's registry is another one. In a process that is not a fresh child they stay in use: do not close them.
+pub fn take_open_descriptors() -> impl Iterator<Item = RawFd> {
+    TAKEN.fetch_add(1, Ordering::AcqRel);
+    OPEN.iter().map(|place| place.swap(FREE, Ordering::AcqRel)).filter(|descriptor| *descriptor != FREE)
 }
 
-fn register(descriptor: RawFd) {
+/// Puts a descriptor into the registry; answers the age that it was made in.
+fn register(descriptor: RawFd) -> u64 {
     let take = |place: &AtomicI32| {
         place.compare_exchange(FREE, descriptor, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     };
-    let _ = OPEN_SOCKETS.iter().any(take);
+    let _ = OPEN.iter().any(take);
+    TAKEN.load(Ordering::Acquire)
 }
 
-/// Before the descriptor is closed, so that its number never stands for somebody else's file.
-fn unregister(descriptor: RawFd) {
+/// Before a descriptor is closed, so that its number never stands for somebody else's file; whether it is this
+/// process's to close.
+fn unregister(descriptor: RawFd, age: u64) -> bool {
+    if age != TAKEN.load(Ordering::Acquire) {
+        return false;
+    }
     let give = |place: &AtomicI32| {
         place.compare_exchange(descriptor, FREE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     };
-    let _ = OPEN_SOCKETS.iter().any(give);
+    let _ = OPEN.iter().any(give);
+    true
 }
 
 struct Thread(JoinHandle<()>);
@@ -124,131 +145,297 @@ impl Joiner for Thread {
     }
 }
 
-/// One token behind a condition variable, so that one parker may serve whichever thread waits.
-struct Token {
-    left: Lock<bool>,
-    changed: Condvar,
+/// A descriptor in the registry.
+struct Owned {
+    descriptor: Option<OwnedFd>,
+    age: u64,
 }
 
-impl Park for Token {
+impl Owned {
+    fn new(descriptor: OwnedFd) -> Self {
+        let age = register(descriptor.as_raw_fd());
+        Self { descriptor: Some(descriptor), age }
+    }
+
+    fn get(&self) -> &OwnedFd {
+        self.descriptor.as_ref().expect("it is held until it is dropped")
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let descriptor = self.descriptor.take();
+        if let Some(inherited) = descriptor.filter(|own| !unregister(own.as_raw_fd(), self.age)) {
+            // Its number was closed with the registry and may be another file's by now.
+            let _ = inherited.into_raw_fd();
+        }
+    }
+}
+
+/// An event descriptor that ends a poll.
+struct Bell(Owned);
+
+impl Bell {
+    fn new() -> io::Result<Self> {
+        Ok(Self(Owned::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
+    }
+
+    fn ring(&self) {
+        // A counter that is full rings already.
+        let _ = rustix::io::write(self.0.get(), &1u64.to_ne_bytes());
+    }
+
+    fn silence(&self) {
+        let _ = rustix::io::read(self.0.get(), &mut [0; 8]);
+    }
+}
+
+/// Where the owner of a token is.
+#[derive(Default)]
+struct Left {
+    token: bool,
+    parked: bool,
+    polling: bool,
+}
+
+/// One token behind a condition variable, with a bell for the time its owner spends in a poll.
+#[derive(Default)]
+struct Token {
+    left: Lock<Left>,
+    changed: Condvar,
+    bell: OnceLock<Bell>,
+}
+
+/// How many tokens a thread keeps for its next parkers, so that an event descriptor is made once and not for each call.
+const SPARE_MAX: usize = 8;
+
+thread_local!(static SPARE: RefCell<Vec<Token>> = const { RefCell::new(Vec::new()) });
+
+/// A place to wait; its token goes back to the spare ones.
+struct Place(Option<Token>);
+
+impl Place {
+    fn new() -> Self {
+        let age = TAKEN.load(Ordering::Acquire);
+        let mut spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+        spare = spare.filter(|token| token.bell.get().is_none_or(|bell| bell.0.age == age));
+        if let Some(token) = &spare {
+            *token.left.lock() = Left::default();
+        }
+        Self(Some(spare.unwrap_or_default()))
+    }
+
+    fn token(&self) -> &Token {
+        self.0.as_ref().expect("a place holds its token until it is dropped")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(token) = self.0.take() {
+            let _ = SPARE.try_with(|spare| {
+                let mut spare = spare.borrow_mut();
+                if spare.len() < SPARE_MAX {
+                    spare.push(token);
+                }
+            });
+        }
+    }
+}
+
+impl Park for Place {
     fn park(&self, until: Moment) {
-        let mut left = self.left.lock();
-        while !*left {
+        let token = self.token();
+        let mut left = token.left.lock();
+        while !left.token {
             let wait = until.since(System.now());
             if wait.is_zero() {
                 return;
             }
+            left.parked = true;
             // A day at most, so that `NEVER` stays within what the system's clock can add.
-            let wait = wait.min(Duration::from_secs(86_400));
-            left = match self.changed.wait_timeout(left, wait) {
+            left = match token.changed.wait_timeout(left, wait.min(DAY)) {
                 Ok((guard, _)) => guard,
                 Err(poisoned) => poisoned.into_inner().0,
             };
+            left.parked = false;
         }
-        *left = false;
+        left.token = false;
     }
 
     fn unpark(&self) {
-        *self.left.lock() = true;
-        self.changed.notify_one();
+        let token = self.token();
+        let mut left = token.left.lock();
+        if std::mem::replace(&mut left.token, true) {
+            return;
+        }
+        let (parked, polling) = (left.parked, left.polling);
+        drop(left);
+        if parked {
+            token.changed.notify_one();
+        }
+        if let Some(bell) = token.bell.get().filter(|_| polling) {
+            bell.ring();
+        }
     }
 }
 
-/// A connected socket. The timeouts of the operating system are set only when they change.
-struct Socket {
-    stream: TcpStream,
-    read_timeout_ns: AtomicU64,
-    write_timeout_ns: AtomicU64,
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Token {
+    fn poll(&self, watched: &mut [Watched], until: Moment) {
+        let bell = match self.bell.get() {
+            Some(bell) => Some(bell),
+            None => Bell::new().ok().map(|bell| self.bell.get_or_init(|| bell)),
+        };
+        {
+            let mut left = self.left.lock();
+            if std::mem::take(&mut left.token) {
+                return;
+            }
+            left.polling = true;
+        }
+        // Without an event descriptor the poll ends by itself every few milliseconds.
+        let until = if bell.is_some() { until } else { until.min(System.now().after_ms(5)) };
+        poll(watched, bell.map(|bell| bell.0.get()), until);
+        let mut left = self.left.lock();
+        left.polling = false;
+        if std::mem::take(&mut left.token) {
+            drop(left);
+            bell.inspect(|bell| bell.silence());
+        }
+    }
 }
+
+/// Polls streams and a bell.
+fn poll(watched: &mut [Watched], bell: Option<&OwnedFd>, until: Moment) {
+    let timeout = Timespec::try_from(until.since(System.now()).min(DAY)).unwrap_or_default();
+    let mut found = [PollFlags::empty(); 4];
+    let mut many = Vec::new();
+    if watched.len() > found.len() {
+        many.resize(watched.len(), PollFlags::empty());
+    }
+    let found = if many.is_empty() { &mut found[..] } else { &mut many[..] };
+    ask(watched, bell, &timeout, found);
+    let failed = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    for (one, found) in watched.iter_mut().zip(found) {
+        one.readable = found.intersects(PollFlags::IN | failed);
+        one.writable = one.for_writing && found.intersects(PollFlags::OUT | failed);
+    }
+}
+
+fn one_fd(one: &Watched) -> PollFd<'_> {
+    let socket = (&*one.stream as &dyn Any).downcast_ref::<Socket>();
+    let socket = socket.expect("a platform polls streams that it made itself");
+    let write = if one.for_writing { PollFlags::OUT } else { PollFlags::empty() };
+    PollFd::from_borrowed_fd(socket.0.get().as_fd(), PollFlags::IN | write)
+}
+
+fn ask(watched: &[Watched], bell: Option<&OwnedFd>, timeout: &Timespec, found: &mut [PollFlags]) {
+    let ring = |bell| PollFd::from_borrowed_fd(OwnedFd::as_fd(bell), PollFlags::IN);
+    match (watched, bell) {
+        // The usual case without a list on the heap.
+        ([one], Some(bell)) => {
+            let mut fds = [one_fd(one), PollFd::from_borrowed_fd(bell.as_fd(), PollFlags::IN)];
+            let _ = rustix::event::poll(&mut fds, Some(timeout));
+            fds.iter().zip(found).for_each(|(fd, found)| *found = fd.revents());
+        }
+        _ => {
+            let mut fds: Vec<PollFd<'_>> = watched.iter().map(one_fd).chain(bell.map(ring)).collect();
+            let _ = rustix::event::poll(&mut fds, Some(timeout));
+            fds.iter().zip(found).for_each(|(fd, found)| *found = fd.revents());
+        }
+    }
+}
+
+/// A socket that never blocks.
+struct Socket(Owned);
 
 impl Socket {
-    fn over(stream: TcpStream, keep_alive: bool) -> io::Result<Self> {
-        register(stream.as_raw_fd());
-        let socket = Self { stream, read_timeout_ns: AtomicU64::new(0), write_timeout_ns: AtomicU64::new(0) };
-        let stream = &socket.stream;
-        stream.set_nodelay(true)?;
+    fn new(socket: OwnedFd, keep_alive: bool) -> io::Result<Self> {
+        let this = Self(Owned::new(socket));
+        let socket = this.0.get();
+        sockopt::set_tcp_nodelay(socket, true)?;
         if keep_alive {
-            sockopt::set_socket_keepalive(stream, true)?;
-            sockopt::set_tcp_keepidle(stream, Duration::from_secs(10))?;
-            sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5))?;
-            sockopt::set_tcp_keepcnt(stream, 3)?;
+            sockopt::set_socket_keepalive(socket, true)?;
+            sockopt::set_tcp_keepidle(socket, Duration::from_secs(10))?;
+            sockopt::set_tcp_keepintvl(socket, Duration::from_secs(5))?;
+            sockopt::set_tcp_keepcnt(socket, 3)?;
         }
-        Ok(socket)
+        Ok(this)
     }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        unregister(self.stream.as_raw_fd());
-    }
-}
-
-/// The timeout as the operating system takes it, if it differs from the one set before.
-fn changed(set: &AtomicU64, timeout: Duration) -> Option<Duration> {
-    let timeout = timeout.max(Duration::from_millis(1));
-    let ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-    (set.swap(ns, Ordering::Relaxed) != ns).then_some(timeout)
 }
 
 impl Stream for Socket {
-    fn read(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize> {
-        if let Some(timeout) = changed(&self.read_timeout_ns, timeout) {
-            self.stream.set_read_timeout(Some(timeout))?;
-        }
-        (&self.stream).read(buffer)
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(self.0.get(), buffer, RecvFlags::empty())?.0)
     }
 
-    fn write(&self, bytes: &[u8], timeout: Duration) -> io::Result<usize> {
-        if let Some(timeout) = changed(&self.write_timeout_ns, timeout) {
-            self.stream.set_write_timeout(Some(timeout))?;
-        }
-        (&self.stream).write(bytes)
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::net::send(self.0.get(), bytes, SendFlags::NOSIGNAL)?)
     }
 
     fn shutdown(&self) {
         // An error means that it is closed already.
-        let _ = self.stream.shutdown(Shutdown::Both);
+        let _ = rustix::net::shutdown(self.0.get(), Shutdown::Both);
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::indexing_slicing)]
 mod tests {
-    use std::net::TcpListener;
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 
+    fn pair(keep_alive: bool) -> (Arc<dyn Stream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = System.resolve("127.0.0.1", listener.local_addr().unwrap().port()).unwrap()[0];
+        let stream = System.connect(address, keep_alive).unwrap();
+        (stream, listener.accept().unwrap().0)
+    }
+
+    fn polled(stream: &Arc<dyn Stream>, for_writing: bool, ms: u64) -> (bool, bool) {
+        let mut watched = [Watched::new(stream.clone(), for_writing)];
+        System.poll(&mut watched, &*System.parker(), System.now().after_ms(ms));
+        (watched[0].readable, watched[0].writable)
+    }
+
+    fn descriptor(stream: &Arc<dyn Stream>) -> RawFd {
+        (&**stream as &dyn Any).downcast_ref::<Socket>().unwrap().0.get().as_raw_fd()
+    }
+
+    fn stands(descriptor: RawFd) -> bool {
+        OPEN.iter().any(|place| place.load(Ordering::Acquire) == descriptor)
+    }
+
     #[test]
     fn keep_alive_is_set_for_1_and_not_for_0() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         for wanted in [true, false] {
-            let socket = Socket::over(TcpStream::connect(address).unwrap(), wanted).unwrap();
-            assert_eq!(sockopt::socket_keepalive(&socket.stream).unwrap(), wanted);
-            assert!(socket.stream.nodelay().unwrap());
+            let (stream, _peer) = pair(wanted);
+            let socket = (&*stream as &dyn Any).downcast_ref::<Socket>().unwrap().0.get();
+            assert_eq!(sockopt::socket_keepalive(socket).unwrap(), wanted);
+            assert!(sockopt::tcp_nodelay(socket).unwrap());
             if wanted {
-                assert_eq!(sockopt::tcp_keepidle(&socket.stream).unwrap(), Duration::from_secs(10));
-                assert_eq!(sockopt::tcp_keepcnt(&socket.stream).unwrap(), 3);
+                assert_eq!(sockopt::tcp_keepidle(socket).unwrap(), Duration::from_secs(10));
+                assert_eq!(sockopt::tcp_keepcnt(socket).unwrap(), 3);
             }
         }
     }
 
     #[test]
-    fn a_socket_stands_in_the_registry_while_it_is_open() {
-        let stands = |descriptor: RawFd| {
-            OPEN_SOCKETS.iter().filter(|place| place.load(Ordering::Acquire) == descriptor).count()
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let kept = stream.try_clone().unwrap();
-        let descriptor = stream.as_raw_fd();
-        let socket = Socket::over(stream, false).unwrap();
-        assert_eq!((stands(descriptor), stands(kept.as_raw_fd())), (1, 0));
-        drop(socket);
-        // Its number may be another test's by now, but `kept` was never registered.
-        assert_eq!(stands(kept.as_raw_fd()), 0);
-        let again = Socket::over(kept, false).unwrap();
-        assert_eq!(stands(again.stream.as_raw_fd()), 1);
+    fn descriptors_stand_in_the_registry_while_they_are_open() {
+        // Nothing listens there: the socket stands in the registry while it connects, too.
+        let connecting = System.connect("192.0.2.1:9".parse().unwrap(), false);
+        assert!(connecting.as_ref().is_ok_and(|stream| stands(descriptor(stream))) || connecting.is_err());
+        let (stream, _peer) = pair(false);
+        let number = descriptor(&stream);
+        assert!(stands(number));
+        let copy = rustix::io::dup((&*stream as &dyn Any).downcast_ref::<Socket>().unwrap().0.get()).unwrap();
+        assert!(!stands(copy.as_raw_fd()), "never registered");
+        let bell = Bell::new().unwrap();
+        assert!(stands(bell.0.get().as_raw_fd()));
     }
 
     #[test]
@@ -262,45 +449,81 @@ mod tests {
     }
 
     #[test]
-    fn a_read_times_out_and_a_shutdown_ends_it() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let stream = System.connect("127.0.0.1", port, Duration::from_secs(5), true).unwrap();
-        let (mut peer, _) = listener.accept().unwrap();
-        let mut buffer = [0; 8];
-        let error = stream.read(&mut buffer, Duration::from_millis(10)).unwrap_err();
-        assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut));
-        peer.write_all(b"abc").unwrap();
-        assert_eq!(stream.read(&mut buffer, Duration::from_secs(5)).unwrap(), 3);
-        let stream: Arc<dyn Stream> = Arc::from(stream);
-        let reader = stream.clone();
-        let thread = System
-            .spawn(
-                "reader",
-                Box::new(move || {
-                    assert_eq!(reader.read(&mut [0; 8], Duration::from_secs(60)).unwrap(), 0);
-                }),
-            )
-            .unwrap();
-        stream.shutdown();
-        thread.join();
+    fn a_poll_ends_with_a_token_left_before_or_meanwhile() {
+        let (stream, _peer) = pair(false);
+        let park = System.parker();
+        park.unpark();
+        System.poll(&mut [Watched::new(stream.clone(), false)], &*park, Moment::NEVER);
+        for round in 0..100 {
+            let other = park.clone();
+            let thread = thread::spawn(move || {
+                if round % 2 == 0 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                other.unpark();
+            });
+            System.poll(&mut [Watched::new(stream.clone(), false)], &*park, Moment::NEVER);
+            thread.join().unwrap();
+            let before = System.now();
+            System.poll(&mut [], &*park, before.after_ms(1));
+            assert!(System.now() >= before.after_ms(1), "one token ends one poll");
+        }
     }
 
     #[test]
-    fn a_full_peer_lets_no_write_block_for_long() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let stream = System.connect("127.0.0.1", port, Duration::from_secs(5), false).unwrap();
-        let _peer = listener.accept().unwrap();
-        let start = System.now();
+    fn a_new_parker_has_no_token_of_an_older_one() {
+        let park = System.parker();
+        park.unpark();
+        drop(park);
+        let before = System.now();
+        System.parker().park(before.after_ms(20));
+        assert!(System.now() >= before.after_ms(20));
+    }
+
+    #[test]
+    fn a_poll_tells_what_can_be_read_and_a_shutdown_ends_it() {
+        let (stream, mut peer) = pair(true);
+        assert_eq!(polled(&stream, true, 5_000), (false, true));
+        assert_eq!(stream.read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(polled(&stream, false, 10), (false, false));
+        peer.write_all(b"abc").unwrap();
+        assert_eq!(polled(&stream, false, 5_000), (true, false));
+        assert_eq!(stream.read(&mut [0; 8]).unwrap(), 3);
+        let other = stream.clone();
+        let thread = thread::spawn(move || polled(&other, false, 60_000));
+        stream.shutdown();
+        assert_eq!(thread.join().unwrap(), (true, false));
+        assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_full_peer_lets_no_write_block() {
+        let (stream, mut peer) = pair(false);
         let block = vec![0; 1 << 20];
-        let error = loop {
-            match stream.write(&block, Duration::from_millis(20)) {
-                Ok(written) => assert!(written > 0),
-                Err(error) => break error,
+        let mut written = 0;
+        loop {
+            match stream.write(&block) {
+                Ok(count) => written += count,
+                Err(error) => break assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }
-            assert!(System.now().since(start) < Duration::from_secs(20), "the peer reads nothing");
+        }
+        assert!(written > 0);
+        assert_eq!(polled(&stream, true, 10), (false, false));
+        let mut rest = vec![0; written];
+        peer.read_exact(&mut rest).unwrap();
+        assert_eq!(polled(&stream, true, 5_000), (false, true));
+    }
+
+    #[test]
+    fn a_refused_connection_is_told_when_it_is_used() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let stream = match System.connect(address, false) {
+            Ok(stream) => stream,
+            Err(error) => return assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused),
         };
-        assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut));
+        assert_eq!(polled(&stream, true, 5_000), (true, true));
+        assert_eq!(stream.write(b"x").unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -65,6 +65,21 @@ impl ServerTrust {
     }
 }
 
+impl ServerTrust {
+    /// Whether a server that showed this certificate would be trusted now; `host` is its ServerName.
+    pub(crate) fn vouches_for(&self, certificate_der: &[u8], host: &str, now_ms: u64) -> bool {
+        if self.pinned.iter().any(|pinned| pinned.der() == certificate_der) {
+            return true;
+        }
+        let Ok(name) = ServerName::try_from(host.to_owned()) else { return false };
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_millis(now_ms));
+        let found = CertificateDer::from(certificate_der.to_vec());
+        self.chain
+            .as_ref()
+            .is_some_and(|chain| chain.verify_server_cert(&found, &[], &name, &[], now).is_ok())
+    }
+}
+
 /// What is wrong with a server's certificate, as a sentence.
 #[derive(Debug)]
 struct Distrust(String);

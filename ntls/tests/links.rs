@@ -1,6 +1,5 @@
 //! Links against a small server: answers, faults, reconnection (HA 4.1, 4.5).
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -10,7 +9,7 @@ use ntls::frame::Frame;
 use ntls::links::Links;
 use ntls::platform::System;
 use spec::messages::{HelloReply, PartitionName, WIRE_VERSION};
-use spec::platform::{Joiner, Moment, Park, Platform, Stream};
+use spec::platform::Platform as _;
 use spec::seam::{Event, Fault, MemberId, Seam as _, Standing, Tag};
 
 mod support;
@@ -31,7 +30,7 @@ fn a_request_is_answered_over_the_preferred_hybrid_group() {
     assert!(matches!(links.standing(MEMBER), Standing::Up { .. }));
     let waiter = waiter();
     let tag = links.submit(&waiter, MEMBER, &request(b"hello".to_vec()), within(5_000));
-    assert!(is_reply(next(&waiter, 5_000), tag, b"hello"));
+    assert!(is_reply(next(&links, &waiter, 5_000), tag, b"hello"));
 }
 
 #[test]
@@ -47,7 +46,7 @@ fn the_header_is_written_anew_with_tag_partition_and_time_left() {
     let two = links.submit(&waiter, MEMBER, &body, within(3_000));
     assert_ne!(one, two);
     for _ in 0..2 {
-        let Event::Reply(_, reply) = next(&waiter, 5_000) else { panic!("no reply") };
+        let Event::Reply(_, reply) = next(&links, &waiter, 5_000) else { panic!("no reply") };
         let text = String::from_utf8(reply.body.to_vec()).unwrap();
         let (partition, remaining) = text.split_once(' ').unwrap();
         assert_eq!(partition, SERIAL.to_string());
@@ -62,7 +61,7 @@ fn a_member_that_no_server_offers_is_not_sent_to() {
     let links = world.links(vec![server.name()]);
     let waiter = waiter();
     let tag = links.submit(&waiter, MemberId(5), &request(vec![1]), within(5_000));
-    assert!(matches!(next(&waiter, 5_000), Event::Fault(found, Fault::NotSent) if found == tag));
+    assert!(matches!(next(&links, &waiter, 5_000), Event::Fault(found, Fault::NotSent) if found == tag));
     let Standing::Down { reason } = links.standing(MemberId(5)) else { panic!("up") };
     assert!(reason.contains("assignPartition"), "{reason}");
 }
@@ -80,10 +79,10 @@ fn a_connection_lost_after_the_request_is_an_unknown_outcome_and_comes_back() {
     let links = world.links(vec![server.name()]);
     let waiter = waiter();
     let tag = links.submit(&waiter, MEMBER, &request(vec![1]), within(5_000));
-    assert!(matches!(next(&waiter, 5_000), Event::Fault(found, Fault::Unknown) if found == tag));
+    assert!(matches!(next(&links, &waiter, 5_000), Event::Fault(found, Fault::Unknown) if found == tag));
     until_up(&links);
     let tag = links.submit(&waiter, MEMBER, &request(vec![2]), within(5_000));
-    assert!(is_reply(next(&waiter, 5_000), tag, &[2]));
+    assert!(is_reply(next(&links, &waiter, 5_000), tag, &[2]));
 }
 
 #[test]
@@ -96,16 +95,16 @@ fn a_stopped_server_is_not_sent_to_and_found_again_at_the_same_address() {
     server.stop();
     let until = within(10_000);
     while matches!(links.standing(MEMBER), Standing::Up { .. }) {
-        assert!(!matches!(waiter.wait(until), Event::Deadline), "a subscriber hears of the loss");
+        assert!(!matches!(links.wait(&waiter, until), Event::Deadline), "a subscriber hears of the loss");
     }
     let tag = links.submit(&waiter, MEMBER, &request(vec![1]), within(5_000));
-    assert!(matches!(next(&waiter, 5_000), Event::Fault(found, Fault::NotSent) if found == tag));
+    assert!(matches!(next(&links, &waiter, 5_000), Event::Fault(found, Fault::NotSent) if found == tag));
     let mut plan = world.plan(echo());
     plan.at = Some(server.address);
     let _again = Server::start(plan);
     until_up(&links);
     let tag = links.submit(&waiter, MEMBER, &request(vec![2]), within(5_000));
-    assert!(is_reply(next(&waiter, 5_000), tag, &[2]));
+    assert!(is_reply(next(&links, &waiter, 5_000), tag, &[2]));
 }
 
 #[test]
@@ -120,11 +119,11 @@ fn an_abandoned_link_ends_what_is_outstanding_and_is_made_anew() {
     let tag = links.submit(&waiter, MEMBER, &request(b"wait".to_vec()), within(60_000));
     let before = System.now();
     links.abandon(MEMBER, "a probe stayed unanswered");
-    assert!(matches!(next(&waiter, 5_000), Event::Fault(found, Fault::Unknown) if found == tag));
+    assert!(matches!(next(&links, &waiter, 5_000), Event::Fault(found, Fault::Unknown) if found == tag));
     assert!(System.now().since(before).as_millis() < 1_000);
     until_up(&links);
     let tag = links.submit(&waiter, MEMBER, &request(vec![2]), within(5_000));
-    assert!(is_reply(next(&waiter, 5_000), tag, &[2]));
+    assert!(is_reply(next(&links, &waiter, 5_000), tag, &[2]));
 }
 
 #[test]
@@ -140,7 +139,7 @@ fn a_cancelled_request_is_told_to_the_member_and_heard_of_no_more() {
     links.cancel(MEMBER, tag);
     assert_eq!(server.next_other(), Some(Frame::Cancel(tag.0)));
     links.abandon(MEMBER, "test");
-    assert!(matches!(next(&waiter, 300), Event::Deadline), "no fault for a cancelled request");
+    assert!(matches!(next(&links, &waiter, 300), Event::Deadline), "no fault for a cancelled request");
 }
 
 #[test]
@@ -153,10 +152,10 @@ fn progress_and_busy_are_passed_on() {
     let links = world.links(vec![server.name()]);
     let waiter = waiter();
     let tag = links.submit(&waiter, MEMBER, &request(b"long".to_vec()), within(5_000));
-    assert!(matches!(next(&waiter, 5_000), Event::Progress(found) if found == tag));
-    assert!(is_reply(next(&waiter, 5_000), tag, b"long"));
+    assert!(matches!(next(&links, &waiter, 5_000), Event::Progress(found) if found == tag));
+    assert!(is_reply(next(&links, &waiter, 5_000), tag, b"long"));
     let tag = links.submit(&waiter, MEMBER, &request(b"busy".to_vec()), within(5_000));
-    assert!(matches!(next(&waiter, 5_000), Event::Busy(found, 123) if found == tag));
+    assert!(matches!(next(&links, &waiter, 5_000), Event::Busy(found, 123) if found == tag));
 }
 
 #[test]
@@ -172,7 +171,10 @@ fn eight_threads_each_get_their_own_answers() {
                 for round in 0..200u32 {
                     let body = [thread.to_be_bytes(), round.to_be_bytes()].concat();
                     let tag = links.submit(&waiter, MEMBER, &request(body.clone()), within(20_000));
-                    assert!(is_reply(next(&waiter, 20_000), tag, &body), "thread {thread}, round {round}");
+                    assert!(
+                        is_reply(next(&links, &waiter, 20_000), tag, &body),
+                        "thread {thread}, round {round}"
+                    );
                 }
             })
         })
@@ -193,7 +195,7 @@ fn a_silent_server_is_given_up_after_the_receive_timeout_and_pinged_before() {
     let waiter = waiter();
     let before = System.now();
     let tag = links.submit(&waiter, MEMBER, &request(vec![1]), within(60_000));
-    assert!(matches!(next(&waiter, 10_000), Event::Fault(found, Fault::Unknown) if found == tag));
+    assert!(matches!(next(&links, &waiter, 10_000), Event::Fault(found, Fault::Unknown) if found == tag));
     let waited = System.now().since(before).as_millis();
     assert!((1_000..3_000).contains(&waited), "{waited} ms");
     assert!(matches!(server.next_other(), Some(Frame::Ping(_))));
@@ -221,7 +223,7 @@ fn a_later_hello_reply_changes_the_offer() {
     let (waiter, until) = (waiter(), within(10_000));
     links.subscribe(&waiter);
     while !matches!(links.standing(MemberId(42)), Standing::Up { .. }) {
-        assert!(!matches!(waiter.wait(until), Event::Deadline));
+        assert!(!matches!(links.wait(&waiter, until), Event::Deadline));
     }
     assert!(
         matches!(links.standing(MEMBER), Standing::Down { reason } if reason.contains("no longer offers"))
@@ -238,12 +240,13 @@ fn a_closing_server_gets_no_new_requests_and_still_answers_old_ones() {
     let waiter = waiter();
     links.subscribe(&waiter);
     let old = links.submit(&waiter, MEMBER, &request(vec![1]), within(5_000));
+    let until = within(10_000);
     while !matches!(links.standing(MEMBER), Standing::Down { reason } if reason.contains("upgrade")) {
-        thread::yield_now();
+        assert!(!matches!(links.wait(&waiter, until), Event::Deadline));
     }
     let new = links.submit(&waiter, MEMBER, &request(vec![2]), within(5_000));
-    assert!(matches!(next(&waiter, 5_000), Event::Fault(found, Fault::NotSent) if found == new));
-    assert!(is_reply(next(&waiter, 5_000), old, &[1]));
+    assert!(matches!(next(&links, &waiter, 5_000), Event::Fault(found, Fault::NotSent) if found == new));
+    assert!(is_reply(next(&links, &waiter, 5_000), old, &[1]));
 }
 
 #[test]
@@ -257,7 +260,7 @@ fn a_large_request_goes_and_a_stalled_socket_refuses_more_than_its_backlog() {
     let links = world.links(vec![server.name()]);
     let waiter = waiter();
     let tag = links.submit(&waiter, MEMBER, &request(large.clone()), within(20_000));
-    assert!(is_reply(next(&waiter, 20_000), tag, &large.len().to_be_bytes()));
+    assert!(is_reply(next(&links, &waiter, 20_000), tag, &large.len().to_be_bytes()));
     // Now the server sleeps and reads nothing.
     let asleep = links.submit(&waiter, MEMBER, &request(vec![6]), within(20_000));
     thread::sleep(std::time::Duration::from_millis(100));
@@ -265,9 +268,12 @@ fn a_large_request_goes_and_a_stalled_socket_refuses_more_than_its_backlog() {
     let first = links.submit(&waiter, MEMBER, &request(large.clone()), within(20_000));
     let second = links.submit(&waiter, MEMBER, &request(large.clone()), within(20_000));
     assert!(System.now().since(before).as_millis() < 2_000, "submit does not wait for the network");
-    assert!(matches!(next(&waiter, 5_000), Event::Fault(found, Fault::NotSent) if found == second));
-    assert!(is_reply(next(&waiter, 10_000), asleep, &[1]));
-    assert!(is_reply(next(&waiter, 20_000), first, &large.len().to_be_bytes()), "the reader wrote the rest");
+    assert!(matches!(next(&links, &waiter, 5_000), Event::Fault(found, Fault::NotSent) if found == second));
+    assert!(is_reply(next(&links, &waiter, 10_000), asleep, &[1]));
+    assert!(
+        is_reply(next(&links, &waiter, 20_000), first, &large.len().to_be_bytes()),
+        "the reader wrote the rest"
+    );
 }
 
 #[test]
@@ -282,7 +288,7 @@ fn what_was_never_written_is_not_sent_when_the_link_is_given_up() {
     let mut tags = vec![asleep];
     loop {
         let tag = links.submit(&waiter, MEMBER, &request(vec![7; 200 << 10]), within(20_000));
-        if matches!(waiter.wait(System.now()), Event::Fault(found, Fault::NotSent) if found == tag) {
+        if matches!(links.wait(&waiter, System.now()), Event::Fault(found, Fault::NotSent) if found == tag) {
             break;
         }
         tags.push(tag);
@@ -290,7 +296,7 @@ fn what_was_never_written_is_not_sent_when_the_link_is_given_up() {
     links.abandon(MEMBER, "test");
     let mut faults = Vec::new();
     for _ in 0..tags.len() {
-        let Event::Fault(tag, fault) = next(&waiter, 5_000) else { panic!("no fault") };
+        let Event::Fault(tag, fault) = next(&links, &waiter, 5_000) else { panic!("no fault") };
         faults.push((tag.0, fault));
     }
     faults.sort_by_key(|(tag, _)| *tag);
@@ -311,12 +317,12 @@ fn a_request_past_its_deadline_ends_once() {
     let links = world.links(vec![server.name()]);
     let waiter = waiter();
     let tag = links.submit(&waiter, MEMBER, &request(vec![1]), within(200));
-    assert!(matches!(next(&waiter, 5_000), Event::Fault(found, Fault::Unknown) if found == tag));
-    assert!(matches!(next(&waiter, 2_000), Event::Deadline), "the late reply is dropped");
+    assert!(matches!(next(&links, &waiter, 5_000), Event::Fault(found, Fault::Unknown) if found == tag));
+    assert!(matches!(next(&links, &waiter, 2_000), Event::Deadline), "the late reply is dropped");
 }
 
 #[test]
-fn close_joins_the_threads_and_ends_what_is_outstanding() {
+fn close_ends_what_is_outstanding_and_tells_the_server() {
     let world = World::new();
     let server = Server::start(world.plan(Arc::new(|_, _| vec![])));
     let nobody = ntls::ServerAddress { host: "127.0.0.1".into(), port: 1 };
@@ -326,53 +332,10 @@ fn close_joins_the_threads_and_ends_what_is_outstanding() {
     let before = System.now();
     links.close();
     assert!(System.now().since(before).as_millis() < 2_000);
-    assert!(matches!(next(&waiter, 100), Event::Fault(found, Fault::Unknown) if found == tag));
+    assert!(matches!(next(&links, &waiter, 100), Event::Fault(found, Fault::Unknown) if found == tag));
     assert!(matches!(server.next_other(), Some(Frame::Close(_))), "the server is told");
     let tag = links.submit(&waiter, MEMBER, &request(vec![1]), within(60_000));
-    assert!(matches!(next(&waiter, 100), Event::Fault(found, Fault::NotSent) if found == tag));
-}
-
-/// The system, but every connect takes its time, as the resolution of a name may.
-struct SlowConnect(Duration);
-
-impl Platform for SlowConnect {
-    fn now(&self) -> Moment {
-        System.now()
-    }
-
-    fn wall_ms(&self) -> u64 {
-        System.wall_ms()
-    }
-
-    fn random(&self, buffer: &mut [u8]) {
-        System.random(buffer);
-    }
-
-    fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn Joiner>> {
-        System.spawn(name, work)
-    }
-
-    fn parker(&self) -> Arc<dyn Park> {
-        System.parker()
-    }
-
-    fn connect(&self, _: &str, _: u16, _: Duration, _: bool) -> io::Result<Box<dyn Stream>> {
-        thread::sleep(self.0);
-        Err(io::ErrorKind::TimedOut.into())
-    }
-}
-
-#[test]
-fn close_does_not_wait_for_a_connect_that_takes_long() {
-    let world = World::new();
-    let nobody = |port| ntls::ServerAddress { host: "127.0.0.1".into(), port };
-    let settings = world.settings(vec![nobody(1), nobody(2), nobody(3)]);
-    let links = Links::new(Arc::new(SlowConnect(Duration::from_secs(4))), settings);
-    thread::sleep(Duration::from_millis(100));
-    let before = System.now();
-    links.close();
-    let took = System.now().since(before);
-    assert!(took < Duration::from_millis(2_000), "{took:?} for three threads in their connect");
+    assert!(matches!(next(&links, &waiter, 100), Event::Fault(found, Fault::NotSent) if found == tag));
 }
 
 #[test]
@@ -384,7 +347,7 @@ fn while_the_link_to_a_partition_is_down_another_server_that_offers_it_is_asked(
     let waiter = waiter();
     let asked = |links: &Links| {
         links.submit(&waiter, MEMBER, &request(vec![1]), within(5_000));
-        let Event::Reply(_, reply) = next(&waiter, 5_000) else { panic!("no reply") };
+        let Event::Reply(_, reply) = next(links, &waiter, 5_000) else { panic!("no reply") };
         reply.body.to_vec()
     };
     let routed = asked(&links);
@@ -407,7 +370,7 @@ fn a_server_that_sends_no_frames_is_dropped() {
     let links = world.links(vec![server.name()]);
     let waiter = waiter();
     let tag = links.submit(&waiter, MEMBER, &request(vec![1]), within(60_000));
-    assert!(matches!(next(&waiter, 5_000), Event::Fault(found, Fault::Unknown) if found == tag));
+    assert!(matches!(next(&links, &waiter, 5_000), Event::Fault(found, Fault::Unknown) if found == tag));
     let (_, standing) = links.servers().remove(0);
     assert!(
         matches!(standing, Standing::Down { reason } if reason.contains("wanted a frame of an appliance"))

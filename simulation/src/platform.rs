@@ -2,9 +2,8 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use spec::platform::{Joiner, Moment, Park, Platform, Stream};
+use spec::platform::{Joiner, Moment, Park, Platform, SocketAddr, Stream, Watched};
 
 use crate::world::{World, current_thread};
 
@@ -57,8 +56,25 @@ impl Platform for Simulated {
         Arc::new(Token { world: self.world.clone(), left: AtomicBool::new(false), waiting: Mutex::new(None) })
     }
 
-    fn connect(&self, host: &str, _: u16, _: Duration, _: bool) -> io::Result<Box<dyn Stream>> {
+    fn thread(&self) -> u64 {
+        current_thread() as u64
+    }
+
+    fn yield_now(&self) {
+        self.world.tick();
+    }
+
+    fn poll(&self, _: &mut [Watched], park: &dyn Park, until: Moment) {
+        // There are no streams here: only a token or the moment ends it.
+        park.park(until);
+    }
+
+    fn resolve(&self, host: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
         Err(io::Error::new(io::ErrorKind::ConnectionRefused, format!("there is no network to {host} here")))
+    }
+
+    fn connect(&self, address: SocketAddr, _: bool) -> io::Result<Arc<dyn Stream>> {
+        Err(io::Error::new(io::ErrorKind::ConnectionRefused, format!("there is no network to {address} here")))
     }
 }
 

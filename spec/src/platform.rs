@@ -1,6 +1,8 @@
 //! Platform (HA 8): the one door through which the client, `ha` and the link reach clock, chance, threads, parking
 //! and sockets. The traits stand here; the production implementation makes no decisions and lives with the link.
+use std::any::Any;
 use std::io;
+pub use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ impl Moment {
 }
 
 /// A place where one thread waits; an `unpark` before the `park` is not lost (one token, as `std::thread::park`).
-pub trait Park: Send + Sync {
+pub trait Park: Any + Send + Sync {
     /// Waits for a token until the moment comes; returns early without reason at times.
     fn park(&self, until: Moment);
     /// Leaves a token and wakes the waiting thread.
@@ -42,20 +44,39 @@ pub trait Joiner: Send {
     fn join(self: Box<Self>);
 }
 
-/// A connected byte stream whose two directions may be used by two threads at once.
-pub trait Stream: Send + Sync {
-    /// Reads at least one byte or answers 0 at the end; `WouldBlock` or `TimedOut` when nothing came in `timeout`.
+/// A byte stream that is connected or being connected. Nothing here waits; [`Platform::poll`] does.
+pub trait Stream: Any + Send + Sync {
+    /// Reads at least one byte or answers 0 at the end; `WouldBlock` when nothing has come.
+    ///
+    /// # Errors
+    /// Those of the operating system; an attempt to connect that failed tells so here or in `write`.
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes some bytes; `WouldBlock` when there is no room, or no connection yet.
     ///
     /// # Errors
     /// Those of the operating system.
-    fn read(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize>;
-    /// Writes some bytes; `WouldBlock` or `TimedOut` when none could be written in `timeout`.
-    ///
-    /// # Errors
-    /// Those of the operating system.
-    fn write(&self, bytes: &[u8], timeout: Duration) -> io::Result<usize>;
-    /// Ends both directions; a blocked read or write returns.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Ends both directions: whoever polls the stream hears that it is readable, and reads its end.
     fn shutdown(&self);
+}
+
+/// A stream that is polled, and what the poll found.
+pub struct Watched {
+    /// The stream, made by the same platform.
+    pub stream: Arc<dyn Stream>,
+    /// Whether room for writing is waited for as well.
+    pub for_writing: bool,
+    /// Whether a read would answer something: bytes, the end or an error.
+    pub readable: bool,
+    /// Whether a write would; false unless it was waited for.
+    pub writable: bool,
+}
+
+impl Watched {
+    /// A stream to be polled for reading, and for writing if so wanted.
+    pub fn new(stream: Arc<dyn Stream>, for_writing: bool) -> Self {
+        Self { stream, for_writing, readable: false, writable: false }
+    }
 }
 
 /// Clock, chance, threads, parking and sockets, as arguments.
@@ -71,19 +92,25 @@ pub trait Platform: Send + Sync + 'static {
     /// # Errors
     /// When the system refuses one.
     fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn Joiner>>;
+    /// Names the calling thread: a number that no other living thread of the process has.
+    fn thread(&self) -> u64;
+    /// Lets other threads run before this one goes on.
+    fn yield_now(&self);
     /// A new place to wait.
     fn parker(&self) -> Arc<dyn Park>;
-    /// Connects to a host and port, trying each address it resolves to.
+    /// Waits until a stream is ready, a token lies in `park` (and takes it) or the moment has come; what was found
+    /// stands in `watched`. Returns early without reason at times. The one thread that `park` belongs to may call it.
+    fn poll(&self, watched: &mut [Watched], park: &dyn Park, until: Moment);
+    /// The addresses of a host and port, at least one. May block as long as the system's resolver does.
     ///
     /// # Errors
-    /// Those of resolution and connection; `TimedOut` when `timeout` passes first.
-    fn connect(
-        &self,
-        host: &str,
-        port: u16,
-        timeout: Duration,
-        keep_alive: bool,
-    ) -> io::Result<Box<dyn Stream>>;
+    /// Those of the resolver.
+    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+    /// Begins a connection and returns at once; the stream takes bytes once it stands.
+    ///
+    /// # Errors
+    /// Those that the system knows at once.
+    fn connect(&self, address: SocketAddr, keep_alive: bool) -> io::Result<Arc<dyn Stream>>;
 }
 
 /// What a thread does instead of sleeping in the operating system while another one has the lock: `None` until

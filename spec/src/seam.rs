@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use zeroize::Zeroizing;
 
@@ -111,11 +112,34 @@ pub trait Seam: Send + Sync {
     }
 }
 
-/// The mailbox of one caller.
+/// The mailbox of one caller, and where its requests are.
+///
+/// What carries requests (the seam) may count, per *place* that it numbers itself, the requests of the caller that have
+/// not ended, and note in how many lists the caller stands: [`expect`](Self::expect), [`settle`](Self::settle),
+/// [`listed`](Self::listed). A seam that only delivers needs none of that.
 pub struct Waiter {
     platform: Arc<dyn Platform>,
     park: Arc<dyn Park>,
-    events: Lock<VecDeque<Event>>,
+    mail: Lock<Mail>,
+    listed: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Mail {
+    events: VecDeque<Event>,
+    /// Places with requests that have not ended, and how many.
+    places: Vec<(u32, u32)>,
+}
+
+impl Mail {
+    fn less(&mut self, place: u32) {
+        if let Some(at) = self.places.iter().position(|(found, _)| *found == place) {
+            self.places[at].1 -= 1;
+            if self.places[at].1 == 0 {
+                self.places.swap_remove(at);
+            }
+        }
+    }
 }
 
 impl Waiter {
@@ -124,30 +148,36 @@ impl Waiter {
         Arc::new(Self {
             platform: platform.clone(),
             park: platform.parker(),
-            events: Lock::new(VecDeque::new()),
+            mail: Lock::new(Mail::default()),
+            listed: AtomicUsize::new(0),
         })
     }
 
     /// Delivers an event and wakes the caller.
     pub fn deliver(&self, event: Event) {
-        self.events.lock().push_back(event);
+        self.mail.lock().events.push_back(event);
         self.park.unpark();
     }
 
     /// Wakes the caller without news; several wakes before a `wait` are one.
     pub fn wake(&self) {
-        let mut events = self.events.lock();
-        if !events.iter().any(|event| matches!(event, Event::Woken)) {
-            events.push_back(Event::Woken);
+        let mut mail = self.mail.lock();
+        if !mail.events.iter().any(|event| matches!(event, Event::Woken)) {
+            mail.events.push_back(Event::Woken);
         }
-        drop(events);
+        drop(mail);
         self.park.unpark();
+    }
+
+    /// The next event, if one has come.
+    pub fn take(&self) -> Option<Event> {
+        self.mail.lock().events.pop_front()
     }
 
     /// The next event, or `Deadline` once the moment has come.
     pub fn wait(&self, until: Moment) -> Event {
         loop {
-            if let Some(event) = self.events.lock().pop_front() {
+            if let Some(event) = self.take() {
                 return event;
             }
             if self.platform.now() >= until {
@@ -155,5 +185,122 @@ impl Waiter {
             }
             self.park.park(until);
         }
+    }
+
+    /// Where the caller waits: to park, to be polled with, to be woken.
+    pub fn park(&self) -> &dyn Park {
+        &*self.park
+    }
+
+    /// One more request of the caller is at the place.
+    pub fn expect(&self, place: u32) {
+        let mut mail = self.mail.lock();
+        match mail.places.iter_mut().find(|(found, _)| *found == place) {
+            Some((_, count)) => *count += 1,
+            None => mail.places.push((place, 1)),
+        }
+    }
+
+    /// One request at the place has ended, with this event; wakes the caller.
+    pub fn settle(&self, place: u32, event: Event) {
+        let mut mail = self.mail.lock();
+        mail.less(place);
+        mail.events.push_back(event);
+        drop(mail);
+        self.park.unpark();
+    }
+
+    /// One request at the place has ended, and its caller does not want to hear of it.
+    pub fn forget(&self, place: u32) {
+        self.mail.lock().less(place);
+    }
+
+    /// One of the places with requests of the caller that have not ended, by its number from 0; they change order when
+    /// one of them is done.
+    pub fn place(&self, index: usize) -> Option<u32> {
+        self.mail.lock().places.get(index).map(|(place, _)| *place)
+    }
+
+    /// In how many lists of those who wait the caller stands; changed under the lock of the list.
+    pub fn listed(&self) -> &AtomicUsize {
+        &self.listed
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::platform::{Joiner, Stream, Watched};
+
+    /// A platform on which nothing happens.
+    struct Still;
+
+    impl Park for Still {
+        fn park(&self, _: Moment) {}
+        fn unpark(&self) {}
+    }
+
+    impl Platform for Still {
+        fn now(&self) -> Moment {
+            Moment(5)
+        }
+
+        fn wall_ms(&self) -> u64 {
+            0
+        }
+
+        fn random(&self, _: &mut [u8]) {}
+
+        fn spawn(&self, _: &str, _: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn Joiner>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn thread(&self) -> u64 {
+            0
+        }
+
+        fn yield_now(&self) {}
+
+        fn parker(&self) -> Arc<dyn Park> {
+            Arc::new(Still)
+        }
+
+        fn poll(&self, _: &mut [Watched], _: &dyn Park, _: Moment) {}
+
+        fn resolve(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn connect(&self, _: SocketAddr, _: bool) -> io::Result<Arc<dyn Stream>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn a_waiter_stands_at_the_places_of_its_requests_until_they_end() {
+        let platform: Arc<dyn Platform> = Arc::new(Still);
+        let waiter = Waiter::new(&platform);
+        let places = || {
+            let mut found: Vec<u32> = (0..).map_while(|index| waiter.place(index)).collect();
+            found.sort_unstable();
+            found
+        };
+        waiter.expect(3);
+        waiter.expect(8);
+        waiter.expect(3);
+        assert_eq!(places(), [3, 8]);
+        waiter.settle(3, Event::Busy(Tag(1), 2));
+        waiter.forget(8);
+        waiter.forget(7);
+        assert_eq!(places(), [3]);
+        waiter.settle(3, Event::Fault(Tag(2), Fault::Unknown));
+        assert!(places().is_empty());
+        assert!(matches!(waiter.take(), Some(Event::Busy(Tag(1), 2))));
+        assert!(matches!(waiter.wait(Moment(5)), Event::Fault(Tag(2), Fault::Unknown)));
+        assert!(matches!(waiter.wait(Moment(5)), Event::Deadline));
     }
 }

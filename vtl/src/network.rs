@@ -116,6 +116,7 @@ impl Network for Ntls {
             certificate_file: certificate.clone(),
             key_file: key.clone(),
             server_ca_file: configuration.server_ca.clone(),
+            links_per_member: 1,
             receive_timeout_ms: configuration.receive_timeout_ms.into(),
             tcp_keep_alive: configuration.tcp_keep_alive,
             software: SOFTWARE.to_owned(),

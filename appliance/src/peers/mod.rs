@@ -13,6 +13,7 @@ mod seam;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,10 @@ use ntls::ServerAddress;
 use ntls::instance::InstanceKey;
 use ntls::links::{LinkSettings, Links};
 use ntls::platform::System;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use spec::platform::{Moment, Platform};
 use spec::record::Manifest;
-use spec::seam::{MemberId, Standing};
+use spec::seam::{MemberId, Seam as _, Standing, Waiter};
 
 use crate::book::PeerRow;
 use crate::config::PeerSettings;
@@ -58,7 +59,9 @@ pub struct Peers {
     instance: Arc<InstanceKey>,
     seam: Arc<HouseSeam>,
     state: Mutex<State>,
-    stop: (Mutex<bool>, Condvar),
+    stopped: AtomicBool,
+    /// Where the thread waits between two rounds, driving the links meanwhile (HA 5).
+    waiter: Arc<Waiter>,
 }
 
 #[derive(Default)]
@@ -82,8 +85,21 @@ impl Peers {
         let platform = System::shared();
         let seam = Arc::new(HouseSeam::new(platform.clone(), house.clone()));
         let (instance, state) = (Arc::new(InstanceKey::generate()), Mutex::default());
-        let stop = (Mutex::new(false), Condvar::new());
-        Peers { platform, registry, house, seen, identity, settings, trust_path, instance, seam, state, stop }
+        let waiter = Waiter::new(&platform);
+        Peers {
+            platform,
+            registry,
+            house,
+            seen,
+            identity,
+            settings,
+            trust_path,
+            instance,
+            seam,
+            state,
+            stopped: AtomicBool::new(false),
+            waiter,
+        }
     }
 
     /// Hears from the peers that answer soon whether the stores here went back or were cloned (HA 1.5): before anybody is
@@ -113,8 +129,8 @@ impl Peers {
 
     /// Ends the thread of `start` within about a second.
     pub fn stop(&self) {
-        *self.stop.0.lock() = true;
-        self.stop.1.notify_all();
+        self.stopped.store(true, Ordering::Release);
+        self.waiter.wake();
         self.state.lock().groups.values().for_each(|group| group.close());
     }
 
@@ -153,14 +169,12 @@ impl Peers {
     }
 
     fn is_stopped(&self) -> bool {
-        *self.stop.0.lock()
+        self.stopped.load(Ordering::Acquire)
     }
 
     fn pause(&self, until: Moment) {
-        let mut stopped = self.stop.0.lock();
-        let left = until.since(self.platform.now());
-        if !*stopped && !left.is_zero() {
-            self.stop.1.wait_for(&mut stopped, left);
+        while !self.is_stopped() && self.platform.now() < until {
+            self.seam.wait(&self.waiter, until);
         }
     }
 
@@ -243,6 +257,7 @@ impl Peers {
                 certificate_file: self.identity.certificate_path(),
                 key_file: self.identity.key_path(),
                 server_ca_file: self.trust_path.clone(),
+                links_per_member: 1,
                 receive_timeout_ms: RECEIVE_MS,
                 tcp_keep_alive: true,
                 software: SOFTWARE.to_owned(),

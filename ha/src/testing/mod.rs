@@ -16,13 +16,14 @@ mod writes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prost::Message;
 use spec::messages::{Call, ObjectRef, Outcome, ReplyBody, RequestBody, RequestHeader, Use};
-use spec::platform::{Joiner, Lock, Moment, Park, Platform, Stream};
+use spec::platform::{Joiner, Lock, Moment, Park, Platform, Stream, Watched};
 use spec::seam::{Event, Fault, MemberId, Outgoing, Reply, Seam, Standing, Tag, Waiter};
 use spec::{Ouid, Rv};
 use zeroize::Zeroizing;
@@ -142,7 +143,21 @@ impl Platform for FakePlatform {
         Arc::new(FakePark { clock: self.clock.clone(), token: AtomicBool::new(false) })
     }
 
-    fn connect(&self, _: &str, _: u16, _: Duration, _: bool) -> io::Result<Box<dyn Stream>> {
+    fn thread(&self) -> u64 {
+        0
+    }
+
+    fn yield_now(&self) {}
+
+    fn poll(&self, _: &mut [Watched], park: &dyn Park, until: Moment) {
+        park.park(until);
+    }
+
+    fn resolve(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        Err(io::Error::other("no sockets in this world"))
+    }
+
+    fn connect(&self, _: SocketAddr, _: bool) -> io::Result<Arc<dyn Stream>> {
         Err(io::Error::other("no sockets in this world"))
     }
 }

@@ -286,6 +286,7 @@ impl World {
             certificate_file: self.path("client.pem"),
             key_file: self.path("clientKey.pem"),
             server_ca_file: self.path("CAFile.pem"),
+            links_per_member: 1,
             receive_timeout_ms: 20_000,
             tcp_keep_alive: true,
             software: "ntls tests".into(),
@@ -293,8 +294,8 @@ impl World {
         }
     }
 
-    pub fn links(&self, servers: Vec<ServerAddress>) -> Arc<Links> {
-        let links = Links::new(System::shared(), self.settings(servers));
+    pub fn links(&self, servers: Vec<ServerAddress>) -> Tended {
+        let links = Tended::new(self.settings(servers));
         links.settle(within(10_000));
         links
     }
@@ -305,6 +306,47 @@ impl World {
         match links.servers().remove(0).1 {
             Standing::Down { reason } => reason,
             Standing::Up { .. } => panic!("the link is up"),
+        }
+    }
+}
+
+/// Links with an attendant, as the client's tender is one; closed when dropped.
+pub struct Tended {
+    links: Arc<Links>,
+    thread: Option<JoinHandle<()>>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Tended {
+    pub fn new(settings: LinkSettings) -> Self {
+        let links = Links::new(System::shared(), settings);
+        let (stopped, waiter) = (Arc::new(AtomicBool::new(false)), waiter());
+        links.subscribe(&waiter);
+        let (work, stop) = (links.clone(), stopped.clone());
+        let thread = thread::spawn(move || {
+            let _attendance = work.attend();
+            while !stop.load(Ordering::Acquire) {
+                work.wait(&waiter, within(60_000));
+            }
+        });
+        Self { links, thread: Some(thread), stopped }
+    }
+}
+
+impl std::ops::Deref for Tended {
+    type Target = Arc<Links>;
+
+    fn deref(&self) -> &Arc<Links> {
+        &self.links
+    }
+}
+
+impl Drop for Tended {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Release);
+        self.links.close();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
         }
     }
 }
@@ -331,10 +373,10 @@ pub fn request(body: Vec<u8>) -> Outgoing {
 }
 
 /// The next event that is not `Woken`.
-pub fn next(waiter: &Arc<Waiter>, ms: u64) -> Event {
+pub fn next(links: &Links, waiter: &Arc<Waiter>, ms: u64) -> Event {
     let until = within(ms);
     loop {
-        match waiter.wait(until) {
+        match links.wait(waiter, until) {
             Event::Woken => {}
             event => return event,
         }
@@ -347,6 +389,6 @@ pub fn until_up(links: &Links) {
     links.subscribe(&waiter);
     let until = within(20_000);
     while !matches!(links.standing(MEMBER), Standing::Up { .. }) {
-        assert!(!matches!(waiter.wait(until), Event::Deadline), "{:?}", links.standing(MEMBER));
+        assert!(!matches!(links.wait(&waiter, until), Event::Deadline), "{:?}", links.standing(MEMBER));
     }
 }

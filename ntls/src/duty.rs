@@ -1,0 +1,240 @@
+//! The background work of links: connecting, reconnecting, watching idle sockets. It has no thread of its own: of those
+//! who wait through the seam one does it (HA 5), chosen as the leader of a link is.
+//!
+//! ```text
+//! an attendant (the client's tender) --> does it whenever it waits; nobody else does
+//! no attendant (threads forbidden, tools) --> whoever waits while some link is down, or waits for news alone
+//! ```
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use spec::platform::{Lock, Moment, Stream, Watched};
+use spec::seam::Waiter;
+
+use crate::certificate::Identity;
+use crate::dial::{Dial, Opening};
+use crate::lead::Lead;
+use crate::link::{Link, Turn};
+use crate::links::Shared;
+use crate::server::Server;
+use crate::tls::ServerTrust;
+
+/// How long a connection attempt may take, the resolution of names apart.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the handshake may take at most.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A link that nobody has used for so long is watched by the attendant, in milliseconds.
+pub(crate) const IDLE_MS: u64 = 250;
+
+/// Where the work lies while nobody does it.
+pub(crate) struct Seat(Lock<Inside>);
+
+struct Inside {
+    lead: Lead<Arc<Waiter>>,
+    work: Option<Box<Duty>>,
+}
+
+/// The work, in the hands of the thread that does it.
+#[derive(Default)]
+pub(crate) struct Duty {
+    dials: Vec<(Arc<Server>, Arc<Link>, Dial)>,
+    idle: Vec<(Arc<Link>, Arc<dyn Stream>)>,
+}
+
+impl Seat {
+    pub(crate) fn new() -> Self {
+        Self(Lock::new(Inside { lead: Lead::new(), work: Some(Box::default()) }))
+    }
+
+    /// The waiter is there to do it; the work, if it falls to it.
+    pub(crate) fn enter(&self, waiter: &Arc<Waiter>) -> Option<Box<Duty>> {
+        let mut inside = self.0.lock();
+        let (leads, is_new) = inside.lead.enter(waiter);
+        if is_new {
+            waiter.listed().fetch_add(1, Ordering::AcqRel);
+        }
+        inside.work.take_if(|_| leads)
+    }
+
+    /// The waiter is not there any more; what it had in hand goes on to the next.
+    pub(crate) fn leave(&self, waiter: &Arc<Waiter>, work: Option<Box<Duty>>) {
+        let left = {
+            let mut inside = self.0.lock();
+            if work.is_some() {
+                inside.work = work;
+            }
+            inside.lead.leave(waiter)
+        };
+        if left.was_there {
+            waiter.listed().fetch_sub(1, Ordering::AcqRel);
+        }
+        if let Some(next) = left.token {
+            next.park().unpark();
+        }
+    }
+
+    /// Something is to be done: whoever does it looks again.
+    pub(crate) fn stir(&self) {
+        let leader = self.0.lock().lead.leader().cloned();
+        if let Some(leader) = leader {
+            leader.park().unpark();
+        }
+    }
+}
+
+impl Duty {
+    /// Begins what is due; answers when something will be.
+    pub(crate) fn begin(&mut self, shared: &Arc<Shared>, now: Moment, watches: bool) -> Moment {
+        if shared.is_closing() {
+            self.break_off();
+            return Moment::NEVER;
+        }
+        self.dials.retain(|(_, link, dial)| {
+            let is_wanted = !link.is_retired();
+            if !is_wanted {
+                dial.give_up();
+                link.stop_dial();
+            }
+            is_wanted
+        });
+        // Cleared first: who finds a link down from here on sets it again.
+        shared.wants.store(false, Ordering::SeqCst);
+        let mut next = Moment::NEVER;
+        let mut some_are_down = !self.dials.is_empty();
+        for server in shared.servers.load().iter() {
+            // One handshake at a time per process and member (HA 4.5).
+            let mut is_dialled = self.dials.iter().any(|(dialled, ..)| Arc::ptr_eq(dialled, server));
+            for link in server.links.load().iter() {
+                let Some(due) = link.next_try() else { continue };
+                some_are_down = true;
+                if is_dialled {
+                    continue;
+                }
+                if due > now {
+                    next = next.min(due);
+                    continue;
+                }
+                is_dialled = self.dial(shared, server, link);
+                next = next.min(link.next_try().unwrap_or(Moment::NEVER));
+            }
+        }
+        if some_are_down {
+            shared.wants.store(true, Ordering::SeqCst);
+        }
+        if watches {
+            next = next.min(self.watch(shared, now));
+        }
+        self.dials.iter().map(|(.., dial)| dial.until()).fold(next, Moment::min)
+    }
+
+    /// Begins an attempt; whether it is under way.
+    fn dial(&mut self, shared: &Arc<Shared>, server: &Arc<Server>, link: &Arc<Link>) -> bool {
+        if !link.begin_dial() {
+            return false;
+        }
+        match dial(shared, server) {
+            Ok(dial) => {
+                self.dials.push((server.clone(), link.clone(), dial));
+                true
+            }
+            Err(reason) => {
+                link.refused(shared, reason);
+                false
+            }
+        }
+    }
+
+    /// The idle sockets, so that the end of one is seen at once; answers when to look for more.
+    fn watch(&mut self, shared: &Arc<Shared>, now: Moment) -> Moment {
+        self.idle.clear();
+        let idle = Moment(now.0.saturating_sub(Moment(0).after_ms(IDLE_MS).0));
+        let mut next = Moment::NEVER;
+        for link in shared.all_links() {
+            match link.watch(idle) {
+                Some(stream) => self.idle.push((link, stream)),
+                None if link.is_up() => {
+                    // Nobody may be waiting for what is outstanding there.
+                    if !link.is_led() {
+                        link.tick(shared);
+                    }
+                    next = now.after_ms(IDLE_MS);
+                }
+                None => {}
+            }
+        }
+        next
+    }
+
+    /// What to poll for it, behind what is there already.
+    pub(crate) fn watched(&self, all: &mut Vec<Watched>) {
+        all.extend(self.dials.iter().map(|(.., dial)| dial.watched()));
+        all.extend(self.idle.iter().map(|(_, stream)| Watched::new(stream.clone(), false)));
+    }
+
+    /// Goes on with what is ready, in the order of [`watched`](Self::watched).
+    pub(crate) fn turn(&mut self, shared: &Arc<Shared>, waiter: &Arc<Waiter>, found: &[Watched]) {
+        let now = shared.platform.now();
+        let mut found = found.iter();
+        let instance = shared.settings.load().instance.clone();
+        for (server, link, mut dial) in std::mem::take(&mut self.dials) {
+            let is_ready = found.next().is_some_and(|one| one.readable || one.writable);
+            if !is_ready && now < dial.until() {
+                self.dials.push((server, link, dial));
+                continue;
+            }
+            match dial.turn(&instance) {
+                Ok(None) => self.dials.push((server, link, dial)),
+                Ok(Some(_)) if shared.is_closing() || link.is_retired() => {
+                    dial.give_up();
+                    link.stop_dial();
+                }
+                Ok(Some(hello)) => shared.link_up(&server, &link, dial.into_opened(hello)),
+                Err(reason) => link.refused(shared, reason),
+            }
+        }
+        for ((link, _), one) in self.idle.iter().zip(found) {
+            if one.readable {
+                glance(shared, link, waiter);
+            }
+        }
+    }
+
+    /// The links are closing.
+    pub(crate) fn break_off(&mut self) {
+        for (_, link, dial) in self.dials.drain(..) {
+            dial.give_up();
+            link.stop_dial();
+        }
+        self.idle.clear();
+    }
+}
+
+/// Reads once what has come on a link that nobody leads.
+pub(crate) fn glance(shared: &Shared, link: &Arc<Link>, waiter: &Arc<Waiter>) {
+    match link.enter(waiter) {
+        Some(mut held) => match held.read(shared) {
+            Turn::Led => held.step_down(waiter),
+            Turn::Gone => {}
+        },
+        None => link.leave(waiter),
+    }
+}
+
+fn dial(shared: &Arc<Shared>, server: &Arc<Server>) -> Result<Dial, String> {
+    let settings = shared.settings.load();
+    let identity = Identity::load(&settings.certificate_file, &settings.key_file).map_err(|error| {
+        format!("no client certificate: {error}; make one with `vtl createCert` and register it")
+    })?;
+    let trust = Arc::new(ServerTrust::load(&settings.server_ca_file).map_err(|error| error.0)?);
+    Dial::begin(&Opening {
+        platform: &shared.platform,
+        server: server.address(),
+        identity: &identity,
+        trust: &trust,
+        software: &settings.software,
+        keep_alive: settings.tcp_keep_alive,
+        connect_timeout: CONNECT_TIMEOUT,
+        handshake_timeout: HANDSHAKE_TIMEOUT.min(Duration::from_millis(settings.receive_timeout_ms)),
+    })
+}
