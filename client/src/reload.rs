@@ -1,14 +1,14 @@
-//! Configuration at run time: about once a second it is looked whether `Chrystoki.conf` has changed, and what changed is
-//! applied while the application works.
+//! Configuration at run time: about once a second it is looked whether `Chrystoki.conf` or a certificate file has changed,
+//! and what changed is applied while the application works.
 //!
 //! ```text
 //! as before --another mark (identity, length, times)--> read --broken------> a warning, the old one goes on
 //!                                                         |---equal------> members given up are tried again
-//!                                                         '---different--> groups, slots, logs take it over
+//!                                                         '---different--> links, groups, slots, logs take it over
 //! ```
 //! Slots, serial numbers, sessions and handles stay (RULES 2.10 to 2.12): a group keeps its slot, a new one gets the next
-//! number, one that is gone keeps its number without a token. `HAOnly`, `NetClient`, `StatsPath` and the servers are taken over
-//! by the next C_Initialize.
+//! number, one that is gone keeps its number without a token. `HAOnly`, `NetClient` and `StatsPath` are taken over by the
+//! next C_Initialize.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spec::platform::{Lock, Moment, Platform};
 
 use crate::conf::{self, Configuration};
-use crate::drive;
-use crate::process::Process;
+use crate::drive::{self, Drive};
+use crate::process::{Driver, Process};
 use crate::world::World;
 use crate::{log, slots};
 
@@ -51,6 +51,7 @@ impl Mark {
 #[derive(Default)]
 struct Seen {
     configuration: Option<Mark>,
+    certificates: Vec<Option<Mark>>,
     missed: bool,
 }
 
@@ -87,6 +88,7 @@ impl Watch {
         self.due.store(now.after_ms(LOOK_MS).0, Ordering::Relaxed);
         let mut seen = self.seen.lock();
         look_at_configuration(process, world, &mut seen);
+        look_at_certificates(process, world, &mut seen);
         look_at_generations(world);
         world.observe(process.configuration().as_deref(), process.platform.wall_ms());
     }
@@ -150,6 +152,7 @@ fn apply(process: &Process, world: &World, new: Configuration) {
     }
     process.set_configuration(new.clone());
     world.log().configure(Some(&new.ha_log));
+    configure_links(process, world);
     for slot in slots::reconfigure(process, &new) {
         if slot.is_gone() {
             tracing::warn!(
@@ -176,7 +179,6 @@ fn tell_what_waits(old: Option<&Configuration>, new: &Configuration) {
         ("HAOnly", old.ha_only != new.ha_only && !new.groups.is_empty()),
         ("NetClient", old.net_client != new.net_client),
         ("StatsPath", old.hatoki.stats != new.hatoki.stats),
-        ("ServerNameNN", old.servers != new.servers),
     ];
     for (key, _) in rows.iter().filter(|(_, changed)| *changed) {
         tracing::warn!(
@@ -191,6 +193,34 @@ fn recover(world: &World) {
     for known in world.groups().iter() {
         known.slot.dead.store(false, Ordering::Release);
         known.group.recover();
+    }
+}
+
+fn configure_links(process: &Process, world: &World) {
+    if let (Driver::Links(instance), Some(Drive { links: Some(links), .. })) =
+        (&process.driver, world.driving())
+    {
+        links.configure(drive::link_settings(process.configuration().as_deref(), instance));
+    }
+}
+
+/// New certificates under the same names: new links are made with them (ClientCertFile, ClientPrivKeyFile, ServerCAFile).
+fn look_at_certificates(process: &Process, world: &World, seen: &mut Seen) {
+    let Some(conf) = process.configuration().clone() else { return };
+    if world.driving().is_none_or(|drive| drive.links.is_none()) {
+        return;
+    }
+    let files =
+        [conf.client_certificate.as_deref(), conf.client_private_key.as_deref(), Some(&*conf.server_ca)];
+    let marks: Vec<Option<Mark>> = files.into_iter().map(|file| file.and_then(Mark::of)).collect();
+    let is_first = seen.certificates.is_empty();
+    if seen.certificates == marks {
+        return;
+    }
+    seen.certificates = marks;
+    if !is_first {
+        tracing::info!("a certificate file has changed: new links are made with what it holds now");
+        configure_links(process, world);
     }
 }
 

@@ -163,6 +163,11 @@ impl World {
         }
     }
 
+    /// What carries requests, once something does.
+    pub(crate) fn driving(&self) -> Option<&Drive> {
+        self.drive.get()
+    }
+
     /// The metrics page of a slot's group; `None`, with a line in the log, when there is none.
     fn page(&self, process: &Process, slot: &Slot) -> Option<Page> {
         let mapper = process.mapper?;
