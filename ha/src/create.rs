@@ -163,15 +163,8 @@ impl Group {
         let copies = acknowledged(&committed);
         self.owe_rest(&view, &committed, &ouids, &bodies);
         if copies < wanted && planted::is(Bug::TombstoneAfterCommit) {
-            return Err(self.not_stored(
-                &view,
-                committed,
-                true,
-                ticket,
-                tag,
-                token_ouids().collect(),
-                wanted,
-            ));
+            let all = token_ouids().collect();
+            return Err(self.not_stored(&view, committed, true, ticket, tag, all, wanted));
         }
         if copies < wanted {
             let what =

@@ -65,8 +65,7 @@ const RECORDED: &[(simulation::Bug, u64)] = &[
     (simulation::Bug::JoinMintsStamp, 0),
     (simulation::Bug::SlotWithoutGeneration, 0),
     (simulation::Bug::UnknownOfOne, 0),
-    (simulation::Bug::ReadBeforeRepair, 43),
-    (simulation::Bug::ExtractableByLastWriter, 381),
+    (simulation::Bug::TombstoneAfterCommit, 0),
 ];
 
 /// Replays the recorded seed of each bug. A change of the code moves the runs of all seeds; then the bug must be found
