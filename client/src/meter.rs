@@ -1,5 +1,5 @@
 //! The meter of one group: what the routing reports becomes numbers of the metrics page, lines of the HA log and events of
-//! our own log.
+//! our own log. Those events are of level INFO: whoever met the fault has told the operator already, louder.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -242,7 +242,7 @@ impl GroupMeter {
             way.lost_at.store(self.platform.now().0, Ordering::Release);
         }
         self.log.note(self.serial, &format!("unable to reach member: {id}. {reason}"));
-        tracing::warn!(target: "hatoki::ha", group = self.serial, member = id.0, event = "lost", reason, "member is lost");
+        tracing::info!(target: "hatoki::ha", group = self.serial, member = id.0, event = "lost", reason, "member is lost");
     }
 
     fn attempt_failed(&self, id: MemberId, reason: &str) {
@@ -265,7 +265,7 @@ impl GroupMeter {
 
     fn group_event(&self, event: &'static str, line: &str) {
         self.log.note(self.serial, line);
-        tracing::warn!(target: "hatoki::ha", group = self.serial, event, "{line}");
+        tracing::info!(target: "hatoki::ha", group = self.serial, event, "{line}");
     }
 
     fn tell(&self, news: &News) {
