@@ -41,6 +41,10 @@ impl Partition {
         let new =
             Verifier::make(role, &set.new, verifier.revocation, &self.settings).ok_or(Rv::FUNCTION_FAILED)?;
         self.write(|contents| {
+            // The same request, sent again while this one was at the verifier, has been carried out meanwhile (HA 4.2).
+            if contents.credentials.tag == tag {
+                return Ok((Change::default(), ()));
+            }
             if contents.credentials.verifier(role) != Some(&verifier) {
                 return Err(Refusal::rv(
                     Rv::PIN_INCORRECT,

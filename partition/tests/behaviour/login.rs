@@ -129,6 +129,24 @@ fn set_pin_resent_with_its_tag_is_ok_and_changes_nothing_more() {
 }
 
 #[test]
+fn ha_4_2_set_pin_resent_while_the_first_still_runs_is_ok() {
+    let bench = slow();
+    let call = set_pin(CO_PIN, b"new pin");
+    let start = std::sync::Barrier::new(4);
+    let codes: Vec<Rv> = std::thread::scope(|scope| {
+        let send = || {
+            start.wait();
+            bench.rv(call.clone())
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(send)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(codes, [Rv::OK; 4]);
+    assert_eq!(failed(&bench), 0);
+    bench.login(UserType::USER, b"new pin");
+}
+
+#[test]
 fn set_pin_refuses_a_wrong_old_pin_and_lengths_out_of_bounds() {
     let bench = Bench::new();
     assert_eq!(bench.rv(set_pin(b"wrong", b"new pin")), Rv::PIN_INCORRECT);
