@@ -63,8 +63,8 @@ const RECORDED: &[(simulation::Bug, u64)] = &[
     (simulation::Bug::AcknowledgeBeforeDurable, 0),
     (simulation::Bug::TombstoneByStamp, 4),
     (simulation::Bug::JoinMintsStamp, 0),
-    (simulation::Bug::SlotWithoutGeneration, 0),
-    (simulation::Bug::UnknownOfOne, 0),
+    (simulation::Bug::SlotWithoutGeneration, 1),
+    (simulation::Bug::UnknownOfOne, 26),
     (simulation::Bug::TombstoneAfterCommit, 0),
 ];
 
