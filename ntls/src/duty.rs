@@ -151,6 +151,9 @@ impl Duty {
         let idle = Moment(now.0.saturating_sub(Moment(0).after_ms(IDLE_MS).0));
         let mut next = Moment::NEVER;
         for link in shared.all_links() {
+            if link.is_retired() {
+                link.tick(shared);
+            }
             match link.watch(idle) {
                 Some(stream) => self.idle.push((link, stream)),
                 None if link.is_up() => {

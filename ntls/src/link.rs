@@ -44,6 +44,9 @@ const GOOD_LIFE: Duration = Duration::from_millis(100);
 /// Shorter lives let the delays grow to those of this attempt, no further: whoever says Hello is there.
 const SHORT_LIFE_ATTEMPT: u32 = 3;
 
+/// What a retired link says at its end.
+const DONE: &str = "this link has done its work";
+
 /// One link.
 pub(crate) struct Link {
     /// Unique for the life of the process, but for numbers far apart.
@@ -90,6 +93,8 @@ struct Up {
     pinged: bool,
     /// Why it takes no new requests, when it does not.
     draining: Option<String>,
+    /// A goodbye is queued: whoever writes the last of it ends the connection, for this reason.
+    goodbye: Option<String>,
 }
 
 /// What a leader reads with.
@@ -346,6 +351,7 @@ impl Link {
             heard: now,
             pinged: false,
             draining: None,
+            goodbye: None,
         });
         self.load.store(0, Ordering::Relaxed);
         self.blocked.store(false, Ordering::Release);
@@ -405,7 +411,9 @@ impl Link {
                 if outgoing.left() == 0 && up.channel.backlog() == 0 {
                     up.writer = Some(outgoing);
                     self.blocked.store(false, Ordering::Release);
-                    return;
+                    let Some(why) = up.goodbye.clone() else { return };
+                    drop(state);
+                    return self.fail(shared, life, why);
                 }
                 if outgoing.left() == 0 && !has_yielded && up.outstanding.len() > 1 {
                     company = true;
@@ -425,7 +433,7 @@ impl Link {
                 Ok(true) => {}
                 Ok(false) => {
                     if let Some((life, outgoing, _)) = mine.take() {
-                        self.block(life, outgoing);
+                        self.block(shared, life, outgoing);
                     }
                     return;
                 }
@@ -441,16 +449,20 @@ impl Link {
     }
 
     /// The socket takes no more: the leader writes the rest when there is room.
-    fn block(&self, life: u64, outgoing: Outgoing) {
-        let leader = {
+    fn block(&self, shared: &Shared, life: u64, outgoing: Outgoing) {
+        let (leader, goodbye) = {
             let mut state = self.state.lock();
             let Some(up) = state.up.as_mut().filter(|up| up.life == life) else { return };
             up.writer = Some(outgoing);
             let was_blocked = self.blocked.swap(true, Ordering::AcqRel);
-            up.lead.leader().filter(|_| !was_blocked).cloned()
+            (up.lead.leader().filter(|_| !was_blocked).cloned(), up.goodbye.clone())
         };
         if let Some(leader) = leader {
             leader.park().unpark();
+        }
+        // Nobody waits for room just to say goodbye.
+        if let Some(why) = goodbye {
+            self.fail(shared, life, why);
         }
     }
 
@@ -515,13 +527,13 @@ impl Link {
             let outcome = up.take_frames(&mut news);
             let outcome = outcome.and_then(|()| up.tick(shared.platform.now(), bound, &mut news));
             self.count(up);
-            (up.life, outcome, self.is_retired() && !self.is_open() && up.outstanding.is_empty())
+            (up.life, outcome, self.is_done(up))
         };
         self.tell(shared, &mut news);
         self.flush(shared);
         match outcome {
             Err(reason) => self.fail(shared, life, reason),
-            Ok(()) if is_done => self.close(shared, "a newer link has taken its place"),
+            Ok(()) if is_done => self.close(shared, DONE),
             Ok(()) => {}
         }
     }
@@ -540,11 +552,12 @@ impl Link {
     pub(crate) fn close(&self, shared: &Shared, why: &str) {
         {
             let mut state = self.state.lock();
-            let Some(up) = state.up.as_mut() else { return };
+            let Some(up) = state.up.as_mut().filter(|up| up.goodbye.is_none()) else { return };
             up.channel.say_goodbye(why);
+            up.draining.get_or_insert_with(|| why.to_owned());
+            up.goodbye = Some(why.to_owned());
         }
         self.flush(shared);
-        self.abandon(shared, why.to_owned());
     }
 
     /// Ends the connection at once.
@@ -580,7 +593,12 @@ impl Link {
             waiter.listed().fetch_sub(1, Ordering::AcqRel);
             waiter.park().unpark();
         }
-        shared.link_down(self, reason);
+        shared.link_lost(self, reason);
+    }
+
+    /// Whether it was to end what it had begun, and has.
+    fn is_done(&self, up: &Up) -> bool {
+        self.is_retired() && !self.is_open() && up.outstanding.is_empty()
     }
 
     /// Publishes how many requests are outstanding; under the lock.
@@ -638,7 +656,7 @@ impl Held {
         let now = shared.platform.now();
         self.link.server.hear(now);
         let Some(reader) = self.reader.as_mut() else { return Ok(Turn::Gone) };
-        let (outcome, answers) = {
+        let (outcome, answers, is_done) = {
             let mut state = self.link.state.lock();
             let Some(up) = state.up.as_mut().filter(|up| up.life == self.life) else { return Ok(Turn::Gone) };
             up.heard = now;
@@ -648,12 +666,16 @@ impl Held {
                 .received(reader.buffer.get(..count).unwrap_or_default())
                 .and_then(|()| up.take_frames(&mut reader.news));
             self.link.count(up);
-            (outcome, up.channel.backlog() > 0)
+            (outcome, up.channel.backlog() > 0, self.link.is_done(up))
         };
         self.link.tell(shared, &mut reader.news);
         outcome?;
         if answers {
             self.link.flush(shared);
+        }
+        if is_done {
+            self.link.close(shared, DONE);
+            return Ok(Turn::Gone);
         }
         Ok(Turn::Led)
     }

@@ -150,6 +150,17 @@ impl Shared {
         self.stir();
     }
 
+    /// A connection has ended: others to the same server may have ended with it, unseen while nobody reads there.
+    pub(crate) fn link_lost(&self, link: &Link, reason: String) {
+        if let Some(server) = self.server_of(link).filter(|_| !self.is_closing()) {
+            let scout = Waiter::new(&self.platform);
+            for sibling in server.links.load().iter().filter(|sibling| sibling.number != link.number) {
+                duty::glance(self, sibling, &scout);
+            }
+        }
+        self.link_down(link, reason);
+    }
+
     /// A link has gone, or could not be made.
     pub(crate) fn link_down(&self, link: &Link, reason: String) {
         self.wants.store(true, Ordering::SeqCst);

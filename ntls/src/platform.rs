@@ -297,18 +297,21 @@ impl Token {
         }
         // Without an event descriptor the poll ends by itself every few milliseconds.
         let until = if bell.is_some() { until } else { until.min(System.now().after_ms(5)) };
-        poll(watched, bell.map(|bell| bell.0.get()), until);
-        let mut left = self.left.lock();
-        left.polling = false;
-        if std::mem::take(&mut left.token) {
-            drop(left);
-            bell.inspect(|bell| bell.silence());
+        let has_rung = poll(watched, bell.map(|bell| bell.0.get()), until);
+        {
+            let mut left = self.left.lock();
+            left.polling = false;
+            left.token = false;
+        }
+        // A ring may come after its token was taken: then the next poll ends early, once.
+        if let Some(bell) = bell.filter(|_| has_rung) {
+            bell.silence();
         }
     }
 }
 
-/// Polls streams and a bell.
-fn poll(watched: &mut [Watched], bell: Option<&OwnedFd>, until: Moment) {
+/// Polls streams and a bell; whether the bell has rung.
+fn poll(watched: &mut [Watched], bell: Option<&OwnedFd>, until: Moment) -> bool {
     let timeout = Timespec::try_from(until.since(System.now()).min(DAY)).unwrap_or_default();
     let mut found = [PollFlags::empty(); 4];
     let mut many = Vec::new();
@@ -316,12 +319,13 @@ fn poll(watched: &mut [Watched], bell: Option<&OwnedFd>, until: Moment) {
         many.resize(watched.len(), PollFlags::empty());
     }
     let found = if many.is_empty() { &mut found[..] } else { &mut many[..] };
-    ask(watched, bell, &timeout, found);
+    let has_rung = ask(watched, bell, &timeout, found);
     let failed = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
     for (one, found) in watched.iter_mut().zip(found) {
         one.readable = found.intersects(PollFlags::IN | failed);
         one.writable = one.for_writing && found.intersects(PollFlags::OUT | failed);
     }
+    has_rung
 }
 
 fn one_fd(one: &Watched) -> PollFd<'_> {
@@ -331,19 +335,25 @@ fn one_fd(one: &Watched) -> PollFd<'_> {
     PollFd::from_borrowed_fd(socket.0.get().as_fd(), PollFlags::IN | write)
 }
 
-fn ask(watched: &[Watched], bell: Option<&OwnedFd>, timeout: &Timespec, found: &mut [PollFlags]) {
+fn ask(watched: &[Watched], bell: Option<&OwnedFd>, timeout: &Timespec, found: &mut [PollFlags]) -> bool {
     let ring = |bell| PollFd::from_borrowed_fd(OwnedFd::as_fd(bell), PollFlags::IN);
     match (watched, bell) {
         // The usual case without a list on the heap.
         ([one], Some(bell)) => {
             let mut fds = [one_fd(one), PollFd::from_borrowed_fd(bell.as_fd(), PollFlags::IN)];
             let _ = rustix::event::poll(&mut fds, Some(timeout));
-            fds.iter().zip(found).for_each(|(fd, found)| *found = fd.revents());
+            fds.iter()
+                .zip(found.iter_mut().take(watched.len()))
+                .for_each(|(fd, found)| *found = fd.revents());
+            fds.last().is_some_and(|bell| !bell.revents().is_empty())
         }
         _ => {
             let mut fds: Vec<PollFd<'_>> = watched.iter().map(one_fd).chain(bell.map(ring)).collect();
             let _ = rustix::event::poll(&mut fds, Some(timeout));
-            fds.iter().zip(found).for_each(|(fd, found)| *found = fd.revents());
+            fds.iter()
+                .zip(found.iter_mut().take(watched.len()))
+                .for_each(|(fd, found)| *found = fd.revents());
+            bell.is_some() && fds.last().is_some_and(|bell| !bell.revents().is_empty())
         }
     }
 }

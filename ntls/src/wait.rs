@@ -11,7 +11,7 @@ use spec::platform::{Moment, Watched};
 use spec::seam::{Event, Waiter};
 
 use crate::duty::Duty;
-use crate::link::{Held, Turn};
+use crate::link::{Held, Link, Turn};
 use crate::links::Shared;
 
 /// How often a leader looks at deadlines and silence, in milliseconds.
@@ -22,7 +22,15 @@ pub(crate) fn wait(shared: &Arc<Shared>, waiter: &Arc<Waiter>, until: Moment) ->
     if let Some(event) = waiter.take() {
         return event;
     }
-    let mut lent = Lent { shared, waiter, held: Vec::new(), duty: None, watched: Vec::new(), watches: false };
+    let mut lent = Lent {
+        shared,
+        waiter,
+        held: Vec::new(),
+        entered: Vec::new(),
+        duty: None,
+        watched: Vec::new(),
+        watches: false,
+    };
     lent.run(until)
 }
 
@@ -31,6 +39,8 @@ struct Lent<'a> {
     shared: &'a Arc<Shared>,
     waiter: &'a Arc<Waiter>,
     held: Vec<Held>,
+    /// The links in whose lists the waiter may stand. Its requests there may have ended meanwhile.
+    entered: Vec<Arc<Link>>,
     duty: Option<Box<Duty>>,
     watched: Vec<Watched>,
     /// Whether idle sockets are watched, too.
@@ -77,8 +87,11 @@ impl Lent<'_> {
             if self.held.iter().any(|held| held.link.number == place) {
                 continue;
             }
-            if let Some(link) = self.shared.link(place) {
-                self.held.extend(link.enter(self.waiter));
+            let Some(link) = self.shared.link(place) else { continue };
+            match link.enter(self.waiter) {
+                Some(held) => self.held.push(held),
+                None if self.entered.iter().any(|entered| entered.number == place) => {}
+                None => self.entered.push(link),
             }
         }
         if self.duty.is_none() && !self.shared.is_closing() {
@@ -126,12 +139,8 @@ impl Drop for Lent<'_> {
         if self.waiter.listed().load(Ordering::Acquire) == 0 {
             return;
         }
-        let mut index = 0;
-        while let Some(place) = self.waiter.place(index) {
-            index = index.saturating_add(1);
-            if let Some(link) = self.shared.link(place) {
-                link.leave(self.waiter);
-            }
+        for link in self.entered.drain(..) {
+            link.leave(self.waiter);
         }
         self.shared.seat.leave(self.waiter, None);
     }

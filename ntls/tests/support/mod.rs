@@ -83,7 +83,7 @@ pub enum Act {
     Drop,
 }
 
-type Behaviour = Arc<dyn Fn(&RequestHeader, &[u8]) -> Vec<Act> + Send + Sync>;
+pub type Behaviour = Arc<dyn Fn(&RequestHeader, &[u8]) -> Vec<Act> + Send + Sync>;
 
 /// Answers every request with its own body.
 pub fn echo() -> Behaviour {
