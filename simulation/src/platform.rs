@@ -74,7 +74,10 @@ impl Platform for Simulated {
     }
 
     fn connect(&self, address: SocketAddr, _: bool) -> io::Result<Arc<dyn Stream>> {
-        Err(io::Error::new(io::ErrorKind::ConnectionRefused, format!("there is no network to {address} here")))
+        Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            format!("there is no network to {address} here"),
+        ))
     }
 }
 

@@ -19,7 +19,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use prost::Message;
 use spec::messages::{Call, ObjectRef, Outcome, ReplyBody, RequestBody, RequestHeader, Use};
