@@ -31,6 +31,7 @@ pub mod platform;
 mod reason;
 mod server;
 pub mod tls;
+mod up;
 mod wait;
 
 pub use channel::ServerAddress;

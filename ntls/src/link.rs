@@ -29,12 +29,13 @@ use spec::platform::{Lock, Moment, Stream};
 use spec::seam::{Event, Fault, Tag, Waiter};
 use zeroize::Zeroizing;
 
-use crate::channel::{Channel, Outgoing, READ_BYTES, is_pause};
+use crate::channel::{Outgoing, READ_BYTES, is_pause};
 use crate::dial::Opened;
 use crate::frame::{Frame, encode, request_head};
-use crate::lead::{Lead, Left};
+use crate::lead::Lead;
 use crate::links::{Shared, retry_delay};
 use crate::server::Public;
+use crate::up::{News, Pending, Up, unlist};
 
 /// Bytes that may wait before new requests are refused. One request more may be on top, whatever its size.
 const BACKLOG_BYTES_MAX: usize = 256 << 10;
@@ -76,27 +77,6 @@ struct State {
     dialled: bool,
 }
 
-struct Up {
-    life: u64,
-    channel: Channel,
-    stream: Arc<dyn Stream>,
-    lead: Lead<Arc<Waiter>>,
-    /// Here while nobody leads.
-    reader: Option<Box<Reader>>,
-    /// Here while nobody writes.
-    writer: Option<Outgoing>,
-    /// Encrypted bytes that a writer has had in its hands.
-    handed: u64,
-    outstanding: HashMap<Tag, Pending>,
-    since: Moment,
-    heard: Moment,
-    pinged: bool,
-    /// Why it takes no new requests, when it does not.
-    draining: Option<String>,
-    /// A goodbye is queued: whoever writes the last of it ends the connection, for this reason.
-    goodbye: Option<String>,
-}
-
 /// What a leader reads with.
 pub(crate) struct Reader {
     buffer: Vec<u8>,
@@ -111,129 +91,12 @@ pub(crate) struct Held {
     reader: Option<Box<Reader>>,
 }
 
-struct Pending {
-    waiter: Arc<Waiter>,
-    /// Where the request begins among the plain bytes.
-    start: u64,
-    deadline: Moment,
-    since: Moment,
-}
-
-/// What is told once the lock is free again.
-pub(crate) enum News {
-    /// The end of a request.
-    End(Arc<Waiter>, Event),
-    /// Something on the way to it.
-    Progress(Arc<Waiter>, Event),
-    /// A token has been given.
-    Token(Arc<Waiter>),
-    /// The server offers other partitions.
-    Offer(Vec<spec::messages::PartitionName>),
-    /// The server closes.
-    Draining(String),
-}
-
 /// What a read has come to.
 pub(crate) enum Turn {
     /// The link is still led.
     Led,
     /// The connection is gone, and the leadership with it.
     Gone,
-}
-
-impl Up {
-    /// Takes a waiter whose requests have ended off the list, unless it leads: then it sees by itself.
-    fn withdraw(&mut self, waiter: &Arc<Waiter>, news: &mut Vec<News>) {
-        if self.lead.is_led_by(waiter) && self.reader.is_none() {
-            return;
-        }
-        let left = self.lead.leave(waiter);
-        unlist(waiter, &left);
-        news.extend(left.token.map(News::Token));
-    }
-
-    /// Takes an ended request out.
-    fn end(&mut self, tag: Tag, event: impl FnOnce() -> Event, news: &mut Vec<News>) {
-        if let Some(pending) = self.outstanding.remove(&tag) {
-            self.withdraw(&pending.waiter, news);
-            news.push(News::End(pending.waiter, event()));
-        }
-    }
-
-    fn takes_requests(&self) -> bool {
-        self.draining.is_none()
-    }
-
-    fn backlog(&self) -> usize {
-        self.channel.backlog().saturating_add(self.writer.as_ref().map_or(0, Outgoing::left))
-    }
-
-    /// Acts on the frames that have come; an error ends the connection.
-    fn take_frames(&mut self, news: &mut Vec<News>) -> Result<(), String> {
-        while let Some(frame) = self.channel.next_frame() {
-            match frame {
-                Frame::Reply(header, body) => {
-                    let tag = Tag(header.tag);
-                    self.end(tag, || Event::Reply(tag, spec::seam::Reply { header, body }), news);
-                }
-                Frame::Busy(tag, ms) => self.end(Tag(tag), || Event::Busy(Tag(tag), ms), news),
-                Frame::Progress(tag) => {
-                    if let Some(pending) = self.outstanding.get(&Tag(tag)) {
-                        news.push(News::Progress(pending.waiter.clone(), Event::Progress(Tag(tag))));
-                    }
-                }
-                Frame::Ping(number) => {
-                    self.channel.queue(&[&encode(&Frame::Pong(number))]);
-                }
-                Frame::Pong(_) => {}
-                // The appliance says anew what it offers, after an assignment has changed.
-                Frame::HelloReply(reply) => news.push(News::Offer(reply.partitions)),
-                Frame::Close(reason) => {
-                    let reason = format!("the appliance is closing the link: {reason}");
-                    self.draining = Some(reason.clone());
-                    news.push(News::Draining(reason));
-                }
-                Frame::Hello(_) | Frame::Request(..) | Frame::Cancel(_) => {
-                    return Err(format!("wanted a frame of an appliance, found a {:?} frame", frame.kind()));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends requests past their deadline and looks at silence; an error ends the connection.
-    fn tick(&mut self, now: Moment, bound: Duration, news: &mut Vec<News>) -> Result<(), String> {
-        let late: Vec<Tag> = self
-            .outstanding
-            .iter()
-            .filter(|(_, pending)| pending.deadline <= now)
-            .map(|(tag, _)| *tag)
-            .collect();
-        for tag in late {
-            self.channel.queue(&[&encode(&Frame::Cancel(tag.0))]);
-            // Its bytes are among those that will be written, so it may yet be executed.
-            self.end(tag, || Event::Fault(tag, Fault::Unknown), news);
-        }
-        // Silence counts from the oldest outstanding request or the last byte, whichever is later.
-        let Some(oldest) = self.outstanding.values().map(|pending| pending.since).min() else {
-            return Ok(());
-        };
-        let silent = now.since(oldest.max(self.heard));
-        if silent >= bound {
-            return Err(format!("no answer for {} ms (ReceiveTimeout)", bound.as_millis()));
-        }
-        if !self.pinged && silent.saturating_mul(2) >= bound {
-            self.pinged = true;
-            self.channel.queue(&[&encode(&Frame::Ping(now.0))]);
-        }
-        Ok(())
-    }
-}
-
-fn unlist(waiter: &Waiter, left: &Left<Arc<Waiter>>) {
-    if left.was_there {
-        waiter.listed().fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl Link {

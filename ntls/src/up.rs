@@ -1,0 +1,154 @@
+//! A link that is up: what it is waiting for, who leads it, and what its frames and the passing time mean (HA 5). All of it
+//! changes under the lock of the link.
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use spec::platform::{Moment, Stream};
+use spec::seam::{Event, Fault, Tag, Waiter};
+
+use crate::channel::{Channel, Outgoing};
+use crate::frame::{Frame, encode};
+use crate::lead::{Lead, Left};
+use crate::link::Reader;
+
+/// See the head of this file.
+pub(crate) struct Up {
+    pub(crate) life: u64,
+    pub(crate) channel: Channel,
+    pub(crate) stream: Arc<dyn Stream>,
+    pub(crate) lead: Lead<Arc<Waiter>>,
+    /// Here while nobody leads.
+    pub(crate) reader: Option<Box<Reader>>,
+    /// Here while nobody writes.
+    pub(crate) writer: Option<Outgoing>,
+    /// Encrypted bytes that a writer has had in its hands.
+    pub(crate) handed: u64,
+    pub(crate) outstanding: HashMap<Tag, Pending>,
+    pub(crate) since: Moment,
+    pub(crate) heard: Moment,
+    pub(crate) pinged: bool,
+    /// Why it takes no new requests, when it does not.
+    pub(crate) draining: Option<String>,
+    /// A goodbye is queued: whoever writes the last of it ends the connection, for this reason.
+    pub(crate) goodbye: Option<String>,
+}
+
+/// A request that has not ended.
+pub(crate) struct Pending {
+    pub(crate) waiter: Arc<Waiter>,
+    /// Where the request begins among the plain bytes.
+    pub(crate) start: u64,
+    pub(crate) deadline: Moment,
+    pub(crate) since: Moment,
+}
+
+/// What is told once the lock is free again.
+pub(crate) enum News {
+    /// The end of a request.
+    End(Arc<Waiter>, Event),
+    /// Something on the way to it.
+    Progress(Arc<Waiter>, Event),
+    /// A token has been given.
+    Token(Arc<Waiter>),
+    /// The server offers other partitions.
+    Offer(Vec<spec::messages::PartitionName>),
+    /// The server closes.
+    Draining(String),
+}
+
+impl Up {
+    /// Takes a waiter whose requests have ended off the list, unless it leads: then it sees by itself.
+    pub(crate) fn withdraw(&mut self, waiter: &Arc<Waiter>, news: &mut Vec<News>) {
+        if self.lead.is_led_by(waiter) && self.reader.is_none() {
+            return;
+        }
+        let left = self.lead.leave(waiter);
+        unlist(waiter, &left);
+        news.extend(left.token.map(News::Token));
+    }
+
+    /// Takes an ended request out.
+    pub(crate) fn end(&mut self, tag: Tag, event: impl FnOnce() -> Event, news: &mut Vec<News>) {
+        if let Some(pending) = self.outstanding.remove(&tag) {
+            self.withdraw(&pending.waiter, news);
+            news.push(News::End(pending.waiter, event()));
+        }
+    }
+
+    pub(crate) fn takes_requests(&self) -> bool {
+        self.draining.is_none()
+    }
+
+    pub(crate) fn backlog(&self) -> usize {
+        self.channel.backlog().saturating_add(self.writer.as_ref().map_or(0, Outgoing::left))
+    }
+
+    /// Acts on the frames that have come; an error ends the connection.
+    pub(crate) fn take_frames(&mut self, news: &mut Vec<News>) -> Result<(), String> {
+        while let Some(frame) = self.channel.next_frame() {
+            match frame {
+                Frame::Reply(header, body) => {
+                    let tag = Tag(header.tag);
+                    self.end(tag, || Event::Reply(tag, spec::seam::Reply { header, body }), news);
+                }
+                Frame::Busy(tag, ms) => self.end(Tag(tag), || Event::Busy(Tag(tag), ms), news),
+                Frame::Progress(tag) => {
+                    if let Some(pending) = self.outstanding.get(&Tag(tag)) {
+                        news.push(News::Progress(pending.waiter.clone(), Event::Progress(Tag(tag))));
+                    }
+                }
+                Frame::Ping(number) => {
+                    self.channel.queue(&[&encode(&Frame::Pong(number))]);
+                }
+                Frame::Pong(_) => {}
+                // The appliance says anew what it offers, after an assignment has changed.
+                Frame::HelloReply(reply) => news.push(News::Offer(reply.partitions)),
+                Frame::Close(reason) => {
+                    let reason = format!("the appliance is closing the link: {reason}");
+                    self.draining = Some(reason.clone());
+                    news.push(News::Draining(reason));
+                }
+                Frame::Hello(_) | Frame::Request(..) | Frame::Cancel(_) => {
+                    return Err(format!("wanted a frame of an appliance, found a {:?} frame", frame.kind()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends requests past their deadline and looks at silence; an error ends the connection.
+    pub(crate) fn tick(&mut self, now: Moment, bound: Duration, news: &mut Vec<News>) -> Result<(), String> {
+        let late: Vec<Tag> = self
+            .outstanding
+            .iter()
+            .filter(|(_, pending)| pending.deadline <= now)
+            .map(|(tag, _)| *tag)
+            .collect();
+        for tag in late {
+            self.channel.queue(&[&encode(&Frame::Cancel(tag.0))]);
+            // Its bytes are among those that will be written, so it may yet be executed.
+            self.end(tag, || Event::Fault(tag, Fault::Unknown), news);
+        }
+        // Silence counts from the oldest outstanding request or the last byte, whichever is later.
+        let Some(oldest) = self.outstanding.values().map(|pending| pending.since).min() else {
+            return Ok(());
+        };
+        let silent = now.since(oldest.max(self.heard));
+        if silent >= bound {
+            return Err(format!("no answer for {} ms (ReceiveTimeout)", bound.as_millis()));
+        }
+        if !self.pinged && silent.saturating_mul(2) >= bound {
+            self.pinged = true;
+            self.channel.queue(&[&encode(&Frame::Ping(now.0))]);
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn unlist(waiter: &Waiter, left: &Left<Arc<Waiter>>) {
+    if left.was_there {
+        waiter.listed().fetch_sub(1, Ordering::AcqRel);
+    }
+}
