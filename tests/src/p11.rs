@@ -126,12 +126,17 @@ impl P11 {
     }
 
     pub fn initialize(&self) -> Outcome<()> {
+        self.initialize_with(CKF_OS_LOCKING_OK)
+    }
+
+    /// `C_Initialize` with these flags.
+    pub fn initialize_with(&self, flags: CK_FLAGS) -> Outcome<()> {
         let mut arguments = CK_C_INITIALIZE_ARGS {
             CreateMutex: None,
             DestroyMutex: None,
             LockMutex: None,
             UnlockMutex: None,
-            flags: CKF_OS_LOCKING_OK,
+            flags,
             pReserved: null_mut(),
         };
         call!(self, C_Initialize((&raw mut arguments).cast::<c_void>()))

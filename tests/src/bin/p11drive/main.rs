@@ -4,6 +4,7 @@
 //! from `P11_PIN`, or from standard input where the scene must leave no copy of it.
 #![allow(clippy::cast_possible_truncation, reason = "lengths of test data fit")]
 
+mod forks;
 mod long;
 mod steps;
 
@@ -28,7 +29,11 @@ fn main() -> ExitCode {
     };
     let p11 =
         Arc::new(P11::load(Path::new(&std::env::var("P11_MODULE").expect("P11_MODULE names the module"))));
-    p11.initialize().expect("C_Initialize succeeds");
+    let flags = match scene.as_str() {
+        "no-threads" => CKF_OS_LOCKING_OK | CKF_LIBRARY_CANT_CREATE_OS_THREADS,
+        _ => CKF_OS_LOCKING_OK,
+    };
+    p11.initialize_with(flags).expect("C_Initialize succeeds");
     let played = match scene.as_str() {
         "pin" => pin(&p11),
         "session-key" => session_key(&p11),
@@ -38,6 +43,8 @@ fn main() -> ExitCode {
         "sign-loop" => sign_loop(&p11, number(0)),
         "bursts" => bursts(&p11, number(0), number(1)),
         "wrong-pin" => wrong_pin(&p11),
+        "forks" => forks::forks(&p11, number(0), number(1)),
+        "no-threads" => forks::no_threads(&p11),
         "long" => long::long(&p11, number(0)),
         "steps" => steps::steps(&p11),
         other => panic!("no scene is called {other}"),

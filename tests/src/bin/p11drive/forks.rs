@@ -1,0 +1,97 @@
+//! Scenes of forks and of a process without threads (HA 5, HA 6).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use cryptoki_sys::*;
+use tests::p11::{Mech, Outcome, P11, p256_pair};
+
+use crate::{logged_in, say, slot, wait};
+
+/// A child that has not ended after so many seconds is killed, and counts as one that hangs.
+const CHILD_SECONDS_MAX: u32 = 30;
+
+/// Forks so many times under eight signing threads; every `sample`-th child signs with the session that it inherited.
+pub(crate) fn forks(p11: &Arc<P11>, count: u64, sample: u64) -> Outcome<()> {
+    let session = logged_in(p11)?;
+    let (_, private) = p256_pair(p11, session, false, "forks", 1)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let signed = Arc::new(AtomicU64::new(0));
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let (p11, stop, signed) = (p11.clone(), stop.clone(), signed.clone());
+            std::thread::spawn(move || -> Outcome<()> {
+                let session = p11.open(slot(&p11)?, 0)?;
+                while !stop.load(Ordering::Acquire) {
+                    p11.sign_once(session, Mech::plain(CKM_ECDSA), private, &[7; 32])?;
+                    signed.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            })
+        })
+        .collect();
+    let (mut failed, mut hung) = (0, 0);
+    for number in 0..count {
+        let signs = number % sample == 0;
+        match child(p11, session, private, signs) {
+            Ending::Fine => {}
+            Ending::Failed => failed += 1,
+            Ending::Hung => hung += 1,
+        }
+    }
+    stop.store(true, Ordering::Release);
+    for thread in threads {
+        thread.join().expect("a signing thread does not panic")?;
+    }
+    assert!(signed.load(Ordering::Relaxed) > 0, "the parent signed meanwhile");
+    // Nothing of the parent's has suffered.
+    p11.sign_once(session, Mech::plain(CKM_ECDSA), private, &[8; 32])?;
+    say(&format!("FORKED failed {failed} hung {hung}"));
+    wait();
+    Ok(())
+}
+
+enum Ending {
+    Fine,
+    Failed,
+    Hung,
+}
+
+fn child(p11: &P11, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE, signs: bool) -> Ending {
+    // SAFETY: the child calls the module, which is made for it, and `_exit`; no destructor and no handler runs there.
+    match unsafe { libc::fork() } {
+        0 => {
+            // SAFETY: `alarm` has no preconditions; its signal ends the child.
+            unsafe { libc::alarm(CHILD_SECONDS_MAX) };
+            let good = !signs || p11.sign_once(session, Mech::plain(CKM_ECDSA), key, &[9; 32]).is_ok();
+            // SAFETY: `_exit` does not return and runs nothing of this process.
+            unsafe { libc::_exit(i32::from(!good)) }
+        }
+        -1 => Ending::Failed,
+        pid => {
+            let mut status = 0;
+            // SAFETY: the pointer is valid for writing; the child is this process's own.
+            let found = unsafe { libc::waitpid(pid, &mut status, 0) };
+            match (found == pid, libc::WIFEXITED(status), libc::WEXITSTATUS(status)) {
+                (true, true, 0) => Ending::Fine,
+                (true, true, _) | (false, ..) => Ending::Failed,
+                (true, false, _) => Ending::Hung,
+            }
+        }
+    }
+}
+
+/// Signs in a process that forbids the module to create threads.
+pub(crate) fn no_threads(p11: &P11) -> Outcome<()> {
+    let session = logged_in(p11)?;
+    let (_, private) = p256_pair(p11, session, false, "alone", 1)?;
+    say("READY");
+    wait();
+    for _ in 0..20 {
+        p11.sign_once(session, Mech::plain(CKM_ECDSA), private, &[7; 32])?;
+    }
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    say(&format!("THREADS {threads}"));
+    wait();
+    Ok(())
+}
