@@ -90,7 +90,9 @@ impl Member {
         let words = fs::read(format!("/proc/{number}/cmdline")).ok()?;
         let wanted = self.configuration();
         let ours = words.split(|byte| *byte == 0).any(|word| word == wanted.as_os_str().as_encoded_bytes());
-        Pid::from_raw(number).filter(|_| ours)
+        // A process that the system is about to start has no command line yet; one that has ended has none any more.
+        let starts = words.is_empty() && !has_ended(number);
+        Pid::from_raw(number).filter(|_| ours || starts)
     }
 
     /// Whether it runs.
@@ -183,4 +185,10 @@ impl Member {
         let start = lines.len().saturating_sub(20);
         format!("{}:\n{}", self.log().display(), lines[start..].join("\n"))
     }
+}
+
+/// Whether a process has ended and only waits for its parent to ask.
+fn has_ended(number: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, behind)| behind.starts_with(['Z', 'X']))
 }
