@@ -216,12 +216,14 @@ mod tests {
         ) {
             let body: Vec<u8> = calls.iter().flat_map(|(number, parts)| field(*number, &parts.concat())).collect();
             prop_assert_eq!(Partition::call_name(&body).is_some(), calls.len() == 1);
+            // Several calls are refused unseen, whatever a decoder would merge them to.
+            if calls.len() > 1 {
+                return Ok(());
+            }
             let Ok(decoded) = RequestBody::decode(body.as_slice()) else { return Ok(()) };
             let canonical = decoded.encode_to_vec();
             prop_assert!(Partition::cost(&body) >= Partition::cost(&canonical));
-            if calls.len() == 1 {
-                prop_assert_eq!(Partition::call_name(&body), Partition::call_name(&canonical));
-            }
+            prop_assert_eq!(Partition::call_name(&body), Partition::call_name(&canonical));
         }
     }
 
