@@ -90,9 +90,9 @@ impl Member {
         let words = fs::read(format!("/proc/{number}/cmdline")).ok()?;
         let wanted = self.configuration();
         let ours = words.split(|byte| *byte == 0).any(|word| word == wanted.as_os_str().as_encoded_bytes());
-        // A process that the system is about to start has no command line yet; one that has ended has none any more.
-        let starts = words.is_empty() && !has_ended(number);
-        Pid::from_raw(number).filter(|_| ours || starts)
+        // A process that comes or goes has no command line, yet or any more.
+        let comes_or_goes = words.is_empty() && !has_ended(number);
+        Pid::from_raw(number).filter(|_| ours || comes_or_goes)
     }
 
     /// Whether it runs.
@@ -187,8 +187,11 @@ impl Member {
     }
 }
 
-/// Whether a process has ended and only waits for its parent to ask.
+/// Whether a process has ended, all of its threads: while one of them is on its way out it still holds the files of all,
+/// the lock of the data folder among them.
 fn has_ended(number: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, behind)| behind.starts_with(['Z', 'X']))
+    let first = stat.rsplit_once(") ").is_none_or(|(_, behind)| behind.starts_with(['Z', 'X']));
+    let others = fs::read_dir(format!("/proc/{number}/task")).map_or(0, |threads| threads.skip(1).count());
+    first && others == 0
 }
