@@ -456,10 +456,7 @@ impl Drop for Links {
 impl Seam for Links {
     fn submit(&self, waiter: &Arc<Waiter>, member: MemberId, request: &Outgoing, deadline: Moment) -> Tag {
         let now = self.shared.platform.now();
-        let link = self.shared.pick(waiter, member, now);
-        let tag = next_tag(link.as_deref());
         let mut header = request.header.clone();
-        header.tag = tag.0;
         if header.partition == 0 {
             header.partition = member.0;
         }
@@ -468,11 +465,17 @@ impl Seam for Links {
             header.remaining_ms = u32::try_from(left).unwrap_or(u32::MAX);
         }
         let shared = &self.shared;
-        let sent =
-            link.is_some_and(|link| link.submit(shared, waiter, &header, &request.body, (now, deadline)));
-        if !sent {
-            waiter.deliver(Event::Fault(tag, Fault::NotSent));
+        // A link may begin to drain between the choice and the request; the one that takes its place is there then.
+        for _ in 0..LINKS_PER_MEMBER_MAX {
+            let Some(link) = shared.pick(waiter, member, now) else { break };
+            let tag = next_tag(Some(&link));
+            header.tag = tag.0;
+            if link.submit(shared, waiter, &header, &request.body, (now, deadline)) {
+                return tag;
+            }
         }
+        let tag = next_tag(None);
+        waiter.deliver(Event::Fault(tag, Fault::NotSent));
         tag
     }
 
