@@ -196,7 +196,7 @@ fn small_disk(lab: &Lab) -> Result<(), Problem> {
         fs::rename(&aside, &data).map_err(|error| Problem::at(&data, &error))?;
     }
     lab.start(VICTIM)?;
-    lab.wait_equal(super::RETURN)?;
+    super::whole(lab)?;
     moved
 }
 
@@ -244,7 +244,7 @@ fn whole_disk(lab: &Lab) -> Result<(), Problem> {
     fs::remove_dir(&data).map_err(|error| Problem::at(&data, &error))?;
     fs::rename(&aside, &data).map_err(|error| Problem::at(&aside, &error))?;
     lab.start(VICTIM)?;
-    lab.wait_equal(super::RETURN)
+    super::whole(lab)
 }
 
 /// A library in front of the C library: wall time is later by what a file says, in seconds; the monotonic clock is as it is.
@@ -301,7 +301,7 @@ fn own_clock(lab: &Lab) -> Result<(), Problem> {
     process::run(Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source))?;
     set_clock(lab, 0)?;
     restart_with_clock(lab)?;
-    lab.wait_equal(super::RETURN)
+    super::whole(lab)
 }
 
 fn restart_with_clock(lab: &Lab) -> Result<(), Problem> {
@@ -320,5 +320,5 @@ fn no_clock(lab: &Lab) -> Result<(), Problem> {
         // What is not there need not go.
         let _ = fs::remove_file(path);
     }
-    lab.wait_equal(super::RETURN)
+    super::whole(lab)
 }

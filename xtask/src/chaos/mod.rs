@@ -14,8 +14,9 @@ mod table;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::lab::{Guard, Lab, Wanted};
+use crate::lab::{Guard, LABEL, Lab, Wanted};
 use crate::problem::Problem;
+use crate::process;
 use application::Report;
 use faults::{FAULTS, Fault, Pace};
 use load::Load;
@@ -74,9 +75,16 @@ pub fn run(short: bool, only: &[String], dir: Option<PathBuf>, release: bool) ->
     verdict(&rows)
 }
 
+/// Makes the members equal while no load runs: the one before may have ended in the middle of a create, and nobody is left
+/// whose task a repair would be.
+pub(crate) fn whole(lab: &Lab) -> Result<(), Problem> {
+    process::run(lab.vtl().args(["haAdmin", "synchronize", "-group", LABEL]))?;
+    lab.wait_equal(RETURN)
+}
+
 /// One fault on a whole lab; the inner `Err` says why this host cannot have it.
 fn play(lab: &Lab, fault: &Fault, pace: Pace) -> Result<Result<(Report, Report), String>, Problem> {
-    lab.wait_equal(RETURN)?;
+    whole(lab)?;
     if let Err(problem) = (fault.prepare)(lab) {
         return Ok(Err(problem.0));
     }

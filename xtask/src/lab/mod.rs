@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::cargo::{self, Programs};
 use crate::problem::Problem;
 use crate::process;
-pub(crate) use setup::make_folder;
+pub(crate) use setup::{LABEL, make_folder};
 
 pub use member::{Member, MemberState};
 

@@ -17,7 +17,7 @@ const PORT: u16 = 1792;
 /// How many ports behind it are tried; they stay below those that outgoing connections take.
 const PORTS: u16 = 1000;
 /// The label of the group.
-const LABEL: &str = "hatoki-lab";
+pub(crate) const LABEL: &str = "hatoki-lab";
 /// The name of the client.
 const CLIENT: &str = "lab-client";
 /// The name of the domain.
