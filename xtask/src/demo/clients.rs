@@ -70,14 +70,14 @@ impl Clients {
             interrupt.check()?;
         }
         shown(self.logged_in().arg("--list-objects"))?;
-        self.sign_and_verify("01", "SHA256-RSA-PKCS", &[])?;
-        self.sign_and_verify("02", "ECDSA-SHA256", &["--signature-format", "openssl"])?;
+        self.sign_and_verify("01", RSA_LABEL, "SHA256-RSA-PKCS", &[])?;
+        self.sign_and_verify("02", EC_LABEL, "ECDSA-SHA256", &["--signature-format", "openssl"])?;
         interrupt.check()?;
         self.encrypt_and_decrypt()?;
         self.certificate()
     }
 
-    fn sign_and_verify(&self, id: &str, mechanism: &str, more: &[&str]) -> Result<(), Problem> {
+    fn sign_and_verify(&self, id: &str, label: &str, mechanism: &str, more: &[&str]) -> Result<(), Problem> {
         let mut sign = self.logged_in();
         sign.args([
             "--sign",
@@ -91,25 +91,7 @@ impl Clients {
             "signature",
         ]);
         shown(sign.args(more))?;
-        process::run(self.tool().args([
-            "--read-object",
-            "--type",
-            "pubkey",
-            "--id",
-            id,
-            "--output-file",
-            "public",
-        ]))?;
-        process::run(self.openssl().args([
-            "pkey",
-            "-pubin",
-            "-inform",
-            "DER",
-            "-in",
-            "public",
-            "-out",
-            "public.pem",
-        ]))?;
+        self.public_key(label, "public.pem")?;
         shown(self.openssl().args([
             "dgst",
             "-sha256",
@@ -141,12 +123,21 @@ impl Clients {
         let mut request = self.openssl();
         request
             .args(["req", "-x509", "-new", "-engine", "pkcs11", "-keyform", "engine", "-key"])
-            .arg(self.uri());
+            .arg(self.uri(RSA_LABEL, "private"));
         shown(request.args(["-subj", "/CN=localhost", "-days", "2", "-out", "server.pem"])).map(drop)
     }
 
-    fn uri(&self) -> String {
-        format!("pkcs11:token={};object={RSA_LABEL};type=private", self.lab.label())
+    /// Writes the public key of the pair to `file`, as PEM.
+    ///
+    /// OpenSSL reads it, since `--read-object` of OpenSC 0.23 uses freed memory for EC keys and fails at times.
+    fn public_key(&self, label: &str, file: &str) -> Result<(), Problem> {
+        let mut read = self.openssl();
+        read.args(["pkey", "-engine", "pkcs11", "-inform", "engine", "-in"]).arg(self.uri(label, "public"));
+        process::run(read.args(["-pubin", "-pubout", "-out", file])).map(drop)
+    }
+
+    fn uri(&self, label: &str, class: &str) -> String {
+        format!("pkcs11:token={};object={label};type={class}", self.lab.label())
     }
 
     /// The engine gets module and PIN by a file that only we may read (its folder is 0700).
@@ -171,12 +162,7 @@ impl Clients {
 
     /// What the loop of [`sign_once`](Self::sign_once) verifies with.
     pub(crate) fn prepare_loop(&self) -> Result<(), Problem> {
-        let mut read = self.tool();
-        process::run(read.args(["--read-object", "--type", "pubkey", "--id", "01", "--output-file", "rsa"]))?;
-        process::run(
-            self.openssl().args(["pkey", "-pubin", "-inform", "DER", "-in", "rsa", "-out", "rsa.pem"]),
-        )
-        .map(drop)
+        self.public_key(RSA_LABEL, "rsa.pem")
     }
 
     /// Starts `openssl s_server` with the key in the slot, and waits until it takes connections.
@@ -196,7 +182,11 @@ impl Clients {
             "-keyform",
             "engine",
         ]);
-        command.arg("-key").arg(self.uri()).arg("-accept").arg(format!("127.0.0.1:{port}"));
+        command
+            .arg("-key")
+            .arg(self.uri(RSA_LABEL, "private"))
+            .arg("-accept")
+            .arg(format!("127.0.0.1:{port}"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let mut server = Background::start(&mut command)?;
         for _ in 0..200 {
