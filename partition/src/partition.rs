@@ -12,7 +12,7 @@ use crate::domain::DomainSecret;
 use crate::error::{Error, Refusal};
 use crate::lease::LeaseCell;
 use crate::random::{Random, SystemRandom, bytes};
-use crate::roles::{Credentials, Role, Turns, Verifier};
+use crate::roles::{Credentials, Remembered, Role, Turns, Verifier};
 use crate::seal::Sealer;
 use crate::session_objects::BlobCache;
 use crate::settings::{PIN_BYTES_MAX, Settings};
@@ -56,6 +56,8 @@ pub struct Partition {
     pub(crate) try_key: hmac::Key,
     /// PIN tries run one after another for each client in a role.
     pub(crate) turns: Turns,
+    /// Right PINs of this process, for the logins after the first.
+    pub(crate) remembered: Remembered,
     pub(crate) lease: LeaseCell,
     writer: Mutex<()>,
 }
@@ -163,6 +165,7 @@ impl Partition {
             contents: RwLock::new(contents),
             try_key: hmac::Key::new(hmac::HMAC_SHA256, &bytes::<32>(&SystemRandom)),
             turns: Turns::default(),
+            remembered: Remembered::default(),
             lease: LeaseCell::default(),
             writer: Mutex::new(()),
         }

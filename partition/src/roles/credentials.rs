@@ -3,6 +3,7 @@
 use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::digest;
 use spec::record::Manifest;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
@@ -87,6 +88,17 @@ impl Verifier {
         let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         argon.hash_password_into(pin, &self.salt, &mut *hash).ok()?;
         Some(hash)
+    }
+
+    /// Names this verifier: another PIN, or the same PIN set anew, has another fingerprint.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&self.salt);
+        context.update(&self.hash);
+        context.update(&self.revocation.to_be_bytes());
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(context.finish().as_ref());
+        fingerprint
     }
 
     /// Whether the PIN is right; the comparison takes the same time for every wrong one.

@@ -1,7 +1,7 @@
 //! Roles: who may do what, and how they prove it (RULES 2.5 to 2.8).
 //!
 //! ```text
-//! Login(PIN) -> try reserved -> Argon2id -> ticket, sealed for client, instance, role, group, generation
+//! Login(PIN) -> remembered? else try reserved -> Argon2id -> ticket, sealed for client, instance, role, group, generation
 //! request(ticket) -> opened in that context, revocation number not older -> Access
 //! ```
 use spec::UserType;
@@ -9,12 +9,14 @@ use spec::UserType;
 mod access;
 mod credentials;
 mod login;
+mod remembered;
 mod set_pin;
 mod tries;
 mod turns;
 
 pub(crate) use access::{Access, open as open_ticket};
 pub(crate) use credentials::{Credentials, Verifier, next_epoch};
+pub(crate) use remembered::Remembered;
 pub(crate) use tries::change_tag;
 pub(crate) use turns::Turns;
 

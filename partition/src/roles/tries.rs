@@ -11,7 +11,8 @@ use crate::settings::PIN_BYTES_MAX;
 use crate::store::Reserved;
 
 impl Partition {
-    /// Whether the PIN is the role's. Spends a try first; the same tag with the same PIN spends none again.
+    /// Whether the PIN is the role's. Spends a try first, unless this client's last PIN was right and is this one
+    /// (RULES 2.5); the same tag with the same PIN spends none again.
     pub(crate) fn try_pin(
         &self,
         caller: &Caller,
@@ -21,8 +22,17 @@ impl Partition {
         tag: &[u8],
         now_ms: u64,
     ) -> Result<(), Refusal> {
+        let remembered = || self.remembered.knows(role, &caller.client, verifier, pin);
+        if remembered() {
+            return Ok(());
+        }
         let tag = self.try_tag(role, pin, tag);
         let _turn = self.turns.take(role, &caller.client);
+        // The one before this one may have brought the same PIN.
+        if remembered() {
+            return Ok(());
+        }
+        self.remembered.forget(role, &caller.client);
         let rules = self.settings.try_rules();
         match self.store.reserve_try(role.user().0, &caller.client, &tag, now_ms, &rules)? {
             Reserved::Counted | Reserved::Repeated => {}
@@ -39,6 +49,7 @@ impl Partition {
             return Err(Rv::PIN_INCORRECT.into());
         }
         self.store.settle_try(role.user().0, &caller.client)?;
+        self.remembered.remember(role, &caller.client, verifier, pin);
         Ok(())
     }
 

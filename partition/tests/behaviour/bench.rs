@@ -61,7 +61,10 @@ impl Bench {
     }
 
     pub fn with(serial: u64, settings: Settings) -> Self {
-        let store: Arc<dyn store::Store> = Arc::new(MemoryStore::new());
+        Self::over(Arc::new(MemoryStore::new()), serial, settings)
+    }
+
+    pub fn over(store: Arc<dyn store::Store>, serial: u64, settings: Settings) -> Self {
         let partition = Partition::create(
             store.clone(),
             domain(),

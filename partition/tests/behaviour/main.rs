@@ -20,6 +20,7 @@ mod mechanisms;
 mod objects;
 mod peers;
 mod refusals;
+mod remembered;
 mod repair;
 mod restart;
 mod session_objects;
