@@ -26,7 +26,7 @@ pub(crate) fn start(process: &Process) -> Drive {
     match &process.driver {
         Driver::Given(seam) => Drive { seam: seam.clone(), links: None },
         Driver::Links(instance) => {
-            let settings = link_settings(process.configuration().as_deref(), instance);
+            let settings = link_settings(process, instance);
             let links = Links::new(process.platform.clone(), settings);
             Drive { seam: links.clone(), links: Some(links) }
         }
@@ -34,8 +34,11 @@ pub(crate) fn start(process: &Process) -> Drive {
 }
 
 /// What a configuration means for the links.
-pub(crate) fn link_settings(conf: Option<&Configuration>, instance: &Arc<InstanceKey>) -> LinkSettings {
+pub(crate) fn link_settings(process: &Process, instance: &Arc<InstanceKey>) -> LinkSettings {
+    let conf = process.configuration();
+    let conf = conf.as_deref();
     LinkSettings {
+        may_spawn: process.may_create_threads,
         servers: conf.into_iter().flat_map(servers).collect(),
         certificate_file: conf.and_then(|conf| conf.client_certificate.clone()).unwrap_or_default(),
         key_file: conf.and_then(|conf| conf.client_private_key.clone()).unwrap_or_default(),

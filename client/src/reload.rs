@@ -200,7 +200,7 @@ fn configure_links(process: &Process, world: &World) {
     if let (Driver::Links(instance), Some(Drive { links: Some(links), .. })) =
         (&process.driver, world.driving())
     {
-        links.configure(drive::link_settings(process.configuration().as_deref(), instance));
+        links.configure(drive::link_settings(process, instance));
     }
 }
 

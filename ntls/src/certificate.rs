@@ -2,13 +2,16 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, X509Certificate};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Why a certificate or key cannot be used: what was wanted, what was found, what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,7 +204,7 @@ fn hosts(parsed: &X509Certificate<'_>) -> Vec<String> {
 /// A certificate chain and the private key of its first certificate.
 pub struct Identity {
     certificates: Vec<Certificate>,
-    key: PrivateKeyDer<'static>,
+    key: Arc<CertifiedKey>,
 }
 
 impl Identity {
@@ -235,22 +238,15 @@ impl Identity {
         key_origin: &str,
     ) -> Result<Self, CertificateError> {
         let certificates = Certificate::all_from_pem(certificate_pem, certificate_origin)?;
-        let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| {
+        let mut der = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| {
             CertificateError(format!("{key_origin}: wanted a private key in PEM, found: {error}"))
         })?;
-        let identity = Self { certificates, key };
-        identity.check_pair().map_err(|problem| {
+        let key = pair(&certificates, &der);
+        der.zeroize();
+        let key = key.map_err(|problem| {
             CertificateError(format!("{key_origin} is not the key of {certificate_origin}: {problem}"))
         })?;
-        Ok(identity)
-    }
-
-    fn check_pair(&self) -> Result<(), rustls::Error> {
-        match rustls::sign::CertifiedKey::from_der(self.chain(), self.key(), &provider()) {
-            // A key whose public half cannot be computed is found out by the handshake.
-            Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(()),
-            other => other.map(drop),
-        }
+        Ok(Self { certificates, key: Arc::new(key) })
     }
 
     /// The certificate that the key belongs to.
@@ -258,12 +254,20 @@ impl Identity {
         self.certificates.first().expect("an identity has at least one certificate")
     }
 
-    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
-        self.certificates.iter().map(|certificate| certificate.der.clone()).collect()
+    /// What TLS shows and signs with: the same chain and key for every peer.
+    pub(crate) fn shown(&self) -> Arc<SingleCertAndKey> {
+        Arc::new(SingleCertAndKey::from(self.key.clone()))
     }
+}
 
-    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
-        self.key.clone_key()
+/// The chain with its key, which the library holds in memory of its own and wipes.
+fn pair(certificates: &[Certificate], key: &PrivateKeyDer<'_>) -> Result<CertifiedKey, rustls::Error> {
+    let chain = certificates.iter().map(|certificate| certificate.der.clone()).collect();
+    let pair = CertifiedKey::new(chain, any_supported_type(key)?);
+    match pair.keys_match() {
+        // A key whose public half cannot be computed is found out by the handshake.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(pair),
+        Err(error) => Err(error),
     }
 }
 

@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::sync::Arc;
 
 use rustls::ClientConnection;
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 use spec::platform::{Platform, Stream};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -27,6 +27,15 @@ pub struct ServerAddress {
     pub host: String,
     /// TCP port (`ServerPortNN`).
     pub port: u16,
+}
+
+impl ServerAddress {
+    /// As TLS wants it. The error is a sentence for the operator.
+    pub(crate) fn name(&self) -> Result<ServerName<'static>, String> {
+        ServerName::try_from(self.host.clone()).map_err(|_| {
+            format!("wanted a host name or an address as ServerName, found {:?}: correct it", self.host)
+        })
+    }
 }
 
 impl fmt::Display for ServerAddress {
@@ -61,6 +70,9 @@ pub(crate) struct Channel {
     encrypted: u64,
     /// Runs of records of which some byte has not left: where their plain bytes end and their encrypted ones begin and end.
     runs: VecDeque<Run>,
+    /// Where the plain bytes end that have left as a whole: their runs are forgotten.
+    gone: u64,
+    has_ended: bool,
     /// What is read from TLS at once.
     room: Zeroizing<Vec<u8>>,
     own: Certificate,
@@ -82,9 +94,7 @@ impl Channel {
         identity: &Identity,
         trust: &Arc<ServerTrust>,
     ) -> Result<Self, String> {
-        let name = ServerName::try_from(server.host.clone()).map_err(|_| {
-            format!("wanted a host name or an address as ServerName, found {:?}: correct it", server.host)
-        })?;
+        let name = server.name()?;
         let config = client_config(platform, identity, trust)
             .map_err(|error| format!("this client's certificate or key cannot be used for TLS: {error}"))?;
         let mut tls = ClientConnection::new(Arc::new(config), name)
@@ -100,6 +110,8 @@ impl Channel {
             cipher: Vec::new(),
             encrypted: 0,
             runs: VecDeque::new(),
+            gone: 0,
+            has_ended: false,
             room: Zeroizing::new(vec![0; READ_BYTES]),
             own: identity.certificate().clone(),
             server: server.clone(),
@@ -127,9 +139,9 @@ impl Channel {
         self.tls.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()))
     }
 
-    /// The server's own certificate, once the handshake has shown it.
-    pub(crate) fn peer(&self) -> Option<Vec<u8>> {
-        self.tls.peer_certificates()?.first().map(|certificate| certificate.to_vec())
+    /// What the server showed in the handshake: its own certificate first, then those that lead to an authority.
+    pub(crate) fn peer(&self) -> Option<Vec<CertificateDer<'static>>> {
+        Some(self.tls.peer_certificates()?.iter().map(|shown| shown.clone().into_owned()).collect())
     }
 
     /// How the connection ended before the appliance had said who it is.
@@ -219,7 +231,7 @@ impl Channel {
         outgoing.end = self.encrypted;
         let left = outgoing.start();
         while self.runs.front().is_some_and(|run| run.end <= left) && self.runs.len() > 1 {
-            self.runs.pop_front();
+            self.gone = self.runs.pop_front().map_or(self.gone, |run| run.plain_end);
         }
     }
 
@@ -230,21 +242,30 @@ impl Channel {
         if start >= sealed {
             return false;
         }
+        if start < self.gone {
+            return true;
+        }
         self.runs.iter().find(|run| run.plain_end > start).is_none_or(|run| run.start < left)
     }
 
-    /// Takes encrypted bytes from the socket; the frames are in [`Channel::next_frame`] afterwards. After an error an
+    /// Whether the peer has ended the TLS stream: nothing more will come, though its socket may stay open.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Takes encrypted bytes from the socket; those behind the end of the TLS stream are nobody's. the frames are in [`Channel::next_frame`] afterwards. After an error an
     /// alert for the peer may wait to be written.
     pub(crate) fn received(&mut self, mut cipher: &[u8]) -> Result<(), String> {
         if self.first.len() < 2 {
             self.first.extend(cipher.iter().take(32));
         }
-        while !cipher.is_empty() {
+        while !cipher.is_empty() && !self.has_ended {
             self.tls.read_tls(&mut cipher).map_err(|error| format!("TLS with {}: {error}", self.server))?;
             let outcome = self.tls.process_new_packets();
             self.collect();
-            if let Err(error) = outcome {
-                return Err(reason::tls(&self.server, &error, &self.first, &self.own));
+            match outcome {
+                Ok(state) => self.has_ended = state.peer_has_closed(),
+                Err(error) => return Err(reason::tls(&self.server, &error, &self.first, &self.own)),
             }
             self.split()?;
         }
@@ -254,7 +275,7 @@ impl Channel {
     fn split(&mut self) -> Result<(), String> {
         loop {
             let count = match self.tls.reader().read(&mut self.room) {
-                // The end of the TLS stream; the end of the socket follows and is seen there.
+                // The end of the TLS stream ([`Channel::has_ended`]).
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -330,3 +351,8 @@ impl Outgoing {
 pub(crate) fn is_pause(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
+
+#[cfg(test)]
+#[path = "channel_tests.rs"]
+#[allow(clippy::unwrap_used)]
+mod tests;

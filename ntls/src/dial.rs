@@ -28,7 +28,9 @@ pub(crate) struct Opening<'a> {
     pub(crate) trust: &'a Arc<ServerTrust>,
     pub(crate) software: &'a str,
     pub(crate) keep_alive: bool,
-    /// How long the addresses may take, all together; their resolution apart.
+    /// The addresses of the server, at least one.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// How long the addresses may take, all together, each as long as the others.
     pub(crate) connect_timeout: Duration,
     pub(crate) handshake_timeout: Duration,
 }
@@ -39,6 +41,9 @@ pub(crate) struct Dial {
     software: String,
     keep_alive: bool,
     handshake_timeout: Duration,
+    /// How long one address may take to connect.
+    address_timeout: Duration,
+    /// Those not tried yet.
     addresses: VecDeque<SocketAddr>,
     channel: Channel,
     stream: Arc<dyn Stream>,
@@ -59,15 +64,13 @@ pub(crate) struct Opened {
 }
 
 impl Dial {
-    /// Begins; the name is resolved here. The error is a sentence for the operator.
-    pub(crate) fn begin(opening: &Opening<'_>) -> Result<Self, String> {
+    /// Begins. The error is a sentence for the operator.
+    pub(crate) fn begin(opening: Opening<'_>) -> Result<Self, String> {
         let server = opening.server;
         let channel = Channel::new(opening.platform, server, opening.identity, opening.trust)?;
-        let mut addresses: VecDeque<SocketAddr> = opening
-            .platform
-            .resolve(&server.host, server.port)
-            .map_err(|error| reason::connect(server, &error))?
-            .into();
+        let mut addresses = VecDeque::from(opening.addresses);
+        let many = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+        let address_timeout = opening.connect_timeout / many;
         let stream = next_stream(&**opening.platform, server, &mut addresses, opening.keep_alive)?;
         Ok(Self {
             platform: opening.platform.clone(),
@@ -80,7 +83,8 @@ impl Dial {
             outgoing: Outgoing::default(),
             connected: false,
             said: false,
-            until: opening.platform.now().after(opening.connect_timeout),
+            address_timeout,
+            until: opening.platform.now().after(address_timeout),
             buffer: vec![0; READ_BYTES],
         })
     }
@@ -91,7 +95,7 @@ impl Dial {
         Watched::new(self.stream.clone(), waits)
     }
 
-    /// When it is given up, or moves on.
+    /// When it is given up, or moves on to the next address.
     pub(crate) fn until(&self) -> Moment {
         self.until
     }
@@ -124,6 +128,9 @@ impl Dial {
         loop {
             if let Some(reply) = self.greet(instance)? {
                 return Ok(Some(reply));
+            }
+            if self.channel.has_ended() {
+                return Err(self.channel.early_end(&ErrorKind::UnexpectedEof.into()));
             }
             match self.stream.read(&mut self.buffer) {
                 Ok(0) => {
@@ -168,18 +175,23 @@ impl Dial {
             return Ok(None);
         }
         let error = ErrorKind::TimedOut.into();
-        Err(match self.connected {
-            true => self.channel.early_end(&error),
-            false => reason::connect(self.channel.server(), &error),
-        })
+        match self.connected {
+            true => Err(self.channel.early_end(&error)),
+            false => self.next_address(reason::connect(self.channel.server(), &error)).map(|()| None),
+        }
     }
 
     fn next_address(&mut self, refused: String) -> Result<(), String> {
-        if self.addresses.is_empty() || self.platform.now() >= self.until {
+        if self.addresses.is_empty() {
             return Err(refused);
         }
         let server = self.channel.server();
-        self.stream = next_stream(&*self.platform, server, &mut self.addresses, self.keep_alive)?;
+        let before = std::mem::replace(
+            &mut self.stream,
+            next_stream(&*self.platform, server, &mut self.addresses, self.keep_alive)?,
+        );
+        before.shutdown();
+        self.until = self.platform.now().after(self.address_timeout);
         Ok(())
     }
 

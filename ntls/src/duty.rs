@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use spec::platform::{Lock, Moment, Stream, Watched};
+use spec::platform::{Lock, Moment, SocketAddr, Stream, Watched};
 use spec::seam::Waiter;
 
 use crate::certificate::Identity;
@@ -128,12 +128,21 @@ impl Duty {
         self.dials.iter().map(|(.., dial)| dial.until()).fold(next, Moment::min)
     }
 
-    /// Begins an attempt; whether it is under way.
+    /// Begins an attempt; whether it is under way, the lookup of the name included.
     fn dial(&mut self, shared: &Arc<Shared>, server: &Arc<Server>, link: &Arc<Link>) -> bool {
+        let (weak, may_spawn) = (Arc::downgrade(shared), shared.settings.load().may_spawn);
+        let tell = move || {
+            if let Some(shared) = weak.upgrade() {
+                shared.stir();
+            }
+        };
+        let Some(found) = server.names.take(&shared.platform, server.address(), may_spawn, tell) else {
+            return true;
+        };
         if !link.begin_dial() {
             return false;
         }
-        match dial(shared, server) {
+        match found.and_then(|addresses| dial(shared, server, addresses)) {
             Ok(dial) => {
                 self.dials.push((server.clone(), link.clone(), dial));
                 true
@@ -224,15 +233,16 @@ pub(crate) fn glance(shared: &Shared, link: &Arc<Link>, waiter: &Arc<Waiter>) {
     }
 }
 
-fn dial(shared: &Arc<Shared>, server: &Arc<Server>) -> Result<Dial, String> {
+fn dial(shared: &Arc<Shared>, server: &Arc<Server>, addresses: Vec<SocketAddr>) -> Result<Dial, String> {
     let settings = shared.settings.load();
     let identity = Identity::load(&settings.certificate_file, &settings.key_file).map_err(|error| {
         format!("no client certificate: {error}; make one with `vtl createCert` and register it")
     })?;
     let trust = Arc::new(ServerTrust::load(&settings.server_ca_file).map_err(|error| error.0)?);
-    Dial::begin(&Opening {
+    Dial::begin(Opening {
         platform: &shared.platform,
         server: server.address(),
+        addresses,
         identity: &identity,
         trust: &trust,
         software: &settings.software,

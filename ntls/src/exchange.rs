@@ -14,6 +14,7 @@ use crate::channel::{Channel, Outgoing, READ_BYTES, ServerAddress, is_pause};
 use crate::dial::{Dial, Opened, Opening};
 use crate::frame::{Frame, encode};
 use crate::instance::InstanceKey;
+use crate::names;
 use crate::platform::System;
 use crate::tls::ServerTrust;
 
@@ -93,9 +94,11 @@ impl Session {
         let platform = System::shared();
         let timeout = Duration::from_millis(target.timeout_ms);
         let park = platform.parker();
-        let mut dial = Dial::begin(&Opening {
+        let addresses = names::look_up(&*platform, &target.server).map_err(ExchangeError::NotConnected)?;
+        let mut dial = Dial::begin(Opening {
             platform: &platform,
             server: &target.server,
+            addresses,
             identity: target.identity,
             trust: target.trust,
             software: target.software,
@@ -256,6 +259,9 @@ impl Session {
         let now = self.platform.now();
         if now >= until {
             return Err(ExchangeError::Silent { waited_ms: self.timeout_ms() });
+        }
+        if self.channel.has_ended() {
+            return Err(ExchangeError::Lost("the appliance closed the connection".into()));
         }
         match self.stream.read(&mut self.cipher) {
             Ok(0) => Err(ExchangeError::Lost("the appliance closed the connection".into())),

@@ -27,6 +27,7 @@ mod lead;
 mod link;
 pub mod links;
 mod material;
+mod names;
 pub mod platform;
 mod reason;
 mod server;

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use spec::messages::RequestHeader;
 use spec::platform::{Lock, Moment, Stream};
 use spec::seam::{Event, Fault, Tag, Waiter};
@@ -38,7 +39,7 @@ use crate::server::Public;
 use crate::up::{News, Pending, Up, unlist};
 
 /// Bytes that may wait before new requests are refused. One request more may be on top, whatever its size.
-const BACKLOG_BYTES_MAX: usize = 256 << 10;
+pub(crate) const BACKLOG_BYTES_MAX: usize = 256 << 10;
 /// A connection that lived so long past its Hello was a good one: the next tries begin with short delays. Shorter ones are
 /// those of an appliance that closes as soon as it is asked.
 const GOOD_LIFE: Duration = Duration::from_millis(100);
@@ -150,7 +151,7 @@ impl Link {
     }
 
     /// The certificate that the server showed on this connection.
-    pub(crate) fn peer(&self) -> Option<Vec<u8>> {
+    pub(crate) fn peer(&self) -> Option<Vec<CertificateDer<'static>>> {
         self.state.lock().up.as_ref().and_then(|up| up.channel.peer())
     }
 
@@ -527,7 +528,11 @@ impl Held {
             let outcome = up
                 .channel
                 .received(reader.buffer.get(..count).unwrap_or_default())
-                .and_then(|()| up.take_frames(&mut reader.news));
+                .and_then(|()| up.take_frames(&mut reader.news))
+                .and_then(|()| match up.channel.has_ended() {
+                    true => Err(format!("{} closed the connection", self.link.server.address)),
+                    false => Ok(()),
+                });
             self.link.count(up);
             (outcome, up.channel.backlog() > 0, self.link.is_done(up))
         };

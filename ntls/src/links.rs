@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustls_pki_types::CertificateDer;
 use spec::messages::PartitionName;
 use spec::platform::{Lock, Moment, Platform, Watched};
 use spec::seam::{Event, Fault, MemberId, Outgoing, Seam, Standing, Tag, Waiter};
@@ -40,6 +41,8 @@ pub struct LinkSettings {
     pub server_ca_file: PathBuf,
     /// Links to each server, 1 to 4; other numbers are taken as the nearest of these.
     pub links_per_member: usize,
+    /// Whether threads may be made: short-lived ones then look up the names of servers.
+    pub may_spawn: bool,
     /// A link on which requests wait and nothing arrives for so many milliseconds is given up (`ReceiveTimeout`).
     pub receive_timeout_ms: u64,
     /// `TCPKeepAlive`.
@@ -287,7 +290,7 @@ impl Drop for Attendance<'_> {
 }
 
 impl Links {
-    /// Makes the links; nothing is connected before somebody waits. Starts no thread.
+    /// Makes the links; nothing is connected before somebody waits. Starts no thread that lasts.
     pub fn new(platform: Arc<dyn Platform>, settings: LinkSettings) -> Arc<Self> {
         let material = Material::of(&settings);
         let shared = Arc::new(Shared {
@@ -377,7 +380,12 @@ impl Links {
         link.peer().is_some_and(|peer| self.material_trusts(settings, server.address(), &peer))
     }
 
-    fn material_trusts(&self, settings: &LinkSettings, server: &ServerAddress, peer: &[u8]) -> bool {
+    fn material_trusts(
+        &self,
+        settings: &LinkSettings,
+        server: &ServerAddress,
+        peer: &[CertificateDer<'_>],
+    ) -> bool {
         crate::tls::ServerTrust::load(&settings.server_ca_file)
             .is_ok_and(|trust| trust.vouches_for(peer, &server.host, self.shared.platform.wall_ms()))
     }

@@ -10,6 +10,7 @@ use spec::seam::{MemberId, Standing};
 
 use crate::channel::ServerAddress;
 use crate::link::Link;
+use crate::names::Names;
 
 /// What all links of one server share.
 pub(crate) struct Public {
@@ -79,11 +80,13 @@ pub(crate) struct Server {
     pub(crate) public: Arc<Public>,
     /// The links in use, and older ones until newer ones have come up; changed by whoever configures or drives.
     pub(crate) links: ArcSwap<Vec<Arc<Link>>>,
+    /// Its addresses.
+    pub(crate) names: Names,
 }
 
 impl Server {
     pub(crate) fn new(address: ServerAddress) -> Self {
-        Self { public: Arc::new(Public::new(address)), links: ArcSwap::default() }
+        Self { public: Arc::new(Public::new(address)), links: ArcSwap::default(), names: Names::default() }
     }
 
     pub(crate) fn address(&self) -> &ServerAddress {

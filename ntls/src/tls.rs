@@ -66,17 +66,17 @@ impl ServerTrust {
 }
 
 impl ServerTrust {
-    /// Whether a server that showed this certificate would be trusted now; `host` is its ServerName.
-    pub(crate) fn vouches_for(&self, certificate_der: &[u8], host: &str, now_ms: u64) -> bool {
-        if self.pinned.iter().any(|pinned| pinned.der() == certificate_der) {
+    /// Whether a server that showed these certificates, its own first, would be trusted now; `host` is its ServerName.
+    pub(crate) fn vouches_for(&self, shown: &[CertificateDer<'_>], host: &str, now_ms: u64) -> bool {
+        let Some((found, intermediates)) = shown.split_first() else { return false };
+        if self.pinned.iter().any(|pinned| pinned.der() == found.as_ref()) {
             return true;
         }
         let Ok(name) = ServerName::try_from(host.to_owned()) else { return false };
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_millis(now_ms));
-        let found = CertificateDer::from(certificate_der.to_vec());
         self.chain
             .as_ref()
-            .is_some_and(|chain| chain.verify_server_cert(&found, &[], &name, &[], now).is_ok())
+            .is_some_and(|chain| chain.verify_server_cert(found, intermediates, &name, &[], now).is_ok())
     }
 }
 
@@ -218,7 +218,7 @@ pub fn client_config(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_auth_cert(identity.chain(), identity.key())?;
+        .with_client_cert_resolver(identity.shown());
     config.resumption = rustls::client::Resumption::disabled();
     config.enable_early_data = false;
     Ok(config)
@@ -339,7 +339,7 @@ pub fn server_config(identity: &Identity, registry: Arc<dyn ClientRegistry>) -> 
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(identity.chain(), identity.key())?;
+        .with_cert_resolver(identity.shown());
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.max_early_data_size = 0;

@@ -11,7 +11,7 @@ use spec::seam::{Event, Fault, Tag, Waiter};
 use crate::channel::{Channel, Outgoing};
 use crate::frame::{Frame, encode};
 use crate::lead::{Lead, Left};
-use crate::link::Reader;
+use crate::link::{BACKLOG_BYTES_MAX, Reader};
 
 /// See the head of this file.
 pub(crate) struct Up {
@@ -99,6 +99,8 @@ impl Up {
                         news.push(News::Progress(pending.waiter.clone(), Event::Progress(Tag(tag))));
                     }
                 }
+                // A peer that asks and does not read is answered once it reads (HA 5 (4)).
+                Frame::Ping(_) if self.backlog() > BACKLOG_BYTES_MAX => {}
                 Frame::Ping(number) => {
                     self.channel.queue(&[&encode(&Frame::Pong(number))]);
                 }

@@ -13,9 +13,12 @@ use ntls::platform::System;
 use ntls::tls::ServerTrust;
 use spec::messages::{Call, Status};
 use spec::platform::Platform as _;
+use spec::seam::{Event, Seam as _};
 
 mod support;
-use support::{Act, Pair, SERIAL, Server, World, YEAR_MS, echo, target};
+use support::{
+    Act, MEMBER, Pair, SERIAL, Server, World, YEAR_MS, echo, next, request, target, waiter, within,
+};
 
 /// An authority that issues server certificates for these hosts.
 fn issued(hosts: &[&str]) -> (String, Pair) {
@@ -123,6 +126,33 @@ fn a_chain_to_an_authority_in_the_file_is_trusted_for_its_name_only() {
             assert!(reason.contains("not valid for name"), "{reason}");
         }
     }
+}
+
+#[test]
+fn a_change_of_the_file_keeps_links_to_servers_that_show_an_intermediate_authority() {
+    let authority_named = |name: &str| {
+        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        (params, rcgen::KeyPair::generate().unwrap())
+    };
+    let (params, key) = authority_named("root");
+    let root = params.self_signed(&key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(params, key);
+    let (params, key) = authority_named("intermediate");
+    let intermediate = params.signed_by(&key, &issuer).unwrap().pem();
+    let mut pair = leaf(&rcgen::Issuer::new(params, key), &["127.0.0.1"]);
+    pair.certificate.push_str(&intermediate);
+    let world = World::with(Pair::new("client"), pair);
+    std::fs::write(world.path("CAFile.pem"), &root).unwrap();
+    let server = Server::start(world.plan(echo()));
+    let links = world.links(vec![server.name()]);
+    std::fs::write(world.path("CAFile.pem"), root + &Pair::new("another").certificate).unwrap();
+    links.configure(world.settings(vec![server.name()]));
+    // The old link is as good as before: it takes requests until a new one has come up.
+    let waiter = waiter();
+    let tag = links.submit(&waiter, MEMBER, &request(vec![1]), within(5_000));
+    assert!(matches!(next(&links, &waiter, 5_000), Event::Reply(found, _) if found == tag));
 }
 
 #[test]

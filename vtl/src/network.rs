@@ -112,6 +112,7 @@ impl Network for Ntls {
         };
         let address = |server: &Server| ServerAddress { host: server.name.clone(), port: server.port };
         let settings = LinkSettings {
+            may_spawn: true,
             servers: configuration.servers.iter().map(address).collect(),
             certificate_file: certificate.clone(),
             key_file: key.clone(),

@@ -253,6 +253,7 @@ impl Peers {
         Some(Links::new(
             self.platform.clone(),
             LinkSettings {
+                may_spawn: true,
                 servers,
                 certificate_file: self.identity.certificate_path(),
                 key_file: self.identity.key_path(),

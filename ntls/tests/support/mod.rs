@@ -20,7 +20,7 @@ use ntls::tls::server_config;
 use ntls::{ClientRegistry, Refusal, RegisteredClient};
 use rustls::{ServerConnection, StreamOwned};
 use spec::messages::{HelloReply, PartitionName, ReplyHeader, RequestHeader, WIRE_VERSION};
-use spec::platform::{Moment, Platform as _};
+use spec::platform::{Moment, Platform};
 use spec::seam::{Event, MemberId, Outgoing, Seam as _, Standing, Waiter};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -81,6 +81,8 @@ pub enum Act {
     Sleep(u64),
     /// Drops the connection.
     Drop,
+    /// Ends the TLS stream, sends a byte behind it and keeps the connection open.
+    Behind,
 }
 
 pub type Behaviour = Arc<dyn Fn(&RequestHeader, &[u8]) -> Vec<Act> + Send + Sync>;
@@ -221,6 +223,11 @@ fn serve(
                             }
                             Act::Sleep(ms) => thread::sleep(Duration::from_millis(ms)),
                             Act::Drop => return Ok(()),
+                            Act::Behind => {
+                                stream.conn.send_close_notify();
+                                stream.flush()?;
+                                stream.sock.write_all(&[0])?;
+                            }
                         }
                     }
                 }
@@ -282,6 +289,7 @@ impl World {
 
     pub fn settings(&self, servers: Vec<ServerAddress>) -> LinkSettings {
         LinkSettings {
+            may_spawn: true,
             servers,
             certificate_file: self.path("client.pem"),
             key_file: self.path("clientKey.pem"),
@@ -319,7 +327,11 @@ pub struct Tended {
 
 impl Tended {
     pub fn new(settings: LinkSettings) -> Self {
-        let links = Links::new(System::shared(), settings);
+        Self::over(System::shared(), settings)
+    }
+
+    pub fn over(platform: Arc<dyn Platform>, settings: LinkSettings) -> Self {
+        let links = Links::new(platform, settings);
         let (stopped, waiter) = (Arc::new(AtomicBool::new(false)), waiter());
         links.subscribe(&waiter);
         let (work, stop) = (links.clone(), stopped.clone());
