@@ -70,7 +70,7 @@ impl Dial {
         let channel = Channel::new(opening.platform, server, opening.identity, opening.trust)?;
         let mut addresses = VecDeque::from(opening.addresses);
         let many = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-        let address_timeout = opening.connect_timeout / many;
+        let address_timeout = opening.connect_timeout.checked_div(many).unwrap_or_default();
         let stream = next_stream(&**opening.platform, server, &mut addresses, opening.keep_alive)?;
         Ok(Self {
             platform: opening.platform.clone(),
