@@ -16,8 +16,10 @@ use spec::seam::{Event, Fault, Seam as _, Standing};
 mod support;
 use support::{Act, MEMBER, Server, Tended, World, echo, next, request, until_up, waiter, within};
 
+type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
 /// The system with a resolver of the test's.
-struct Names(Box<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>);
+struct Names(Box<Resolver>);
 
 impl Platform for Names {
     fn now(&self) -> Moment {
