@@ -74,9 +74,10 @@ impl<J> FairQueue<J> {
         self.len += 1;
     }
 
-    /// The work whose turn it is.
-    pub(crate) fn pop(&mut self) -> Option<J> {
-        let name = self.clients.turns.pop_front()?;
+    /// The work whose turn it is, and whose it is; clients that may have none now keep their place.
+    pub(crate) fn pop(&mut self, may: impl Fn(&[u8; 32]) -> bool) -> Option<([u8; 32], J)> {
+        let at = self.clients.turns.iter().position(may)?;
+        let name = self.clients.turns.remove(at)?;
         let client = self.clients.queues.get_mut(&name)?;
         let link_name = client.links.turns.pop_front()?;
         let link = client.links.queues.get_mut(&link_name)?;
@@ -93,7 +94,7 @@ impl<J> FairQueue<J> {
         } else {
             self.clients.turns.push_back(name);
         }
-        job
+        job.map(|job| (name, job))
     }
 
     /// Makes room for one more of this client: the newest work of the longest link of the client that has queued most,
@@ -128,6 +129,23 @@ mod tests {
         Owner { client: [client; 32], link }
     }
 
+    fn pop<J>(queue: &mut FairQueue<J>) -> Option<J> {
+        queue.pop(|_| true).map(|(_, job)| job)
+    }
+
+    #[test]
+    fn a_client_that_may_have_no_turn_now_keeps_its_place() {
+        let mut queue = FairQueue::default();
+        for (client, job) in [(1, "a"), (2, "b"), (3, "c"), (1, "a again")] {
+            queue.push(owner(client, client.into()), job);
+        }
+        assert_eq!(queue.pop(|client| *client != [1; 32]), Some(([2; 32], "b")));
+        assert_eq!(queue.pop(|client| *client == [2; 32]), None, "it has nothing left");
+        assert_eq!(pop(&mut queue), Some("a"));
+        assert_eq!(pop(&mut queue), Some("c"));
+        assert_eq!((pop(&mut queue), queue.len()), (Some("a again"), 0));
+    }
+
     #[test]
     fn ha_4_5_turns_go_round_the_clients_and_then_round_their_links() {
         let mut queue = FairQueue::default();
@@ -138,7 +156,7 @@ mod tests {
         queue.push(owner(2, 3), "b first");
         queue.push(owner(2, 3), "b second");
         assert_eq!((queue.len(), queue.len_of(&[1; 32]), queue.len_of(&[9; 32])), (6, 4, 0));
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| pop(&mut queue)).collect();
         assert_eq!(order, ["a1 first", "b first", "a2 first", "b second", "a1 second", "a1 third"]);
         assert_eq!(queue.len(), 0);
         assert!(queue.clients.queues.is_empty() && queue.clients.turns.is_empty());
@@ -160,7 +178,7 @@ mod tests {
         queue.push(owner(2, 3), 102);
         assert_eq!(queue.push_out(&[2; 32]), None, "it has its share");
         assert_eq!(queue.push_out(&[3; 32]).map(|job| job > 0), Some(true), "a third one still gets in");
-        let mut left: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        let mut left: Vec<_> = std::iter::from_fn(|| pop(&mut queue)).collect();
         left.sort_unstable();
         assert_eq!(left.len(), 5);
     }
@@ -182,7 +200,7 @@ mod tests {
                     queue.push(owner(u8::try_from(link / 3).unwrap(), link), (link, number));
                     waiting.entry(link).or_default().push_back(number);
                 }
-                2..=3 => match queue.pop() {
+                2..=3 => match pop(&mut queue) {
                     Some((link, number)) => {
                         assert_eq!(waiting.get_mut(&link).unwrap().pop_front(), Some(number))
                     }

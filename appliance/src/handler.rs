@@ -15,8 +15,10 @@ use zeroize::Zeroizing;
 pub enum Lane {
     /// The link's own: microseconds.
     Inline,
-    /// The bounded pool of the processor's cores: private RSA operations, generation.
+    /// The bounded pool of the processor's cores: private RSA operations, long data.
     Crypto,
+    /// A bounded pool for what computes for seconds, so that nothing shorter waits for it: the generation of RSA keys.
+    Slow,
     /// A bounded pool for PIN checks, which compute for long and wait for the disk as well (RULES 2.8).
     Pin,
     /// A thread that may wait for the disk.

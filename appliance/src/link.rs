@@ -226,6 +226,8 @@ impl Link {
         let mut assignments = self.shared.registry.changes();
         let mut buffer = Zeroizing::new(vec![0; READ_BYTES]);
         let mut heard = Instant::now();
+        // What changed between the greeting and the subscription to changes is told now.
+        self.offer_anew();
         self.take(&mut reader, &rest)?;
         loop {
             self.flush(stream).await?;
@@ -423,7 +425,7 @@ impl Link {
                 let (reply, body) = run(&*handler, &work);
                 self.reply(reply, body);
             }
-            Lane::Crypto | Lane::Pin | Lane::Disk => self.delegate(lane, handler, work, held),
+            Lane::Crypto | Lane::Slow | Lane::Pin | Lane::Disk => self.delegate(lane, handler, work, held),
         }
         Ok(())
     }
@@ -474,6 +476,7 @@ impl Link {
         let accepted = match lane {
             Lane::Disk => self.shared.workers.disk(self.owner, job),
             Lane::Pin => self.shared.workers.pin(self.owner, job),
+            Lane::Slow => self.shared.workers.slow(self.owner, job),
             Lane::Crypto | Lane::Inline => self.shared.workers.crypto(self.owner, job),
         };
         match accepted {

@@ -76,36 +76,48 @@ impl Handler for Served {
 fn lane(body: &[u8]) -> Lane {
     match Partition::cost(body) {
         Cost::Short => Lane::Inline,
-        Cost::Long if checks_a_pin(body) => Lane::Pin,
         Cost::Long => Lane::Crypto,
+        Cost::Slow => Lane::Slow,
+        Cost::Pin => Lane::Pin,
         Cost::Disk => Lane::Disk,
     }
-}
-
-/// Whether it computes for long and makes durable writes in between: a try is reserved before the check and settled
-/// after it.
-fn checks_a_pin(body: &[u8]) -> bool {
-    matches!(Partition::call_name(body), Some("Login" | "SetPin"))
 }
 
 #[cfg(test)]
 mod tests {
     use prost::Message;
-    use spec::messages::{Call, Login, RequestBody, SetPin, Status, Store};
+    use spec::messages::{
+        Call, Join, Login, Make, MakeKind, MechanismMessage, RequestBody, SealedRecord, SetPin, Status,
+        Store, Use,
+    };
 
     use super::*;
 
     #[test]
     fn pin_checks_have_a_lane_of_their_own() {
-        // The names are those of the table of calls.
-        for name in ["Login", "SetPin"] {
-            assert!(CALLS.iter().any(|row| row.name == name), "{name}");
-        }
         let lane =
             |call: Call| lane(&RequestBody { call: Some(call), ..RequestBody::default() }.encode_to_vec());
+        let mut context_login = Use::default();
+        context_login.pin = b"1234".to_vec();
+        assert_eq!(lane(Call::Use(context_login)), Lane::Pin, "it computes Argon2id and writes");
+        assert_eq!(lane(Call::Use(Use::default())), Lane::Inline);
         assert_eq!(lane(Call::Login(Login::default())), Lane::Pin);
         assert_eq!(lane(Call::SetPin(SetPin::default())), Lane::Pin);
         assert_eq!(lane(Call::Store(Store::default())), Lane::Disk);
         assert_eq!(lane(Call::Status(Status::default())), Lane::Inline);
+    }
+
+    #[test]
+    fn what_takes_seconds_has_a_lane_of_its_own_and_what_is_refused_unread_has_none() {
+        let lane =
+            |call: Call| lane(&RequestBody { call: Some(call), ..RequestBody::default() }.encode_to_vec());
+        let mechanism = spec::MechanismType::RSA_PKCS_KEY_PAIR_GEN;
+        let mechanism = Some(MechanismMessage { number: mechanism.0, ..MechanismMessage::default() });
+        let pair = Make { kind: MakeKind::GENERATE_PAIR.0, mechanism, ..Make::default() };
+        assert_eq!(lane(Call::Make(pair)), Lane::Slow);
+        let join =
+            |records| Call::Join(Join { records: vec![SealedRecord::default(); records], ..Join::default() });
+        assert_eq!(lane(join(1_000)), Lane::Disk);
+        assert_eq!(lane(join(1_001)), Lane::Inline);
     }
 }

@@ -1,10 +1,11 @@
-//! Threads for work that must not stop a link: bounded lanes for the processor, for PIN checks and for the disk, each
-//! with a queue that is fair by client, then by link (HA 4.5).
+//! Threads for work that must not stop a link: bounded lanes for the processor, for what takes seconds of it, for PIN
+//! checks and for the disk, each with a queue that is fair by client, then by link (HA 4.5).
 //!
 //! ```text
 //! submit -- a thread is free --> runs          a thread that is done takes the next in turn
 //!        -- none is          --> waits         the lane is full: whoever has queued most loses his newest, told Busy
 //! ```
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,6 +20,9 @@ pub use crate::fair::Owner;
 const WAITING_PER_THREAD: usize = 256;
 /// Threads that may wait for the disk at once: those of one partition for one another, partitions side by side.
 const DISK_THREADS: usize = 64;
+/// The least threads for what takes seconds: one client may have all but one of them, and somebody else's turn never waits
+/// for what one client has begun.
+const SLOW_THREADS_MIN: usize = 2;
 /// The least and the longest patience that a busy lane asks for, in milliseconds.
 const BUSY_MS: (u64, u64) = (5, 1_000);
 /// What a piece of work is taken to cost before one has been measured, in nanoseconds.
@@ -38,20 +42,46 @@ type Job = Box<dyn FnOnce(Go) + Send>;
 /// One lane.
 struct Pool {
     threads: usize,
+    /// Threads that one client may have at once.
+    client_threads: usize,
     state: Arc<Mutex<State>>,
 }
 
 struct State {
     running: usize,
+    /// How many of them each client has; those that have none are left out.
+    of_client: HashMap<[u8; 32], usize>,
     queue: FairQueue<Job>,
     /// The moving average of what a piece of work takes, in nanoseconds.
     cost_ns: u64,
 }
 
+impl State {
+    fn may_run(&self, client: &[u8; 32], client_threads: usize) -> bool {
+        self.of_client.get(client).is_none_or(|running| *running < client_threads)
+    }
+
+    fn begin(&mut self, client: [u8; 32]) {
+        self.running += 1;
+        *self.of_client.entry(client).or_default() += 1;
+    }
+
+    fn end(&mut self, client: &[u8; 32]) {
+        self.running -= 1;
+        if let Some(running) = self.of_client.get_mut(client) {
+            *running -= 1;
+            if *running == 0 {
+                self.of_client.remove(client);
+            }
+        }
+    }
+}
+
 impl Pool {
-    fn new(threads: usize) -> Self {
-        let state = State { running: 0, queue: FairQueue::default(), cost_ns: COST_NS };
-        Self { threads, state: Arc::new(Mutex::new(state)) }
+    fn new(threads: usize, client_threads: usize) -> Self {
+        let state =
+            State { running: 0, of_client: HashMap::new(), queue: FairQueue::default(), cost_ns: COST_NS };
+        Self { threads, client_threads, state: Arc::new(Mutex::new(state)) }
     }
 
     fn waiting_max(&self) -> usize {
@@ -60,11 +90,11 @@ impl Pool {
 
     fn submit(&self, owner: Owner, work: impl FnOnce(Go) + Send + 'static) -> Result<(), Full> {
         let mut state = self.state.lock();
-        if state.running < self.threads {
-            state.running += 1;
+        if state.running < self.threads && state.may_run(&owner.client, self.client_threads) {
+            state.begin(owner.client);
             drop(state);
-            let state = self.state.clone();
-            spawn_blocking(move || work_off(&state, Box::new(work)));
+            let (state, client_threads) = (self.state.clone(), self.client_threads);
+            spawn_blocking(move || work_off(&state, client_threads, (owner.client, Box::new(work))));
             return Ok(());
         }
         let mut pushed_out = None;
@@ -92,9 +122,9 @@ fn after_ms(state: &State, owner: &Owner, threads: usize) -> u32 {
 }
 
 /// Runs a piece of work and then those whose turn comes, until none waits.
-fn work_off(state: &Mutex<State>, first: Job) {
+fn work_off(state: &Mutex<State>, client_threads: usize, first: ([u8; 32], Job)) {
     let mut next = Some(first);
-    while let Some(job) = next {
+    while let Some((client, job)) = next {
         let begun = Instant::now();
         // A request's own panic is answered by its handler; any other must not cost the lane a thread.
         if catch_unwind(AssertUnwindSafe(|| job(Go::Run))).is_err() {
@@ -103,9 +133,11 @@ fn work_off(state: &Mutex<State>, first: Job) {
         let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut state = state.lock();
         state.cost_ns = state.cost_ns - state.cost_ns / 8 + took / 8;
-        next = state.queue.pop();
-        if next.is_none() {
-            state.running -= 1;
+        state.end(&client);
+        let State { queue, of_client, .. } = &mut *state;
+        next = queue.pop(|client| of_client.get(client).is_none_or(|running| *running < client_threads));
+        if let Some((client, _)) = &next {
+            state.begin(*client);
         }
     }
 }
@@ -120,17 +152,21 @@ pub struct Full {
 /// The lanes of a server.
 pub struct Workers {
     crypto: Pool,
+    slow: Pool,
     pin: Pool,
     disk: Pool,
 }
 
 impl Workers {
     /// Lanes with so many threads for the processor, and as many for PIN checks: a slow disk stops logins, not signing.
+    /// What takes seconds leaves one of the processor's cores to all else, and one client leaves a thread to the others.
     pub fn new(crypto_threads: usize) -> Self {
+        let slow_threads = crypto_threads.saturating_sub(1).max(SLOW_THREADS_MIN);
         Self {
-            crypto: Pool::new(crypto_threads),
-            pin: Pool::new(crypto_threads),
-            disk: Pool::new(DISK_THREADS),
+            crypto: Pool::new(crypto_threads, crypto_threads),
+            slow: Pool::new(slow_threads, slow_threads - 1),
+            pin: Pool::new(crypto_threads, crypto_threads),
+            disk: Pool::new(DISK_THREADS, DISK_THREADS),
         }
     }
 
@@ -140,6 +176,14 @@ impl Workers {
     /// When the queue is full.
     pub fn crypto(&self, owner: Owner, work: impl FnOnce(Go) + Send + 'static) -> Result<(), Full> {
         self.crypto.submit(owner, work)
+    }
+
+    /// Runs work that takes seconds on its lane, in turn. Call it inside a runtime.
+    ///
+    /// # Errors
+    /// When the queue is full.
+    pub fn slow(&self, owner: Owner, work: impl FnOnce(Go) + Send + 'static) -> Result<(), Full> {
+        self.slow.submit(owner, work)
     }
 
     /// Runs work on the lane of PIN checks, in turn. Call it inside a runtime.
@@ -160,7 +204,7 @@ impl Workers {
 
     /// How many requests wait for a thread.
     pub fn waiting(&self) -> u32 {
-        let pools = [&self.crypto, &self.pin, &self.disk];
+        let pools = [&self.crypto, &self.slow, &self.pin, &self.disk];
         let waiting: usize = pools.iter().map(|pool| pool.state.lock().queue.len()).sum();
         u32::try_from(waiting).unwrap_or(u32::MAX)
     }
@@ -245,6 +289,38 @@ mod tests {
         drop(closed);
         assert_eq!(tells.recv().unwrap(), (1, 1, Go::Run));
         assert_eq!(tells.recv().unwrap(), (2, 0, Go::Run), "the other one's turn came at once");
+    }
+
+    #[test]
+    fn one_client_never_holds_every_thread_of_the_slow_lane_nor_any_of_the_others() {
+        for crypto_threads in [1, 2, 4] {
+            let (runtime, workers) = (runtime(), Workers::new(crypto_threads));
+            let own = crypto_threads.saturating_sub(1).max(2) - 1;
+            let (told, tells) = mpsc::channel();
+            let gate = Arc::new(parking_lot::Mutex::new(()));
+            let closed = gate.lock();
+            let slow = |client: u8| {
+                let (gate, told) = (gate.clone(), told.clone());
+                let work = move |_| {
+                    told.send(client).unwrap();
+                    drop(gate.lock());
+                };
+                workers.slow(owner(client), work).unwrap();
+            };
+            let next = || tells.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+            runtime.block_on(async {
+                (0..20).for_each(|_| slow(1));
+                (0..own).for_each(|_| assert_eq!(next(), 1));
+                slow(2);
+                assert_eq!(next(), 2, "a thread was left for it");
+                let told = told.clone();
+                workers.crypto(owner(1), move |_| told.send(9).unwrap()).unwrap();
+                assert_eq!(next(), 9, "its own short work goes on");
+            });
+            assert!(tells.try_recv().is_err(), "no more than {own} at once");
+            drop(closed);
+            (own..20).for_each(|_| assert_eq!(next(), 1, "all of it runs in the end"));
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use spec::{Ouid, Template};
 
 use crate::error::Refusal;
 
+/// Templates in one Make: those of a pair.
+pub(crate) const TEMPLATES_MAX: usize = 2;
 /// Attributes in one template.
 pub(crate) const TEMPLATE_ATTRIBUTES_MAX: usize = 128;
 /// Bytes of one attribute's value; a certificate with many extensions fits, a disk image does not.

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::digest_tree::{Digest, RecordHasher};
 use crate::error::Error;
 use crate::index::{Held, Index};
+use crate::left::LeftGroups;
 use crate::roles::Credentials;
 use crate::seal::{Context, Group, NotOpened, Sealer, What};
 use crate::store::{Delta, Entry, Key, Put, Store, StoreError, Transaction};
@@ -23,6 +24,7 @@ use crate::store::{Delta, Entry, Key, Put, Store, StoreError, Transaction};
 pub(crate) const META_IDENTITY: &str = "identity";
 const META_GROUP: &str = "group";
 const META_RECOVERING: &str = "recovering";
+const META_LEFT: &str = "left";
 
 /// Everything that the member holds.
 pub(crate) struct Contents {
@@ -32,6 +34,7 @@ pub(crate) struct Contents {
     pub(crate) recovering: bool,
     pub(crate) incarnation: u64,
     pub(crate) seq: u64,
+    pub(crate) left: LeftGroups,
     group: Group,
     versions: BTreeMap<Key, u64>,
 }
@@ -41,11 +44,13 @@ pub(crate) struct Contents {
 pub(crate) struct Change {
     /// The new states of these records.
     pub(crate) records: Vec<Record>,
-    /// Records forgotten without a trace: provisional ones of long ago, tombstones of a group that is left.
+    /// Records forgotten without a trace: provisional ones of long ago.
     pub(crate) forget: Vec<Ouid>,
     pub(crate) manifest: Option<Manifest>,
     pub(crate) credentials: Option<Credentials>,
     pub(crate) recovering: Option<bool>,
+    /// The groups left, when one is left by this.
+    pub(crate) left: Option<LeftGroups>,
     pub(crate) incarnation: Option<u64>,
     /// The identity of a partition at its birth.
     pub(crate) identity: Option<Vec<u8>>,
@@ -58,6 +63,7 @@ impl Change {
             && self.manifest.is_none()
             && self.credentials.is_none()
             && self.recovering.is_none()
+            && self.left.is_none()
             && self.incarnation.is_none()
             && self.identity.is_none()
     }
@@ -107,6 +113,7 @@ impl Contents {
             recovering: false,
             incarnation: 0,
             seq: 0,
+            left: LeftGroups::default(),
             group: group_of(manifest),
             versions: BTreeMap::new(),
         }
@@ -120,6 +127,7 @@ impl Contents {
             Key::Credentials,
             Key::Meta(META_RECOVERING.into()),
             Key::Meta(META_IDENTITY.into()),
+            Key::Meta(META_LEFT.into()),
         ];
         let entries = store.read(&keys, crate::store::Seq(0))?;
         let missing = || {
@@ -127,7 +135,7 @@ impl Contents {
                 "wanted a store with a partition in it, found an unfinished one; create it anew".into(),
             )
         };
-        let [Some(group), Some(manifest), Some(credentials), recovering, Some(_)] = &entries[..] else {
+        let [Some(group), Some(manifest), Some(credentials), recovering, Some(_), left] = &entries[..] else {
             return Err(missing());
         };
         let group = decode_group(&group.value).ok_or_else(missing)?;
@@ -139,8 +147,16 @@ impl Contents {
         let manifest = Manifest::decode(open(What::Manifest, manifest)?.as_slice()).map_err(damaged)?;
         let credentials =
             Credentials::decode(open(What::Credentials, credentials)?.as_slice()).map_err(damaged)?;
+        let left = left.as_ref().map(|entry| {
+            LeftGroups::read(&entry.value).ok_or_else(|| {
+                Error::Damaged(
+                    "wanted the list of groups that were left, found another; restore the store".into(),
+                )
+            })
+        });
         let mut contents = Self {
             index: Index::new(),
+            left: left.transpose()?.unwrap_or_default(),
             manifest,
             credentials,
             recovering: recovering.as_ref().is_some_and(|entry| entry.value == [1]),
@@ -244,6 +260,9 @@ impl Contents {
         if let Some(recovering) = change.recovering {
             put(Key::Meta(META_RECOVERING.into()), vec![u8::from(recovering)]);
         }
+        if let Some(left) = &change.left {
+            put(Key::Meta(META_LEFT.into()), left.encode());
+        }
         if let Some(identity) = &change.identity {
             put(Key::Meta(META_IDENTITY.into()), identity.clone());
         }
@@ -280,6 +299,7 @@ impl Contents {
         }
         self.credentials = change.credentials.unwrap_or_else(|| std::mem::take(&mut self.credentials));
         self.recovering = change.recovering.unwrap_or(self.recovering);
+        self.left = change.left.unwrap_or_else(|| std::mem::take(&mut self.left));
         self.incarnation = change.incarnation.unwrap_or(self.incarnation);
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! A field of a message may stand more than once, and a decoder takes the last one. The cost is the greatest over all of
 //! them, so that no order of fields makes a request look cheaper than it is.
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use spec::messages::{KeyFunction, MakeKind};
-use spec::{KeyType, MechanismType, mechanisms};
+use spec::{AttributeType, KeyType, MechanismType, mechanisms};
+
+use crate::census;
+use crate::fields::{Field, fields};
 
 /// Which kind of thread should run a request.
 ///
@@ -15,55 +17,35 @@ pub enum Cost {
     Short,
     /// Waits for a durable write.
     Disk,
-    /// Milliseconds and more of computing: RSA private operations, making, Argon2id, long data.
+    /// Milliseconds of computing: RSA private operations, checks of keys, long data, long searches.
     Long,
+    /// Seconds of computing: the generation of RSA keys.
+    Slow,
+    /// Argon2id with durable writes before and after it: whatever carries a PIN (RULES 2.8).
+    Pin,
 }
 
 /// Data above so many bytes makes any use long.
 const LONG_BYTES: u64 = 64 << 10;
+/// With more attributes than that a search is long, whatever index it can use.
+const FIND_ATTRIBUTES_SHORT: usize = 16;
 
 impl crate::Partition {
-    /// The cost of an encoded request. Bytes that are none are short: refusing them is.
+    /// The cost of an encoded request. What is refused before it is decoded is short, whatever it says it is.
     pub fn cost(body: &[u8]) -> Cost {
-        calls(body).map(|(number, call)| cost_of(number, call)).max().unwrap_or(Cost::Short)
+        census::count(body).map_or(Cost::Short, |counted| cost_of(counted.row.number, counted.call))
     }
 
     /// The name of the call in an encoded request ([`spec::calls`]); none when the bytes hold no call, or several, which
     /// are refused.
     pub fn call_name(body: &[u8]) -> Option<&'static str> {
-        call_number(body).and_then(spec::calls::call).map(|row| row.name)
+        census::one_call(body).ok().map(|(row, _)| row.name)
     }
 }
 
-/// One field of a message: its number, and its varint or its bytes.
-enum Field<'a> {
-    Number(u32, u64),
-    Bytes(u32, &'a [u8]),
-}
-
-/// Takes the next field; none at the end, for a kind of field that is not in use, and for bytes that are no message.
-fn next<'a>(bytes: &mut &'a [u8]) -> Option<Field<'a>> {
-    loop {
-        if bytes.is_empty() {
-            return None;
-        }
-        let (number, wire_type) = decode_key(bytes).ok()?;
-        match wire_type {
-            WireType::Varint => return Some(Field::Number(number, decode_varint(bytes).ok()?)),
-            WireType::LengthDelimited => {
-                let length = usize::try_from(decode_varint(bytes).ok()?).ok()?;
-                let (inside, rest) = bytes.split_at_checked(length)?;
-                *bytes = rest;
-                return Some(Field::Bytes(number, inside));
-            }
-            other => skip_field(other, number, bytes, DecodeContext::default()).ok()?,
-        }
-    }
-}
-
-/// The fields of a message; they end early where the bytes are no message, which decoding refuses.
-fn fields(mut bytes: &[u8]) -> impl Iterator<Item = Field<'_>> {
-    std::iter::from_fn(move || next(&mut bytes))
+/// The fields of a message that the census has read to its end.
+fn readable(bytes: &[u8]) -> impl Iterator<Item = Field<'_>> {
+    fields(bytes).map_while(Result::ok)
 }
 
 /// The low 32 bits of a number, which is what a decoder takes for a field of that size.
@@ -71,72 +53,111 @@ const fn low(number: u64) -> u64 {
     number & 0xFFFF_FFFF
 }
 
-/// The calls of an encoded request, of which there must be one: their numbers and bytes.
-fn calls(body: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
-    fields(body).filter_map(|field| match field {
-        Field::Bytes(number, call) => spec::calls::call(number).map(|row| (row.number, call)),
-        Field::Number(..) => None,
-    })
-}
-
-/// The number of the one call of an encoded request (`spec::calls`); none when there are none or several.
-pub(crate) fn call_number(body: &[u8]) -> Option<u32> {
-    let mut calls = calls(body);
-    let (number, _) = calls.next()?;
-    calls.next().is_none().then_some(number)
-}
-
 fn cost_of(number: u32, call: &[u8]) -> Cost {
     match number {
         14 => cost_of_use(call),
         16 => cost_of_make(call),
-        // Login, SetPin: Argon2id. Plan: parses a key at its first use, which checks an RSA key. Compare, Export: many
-        // records.
-        11..=13 | 26 | 27 => Cost::Long,
+        20 => cost_of_find(call),
+        // Login, SetPin.
+        11 | 12 => Cost::Pin,
+        // Plan parses a key at its first use, which checks an RSA key. Compare, Export: many records.
+        13 | 26 | 27 => Cost::Long,
         17..=19 | 22..=25 | 28 => Cost::Disk,
         _ => Cost::Short,
     }
 }
 
 fn cost_of_make(call: &[u8]) -> Cost {
-    let mut kinds = fields(call).filter_map(|field| match field {
-        Field::Number(1, kind) => Some(low(kind)),
-        Field::Number(..) | Field::Bytes(..) => None,
-    });
-    // Creating checks an RSA key and copying parses one.
-    let generate = |kind: u64| kind == u64::from(MakeKind::GENERATE.0);
-    if kinds.next().is_some_and(generate) && kinds.all(generate) { Cost::Short } else { Cost::Long }
+    let (mut generate, mut pair, mut rsa) = (false, false, false);
+    let mut other = false;
+    for field in readable(call) {
+        match field {
+            Field::Number(1, kind) => match MakeKind(u32::try_from(low(kind)).unwrap_or(0)) {
+                MakeKind::GENERATE => generate = true,
+                MakeKind::GENERATE_PAIR => pair = true,
+                // Creating checks an RSA key and copying parses one.
+                MakeKind(_) => other = true,
+            },
+            Field::Bytes(2, mechanism) => rsa |= is_rsa(mechanism),
+            Field::Number(..) | Field::Bytes(..) | Field::Other => {}
+        }
+    }
+    match (pair && rsa, generate && !pair && !other) {
+        (true, _) => Cost::Slow,
+        (false, true) => Cost::Short,
+        (false, false) => Cost::Long,
+    }
+}
+
+/// A search for a label or an id has an index that names few objects, unless many have the same; any other looks at all
+/// of a page.
+fn cost_of_find(call: &[u8]) -> Cost {
+    let attributes = || {
+        let templates = readable(call).filter_map(|field| bytes_of(&field, 1));
+        templates.flat_map(readable).filter_map(|field| bytes_of(&field, 1))
+    };
+    let is_narrow = |attribute| {
+        let mut kinds = readable(attribute).filter_map(|field| match field {
+            Field::Number(1, kind) => Some(AttributeType(kind)),
+            Field::Number(..) | Field::Bytes(..) | Field::Other => None,
+        });
+        let narrow = |kind| matches!(kind, AttributeType::LABEL | AttributeType::ID);
+        kinds.next().is_some_and(narrow) && kinds.all(narrow)
+    };
+    let few = attributes().take(FIND_ATTRIBUTES_SHORT + 1).count() <= FIND_ATTRIBUTES_SHORT;
+    if few && attributes().any(is_narrow) { Cost::Short } else { Cost::Long }
+}
+
+/// The bytes of a field of that number.
+fn bytes_of<'a>(field: &Field<'a>, wanted: u32) -> Option<&'a [u8]> {
+    match field {
+        Field::Bytes(number, bytes) if *number == wanted => Some(bytes),
+        Field::Number(..) | Field::Bytes(..) | Field::Other => None,
+    }
 }
 
 fn cost_of_use(call: &[u8]) -> Cost {
-    let (mut private, mut rsa, mut long) = (false, false, false);
-    for field in fields(call) {
+    let (mut private, mut rsa, mut long, mut pin) = (false, false, false, false);
+    for field in readable(call) {
         match field {
             Field::Number(1, function) => {
                 private |= [KeyFunction::SIGN, KeyFunction::DECRYPT]
                     .map(|f| u64::from(f.0))
                     .contains(&low(function));
             }
-            Field::Bytes(2, mechanism) => rsa |= fields(mechanism).any(|field| is_rsa(&field)),
+            Field::Bytes(2, mechanism) => rsa |= is_rsa(mechanism),
             Field::Bytes(6, data) => long |= data.len() as u64 > LONG_BYTES,
-            Field::Bytes(11, pin) => long |= !pin.is_empty(),
-            Field::Number(..) | Field::Bytes(..) => {}
+            Field::Bytes(11, given) => pin |= !given.is_empty(),
+            Field::Number(..) | Field::Bytes(..) | Field::Other => {}
         }
     }
-    if long || (private && rsa) { Cost::Long } else { Cost::Short }
+    match (pin, long || (private && rsa)) {
+        (true, _) => Cost::Pin,
+        (false, true) => Cost::Long,
+        (false, false) => Cost::Short,
+    }
 }
 
-/// Whether this field of a mechanism is the number of one for RSA keys.
-fn is_rsa(field: &Field<'_>) -> bool {
-    let Field::Number(1, number) = field else { return false };
-    mechanisms::row_of(MechanismType(*number)).is_some_and(|row| row.accepts_key(KeyType::RSA))
+/// Whether any number in this mechanism is that of one for RSA keys. Left out, it is 0, which generates RSA keys.
+fn is_rsa(mechanism: &[u8]) -> bool {
+    let mut numbers = readable(mechanism)
+        .filter_map(|field| match field {
+            Field::Number(1, number) => Some(number),
+            Field::Number(..) | Field::Bytes(..) | Field::Other => None,
+        })
+        .peekable();
+    let rsa =
+        |number| mechanisms::row_of(MechanismType(number)).is_some_and(|row| row.accepts_key(KeyType::RSA));
+    numbers.peek().is_none() || numbers.any(rsa)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use prost::Message;
-    use spec::messages::{Call, Login, Make, MechanismMessage, Plan, RequestBody, Status, Store, Use};
+    use prost::encoding::WireType;
+    use spec::messages::{Call, Find, Login, Make, MechanismMessage, Plan, RequestBody, Status, Store, Use};
+    use spec::{Attribute, Template};
 
     use super::*;
     use crate::Partition;
@@ -158,7 +179,7 @@ mod tests {
     #[test]
     fn rsa_private_operations_logins_and_long_data_are_long_and_writes_wait_for_the_disk() {
         assert_eq!(of(Call::Status(Status::default())), Cost::Short);
-        assert_eq!(of(Call::Login(Login::default())), Cost::Long);
+        assert_eq!(of(Call::Login(Login::default())), Cost::Pin);
         assert_eq!(of(Call::Plan(Plan::default())), Cost::Long, "it may parse an RSA key");
         assert_eq!(of(Call::Store(Store::default())), Cost::Disk);
         assert_eq!(using(KeyFunction::SIGN, MechanismType::SHA256_RSA_PKCS, 32), Cost::Long);
@@ -166,8 +187,39 @@ mod tests {
         assert_eq!(using(KeyFunction::SIGN, MechanismType::ECDSA, 32), Cost::Short);
         assert_eq!(using(KeyFunction::ENCRYPT, MechanismType::AES_GCM, 1 << 20), Cost::Long);
         let make = |kind: MakeKind| of(Call::Make(Make { kind: kind.0, ..Make::default() }));
-        assert_eq!(make(MakeKind::GENERATE_PAIR), Cost::Long);
+        assert_eq!(make(MakeKind::GENERATE_PAIR), Cost::Long, "without a mechanism it is refused");
         assert_eq!(make(MakeKind::GENERATE), Cost::Short);
+    }
+
+    #[test]
+    fn rsa_pairs_are_slow_and_whatever_carries_a_pin_checks_one() {
+        let make = |kind: MakeKind, mechanism: MechanismType| {
+            let mechanism = MechanismMessage { number: mechanism.0, ..MechanismMessage::default() };
+            of(Call::Make(Make { kind: kind.0, mechanism: Some(mechanism), ..Make::default() }))
+        };
+        assert_eq!(make(MakeKind::GENERATE_PAIR, MechanismType::RSA_PKCS_KEY_PAIR_GEN), Cost::Slow);
+        assert_eq!(make(MakeKind::GENERATE_PAIR, MechanismType::EC_KEY_PAIR_GEN), Cost::Long);
+        let mut wanted = Use::default();
+        wanted.pin = b"1234".to_vec();
+        assert_eq!(of(Call::Use(wanted)), Cost::Pin, "RULES 2.7, 2.8");
+    }
+
+    #[test]
+    fn a_search_without_label_and_id_is_long() {
+        let find = |kinds: &[AttributeType]| {
+            let attributes = kinds.iter().map(|kind| Attribute::new(*kind, vec![1])).collect();
+            of(Call::Find(Find { template: Some(Template { attributes }), ..Find::default() }))
+        };
+        let (class, label) = (AttributeType::CLASS, AttributeType::LABEL);
+        assert_eq!(find(&[class, label]), Cost::Short);
+        assert_eq!(find(&[AttributeType::ID]), Cost::Short);
+        assert_eq!(find(&[class]), Cost::Long);
+        assert_eq!(find(&[]), Cost::Long);
+        assert_eq!(find(&[label; 17]), Cost::Long);
+        assert_eq!(of(Call::Find(Find::default())), Cost::Long);
+        // The second number of an attribute is the one that is decoded.
+        let both = [varint(1, label.0), varint(1, class.0)].concat();
+        assert_eq!(Partition::cost(&field(20, &field(1, &field(1, &both)))), Cost::Long);
     }
 
     /// A field of bytes: its key, its length, the bytes.
@@ -216,8 +268,8 @@ mod tests {
         ) {
             let body: Vec<u8> = calls.iter().flat_map(|(number, parts)| field(*number, &parts.concat())).collect();
             prop_assert_eq!(Partition::call_name(&body).is_some(), calls.len() == 1);
-            // Several calls are refused unseen, whatever a decoder would merge them to.
-            if calls.len() > 1 {
+            // What is refused before it is decoded costs nothing, whatever a decoder would merge it to.
+            if census::count(&body).is_err() {
                 return Ok(());
             }
             let Ok(decoded) = RequestBody::decode(body.as_slice()) else { return Ok(()) };
@@ -235,7 +287,11 @@ mod tests {
         assert_eq!(Partition::cost(&field(14, &[sign, field(2, &both)].concat())), Cost::Long);
         let kinds = [MakeKind::GENERATE, MakeKind::GENERATE_PAIR].map(|kind| varint(1, u64::from(kind.0)));
         assert_eq!(Partition::cost(&field(16, &kinds.concat())), Cost::Long);
-        assert_eq!(Partition::cost(&[field(10, b""), field(11, b"")].concat()), Cost::Long);
+        assert_eq!(
+            Partition::cost(&[field(10, b""), field(11, b"")].concat()),
+            Cost::Short,
+            "refused unseen"
+        );
     }
 
     #[test]

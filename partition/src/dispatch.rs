@@ -1,7 +1,7 @@
 //! From an encoded request to an encoded reply. Every refusal has its outcome; hostile bytes never panic.
 //!
 //! ```text
-//! decode -> group and generation -> recovering? -> at_least -> ticket -> the call
+//! count -> decode -> group and generation -> recovering? -> at_least -> ticket -> the call
 //! ```
 use prost::Message;
 use spec::Rv;
@@ -11,7 +11,7 @@ use spec::messages::{
 use zeroize::Zeroizing;
 
 use crate::bounds;
-use crate::cost::call_number;
+use crate::census;
 use crate::error::Refusal;
 use crate::partition::{Caller, LinkFacts, Partition};
 use crate::random::{Random as _, SystemRandom};
@@ -108,13 +108,11 @@ impl Partition {
         body: &[u8],
         now_ms: u64,
     ) -> Result<Answer, Refusal> {
+        let counted = census::count(body)?;
         let request = RequestBody::decode(body)
             .map_err(|_| Refusal::malformed("wanted an encoded request, found bytes that are none"))?;
         let call = bounds::present("a call that this release knows", request.call.as_ref())?;
-        // A decoder merges calls or takes the last one; what is priced, logged and run must be one and the same.
-        if call_number(body) != Some(call.number()) {
-            return Err(Refusal::malformed("wanted one call in a request, found several"));
-        }
+        debug_assert_eq!(call.number(), counted.row.number, "what is counted is what is run");
         self.check_standing(&request, call, header)?;
         match call {
             Call::Status(status) => return Ok(Answer::Status(self.status(link, caller, status, now_ms)?)),

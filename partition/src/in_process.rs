@@ -8,7 +8,7 @@ use spec::messages::RequestHeader;
 use spec::platform::{Moment, Platform};
 use spec::seam::{Event, Fault, MemberId, Outgoing, Reply, Seam, Standing, Tag, Waiter};
 
-use crate::cost::call_number;
+use crate::census::one_call;
 use crate::partition::{Caller, Partition};
 
 /// A seam over partitions of this process.
@@ -119,7 +119,8 @@ impl InProcess {
 impl Seam for InProcess {
     fn submit(&self, waiter: &Arc<Waiter>, member: MemberId, request: &Outgoing, _deadline: Moment) -> Tag {
         let tag = Tag(self.next_tag.fetch_add(1, Ordering::Relaxed));
-        let event = match self.route(member, call_number(&request.body).unwrap_or(0)) {
+        let call = one_call(&request.body).map_or(0, |(row, _)| row.number);
+        let event = match self.route(member, call) {
             Err(fault) => Event::Fault(tag, fault),
             Ok((partition, arrives)) => {
                 let header = RequestHeader { tag: tag.0, ..request.header.clone() };

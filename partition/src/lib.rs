@@ -9,6 +9,7 @@
 
 mod batch;
 mod bounds;
+mod census;
 mod contents;
 mod cost;
 pub mod digest_tree;
@@ -16,9 +17,11 @@ mod dispatch;
 mod domain;
 mod engine;
 mod error;
+mod fields;
 pub mod in_process;
 mod index;
 mod lease;
+mod left;
 mod manifest;
 pub mod mechanisms;
 mod message;

@@ -17,6 +17,7 @@ use spec::record::{Manifest, MemberRole};
 use crate::bounds;
 use crate::contents::{Change, Contents};
 use crate::error::Refusal;
+use crate::left::Left;
 use crate::partition::{Caller, LinkFacts, Partition};
 use crate::roles::{Access, Credentials, Role, change_tag, next_epoch};
 use crate::seal::{Context, Group, NotOpened, What};
@@ -81,11 +82,12 @@ impl Partition {
             }
             check_manifest(held, wanted)?;
             let epoch = if promotes { next_term(held.epoch) } else { held.epoch + 1 };
-            let manifest = Manifest { epoch, tag, ..wanted.clone() };
+            let mut manifest = Manifest { epoch, tag, ..wanted.clone() };
             let credentials = promotes.then(|| {
                 let epoch = next_epoch(&contents.credentials, &manifest);
                 Credentials { epoch, ..contents.credentials.clone() }
             });
+            manifest.credential_epoch = credentials.as_ref().unwrap_or(&contents.credentials).epoch;
             Ok((Change { manifest: Some(manifest), credentials, ..Change::default() }, ()))
         })?;
         let contents = self.contents.read();
@@ -106,7 +108,9 @@ impl Partition {
                 .is_ok_and(|given| given.epoch <= contents.manifest.epoch)
     }
 
-    /// Makes this empty partition a member of another group of the domain.
+    /// Makes this empty partition a member of another group of the domain. What it knows goes along: its tombstones, so
+    /// that no destroyed key comes back with the group (HA 1.2), and how far it has seen each group that it has left, so
+    /// that no older manifest or PIN comes back with it (HA 2.7).
     pub(crate) fn adopt(&self, access: &Access<'_>, adopt: &Adopt) -> Result<Done, Refusal> {
         access.officer()?;
         let id = adopt.group.as_slice().try_into();
@@ -122,15 +126,15 @@ impl Partition {
             return Err(Refusal::malformed(text));
         }
         self.write(|contents| {
+            check_adoption(contents, &manifest, &credentials)?;
             if !contents.index.is_empty_but_for_tombstones() {
                 let text =
                     "wanted an empty partition, found objects; only an empty partition joins another group";
                 return Err(Refusal::new(Outcome::FAILED, text));
             }
-            // Tombstones are of the group that is left; no seal of it opens in the new one.
-            let forget = contents.index.all().map(|(ouid, _)| *ouid).collect();
             let change = Change {
-                forget,
+                records: contents.index.all().map(|(_, held)| held.record.clone()).collect(),
+                left: Some(contents.left.with(Left::of(contents))),
                 manifest: Some(manifest),
                 credentials: Some(credentials),
                 ..Change::default()
@@ -182,6 +186,7 @@ impl Partition {
             client_certificate_ends_ms: link.client_certificate_ends_ms,
             incarnation: contents.incarnation,
             seq: contents.seq,
+            credentials: contents.credentials.name(&self.credential_key),
             seen: if link.replicator { seen_of(&contents.manifest, &link.seen) } else { Vec::new() },
         })
     }
@@ -221,6 +226,7 @@ fn is_promotion(held: &Manifest, wanted: &Manifest, serial: u64) -> bool {
         epoch: wanted.epoch,
         generation: wanted.generation,
         tag: wanted.tag.clone(),
+        credential_epoch: wanted.credential_epoch,
         ..held.clone()
     };
     held.home != serial && moved == *wanted
@@ -236,6 +242,32 @@ fn next_term(epoch: u64) -> u64 {
 /// (HA 2.6).
 pub(crate) fn is_newer(manifest: &Manifest, held: &Manifest) -> bool {
     (manifest.epoch, &manifest.tag) > (held.epoch, &held.tag)
+}
+
+/// What an adoption must be, as far as this partition can tell: into another group than its own, whose news come by Join,
+/// and not back to an older state of that group than it has seen.
+fn check_adoption(
+    contents: &Contents,
+    manifest: &Manifest,
+    credentials: &Credentials,
+) -> Result<(), Refusal> {
+    if manifest.group == contents.group().id {
+        let text = "wanted the manifest of another group, found that of the partition's own; join it instead";
+        return Err(Refusal::new(Outcome::FAILED, text));
+    }
+    let left = contents.left.get(&manifest.group);
+    let least = left.map_or(0, |left| left.credential_epoch).max(manifest.credential_epoch);
+    let older = left.is_some_and(|left| manifest.epoch < left.manifest_epoch);
+    if older || credentials.epoch < least {
+        let text = format!(
+            "wanted manifest epoch {} and credential epoch {least} or later, found {} and {}; export them anew at the home",
+            left.map_or(manifest.epoch, |left| left.manifest_epoch),
+            manifest.epoch,
+            credentials.epoch
+        );
+        return Err(Refusal::new(Outcome::EPOCH_CHANGED, text));
+    }
+    Ok(())
 }
 
 /// What every manifest of the group must be.

@@ -52,6 +52,8 @@ pub struct Partition {
     pub(crate) hasher: RecordHasher,
     pub(crate) contents: RwLock<Contents>,
     pub(crate) blobs: BlobCache,
+    /// Names credentials in Status (HA 2.7).
+    pub(crate) credential_key: hmac::Key,
     /// Names PIN tries; of this process only.
     pub(crate) try_key: hmac::Key,
     /// PIN tries run one after another for each client in a role.
@@ -94,6 +96,7 @@ impl Partition {
             members: vec![ManifestMember { serial, role: MemberRole::Active as i32, weight: 100 }],
             home: serial,
             tag: Vec::new(),
+            credential_epoch: 1,
         };
         let verifier = |role, pin| {
             Verifier::make(role, pin, 1, &settings)
@@ -163,6 +166,7 @@ impl Partition {
             sealer: Sealer::new(domain),
             hasher: hasher(domain),
             contents: RwLock::new(contents),
+            credential_key: hmac::Key::new(hmac::HMAC_SHA256, &*domain.derive(b"credential name", 1)),
             try_key: hmac::Key::new(hmac::HMAC_SHA256, &bytes::<32>(&SystemRandom)),
             turns: Turns::default(),
             remembered: Remembered::default(),

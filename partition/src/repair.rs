@@ -109,7 +109,7 @@ impl Partition {
             }
             if !join.credentials.is_empty() {
                 let credentials = self.open_credentials(contents.group(), &join.credentials)?;
-                change.credentials = (credentials.epoch > contents.credentials.epoch).then_some(credentials);
+                change.credentials = credentials.is_newer(&contents.credentials).then_some(credentials);
             }
             if !join.manifest.is_empty() {
                 let manifest = self.open_manifest(contents.group(), &join.manifest)?;

@@ -46,6 +46,8 @@ pub struct Row {
     pub secrecy: Secrecy,
     /// Whether a ticket is demanded whatever the object (object rules demand one besides).
     pub ticket: bool,
+    /// The longest request, its ticket and envelope included, in bytes; a member decodes no longer one.
+    pub body_bytes_max: usize,
     /// The rule or section that it carries out.
     pub section: &'static str,
 }
@@ -56,33 +58,43 @@ const fn row(
     class: Class,
     secrecy: Secrecy,
     ticket: bool,
+    body_bytes_max: usize,
     section: &'static str,
 ) -> Row {
-    Row { number, name, class, secrecy, ticket, section }
+    Row { number, name, class, secrecy, ticket, body_bytes_max, section }
 }
+
+/// Numbers, names and lists of them.
+const SMALL: usize = 64 << 10;
+/// A template or a session object's blob, and what stands beside it.
+const OBJECT: usize = 2 << 20;
+/// The sealed objects of one create.
+const BATCH: usize = 4 << 20;
+/// Data or records, up to what a frame may hold.
+const FULL: usize = crate::messages::BODY_BYTES_MAX;
 
 /// Every call, by number.
 pub static CALLS: &[Row] = &[
-    row(10, "Status", Class::Read, Secrecy::Open, false, "HA 1.5, 1.6, 2.6"),
-    row(11, "Login", Class::Role, Secrecy::Secret, false, "RULES 2.5, 2.6; PKCS #11 v3.1, 5.6.8"),
-    row(12, "SetPin", Class::Role, Secrecy::Secret, false, "HA 2.7; PKCS #11 v3.1, 5.5.9"),
-    row(13, "Plan", Class::Read, Secrecy::Open, false, "RULES 1.1"),
-    row(14, "Use", Class::Use, Secrecy::Data, false, "RULES 1.2-1.7"),
-    row(15, "Random", Class::Use, Secrecy::Data, false, "PKCS #11 v3.1, 5.19.2"),
-    row(16, "Make", Class::Make, Secrecy::Secret, false, "HA 2.1; PKCS #11 v3.1, 5.7, 5.18"),
-    row(17, "Store", Class::Store, Secrecy::Secret, false, "HA 2.1, 2.2"),
-    row(18, "Commit", Class::Store, Secrecy::Open, false, "HA 2.2"),
-    row(19, "Discard", Class::Destroy, Secrecy::Open, false, "HA 2.2"),
-    row(20, "Find", Class::Read, Secrecy::Data, false, "RULES 2.4; PKCS #11 v3.1, 5.7.7"),
-    row(21, "GetAttributes", Class::Read, Secrecy::Data, false, "PKCS #11 v3.1, 5.7.5"),
-    row(22, "SetAttributes", Class::Change, Secrecy::Data, false, "HA 2.3; PKCS #11 v3.1, 5.7.6"),
-    row(23, "Destroy", Class::Destroy, Secrecy::Open, false, "HA 1.2, 2.3; PKCS #11 v3.1, 5.7.3"),
-    row(24, "ChangeManifest", Class::Role, Secrecy::Open, true, "HA 2.6, RULES 3.3"),
-    row(25, "Adopt", Class::Role, Secrecy::Secret, true, "RULES 3.2, 3.3"),
-    row(26, "Compare", Class::Read, Secrecy::Open, false, "HA 1.6, 4.6"),
-    row(27, "Export", Class::Read, Secrecy::Secret, true, "HA 4.6, RULES 3.3"),
-    row(28, "Join", Class::Store, Secrecy::Secret, true, "HA 1.2, 4.6, RULES 3.3"),
-    row(29, "Lease", Class::Use, Secrecy::Open, true, "HA 4.6, RULES 3.3"),
+    row(10, "Status", Class::Read, Secrecy::Open, false, SMALL, "HA 1.5, 1.6, 2.6"),
+    row(11, "Login", Class::Role, Secrecy::Secret, false, SMALL, "RULES 2.5, 2.6; PKCS #11 v3.1, 5.6.8"),
+    row(12, "SetPin", Class::Role, Secrecy::Secret, false, SMALL, "HA 2.7; PKCS #11 v3.1, 5.5.9"),
+    row(13, "Plan", Class::Read, Secrecy::Open, false, OBJECT, "RULES 1.1"),
+    row(14, "Use", Class::Use, Secrecy::Data, false, FULL, "RULES 1.2-1.7"),
+    row(15, "Random", Class::Use, Secrecy::Data, false, SMALL, "PKCS #11 v3.1, 5.19.2"),
+    row(16, "Make", Class::Make, Secrecy::Secret, false, OBJECT, "HA 2.1; PKCS #11 v3.1, 5.7, 5.18"),
+    row(17, "Store", Class::Store, Secrecy::Secret, false, BATCH, "HA 2.1, 2.2"),
+    row(18, "Commit", Class::Store, Secrecy::Open, false, SMALL, "HA 2.2"),
+    row(19, "Discard", Class::Destroy, Secrecy::Open, false, SMALL, "HA 2.2"),
+    row(20, "Find", Class::Read, Secrecy::Data, false, OBJECT, "RULES 2.4; PKCS #11 v3.1, 5.7.7"),
+    row(21, "GetAttributes", Class::Read, Secrecy::Data, false, OBJECT, "PKCS #11 v3.1, 5.7.5"),
+    row(22, "SetAttributes", Class::Change, Secrecy::Data, false, OBJECT, "HA 2.3; PKCS #11 v3.1, 5.7.6"),
+    row(23, "Destroy", Class::Destroy, Secrecy::Open, false, OBJECT, "HA 1.2, 2.3; PKCS #11 v3.1, 5.7.3"),
+    row(24, "ChangeManifest", Class::Role, Secrecy::Open, true, SMALL, "HA 2.6, RULES 3.3"),
+    row(25, "Adopt", Class::Role, Secrecy::Secret, true, SMALL, "RULES 3.2, 3.3"),
+    row(26, "Compare", Class::Read, Secrecy::Open, false, SMALL, "HA 1.6, 4.6"),
+    row(27, "Export", Class::Read, Secrecy::Secret, true, SMALL, "HA 4.6, RULES 3.3"),
+    row(28, "Join", Class::Store, Secrecy::Secret, true, FULL, "HA 1.2, 4.6, RULES 3.3"),
+    row(29, "Lease", Class::Use, Secrecy::Open, true, SMALL, "HA 4.6, RULES 3.3"),
 ];
 
 /// The row of a call's number.
@@ -101,5 +113,11 @@ mod tests {
         assert_eq!(CALLS.len(), Call::NUMBERS.len());
         assert!(Call::NUMBERS.iter().all(|number| call(*number).is_some()));
         assert!(CALLS.iter().all(|row| !row.section.is_empty()));
+    }
+
+    #[test]
+    fn only_data_and_records_may_fill_a_frame() {
+        let full = CALLS.iter().filter(|row| row.body_bytes_max == FULL).map(|row| row.name);
+        assert_eq!(full.collect::<Vec<_>>(), ["Use", "Join"]);
     }
 }

@@ -332,6 +332,9 @@ pub struct Manifest {
     /// The tag of the change that made this epoch (HA 2.7).
     #[prost(bytes = "vec", tag = "8")]
     pub tag: Vec<u8>,
+    /// The version of the credentials when this epoch was made: who adopts the manifest takes no older ones (HA 2.7).
+    #[prost(uint64, tag = "9")]
+    pub credential_epoch: u64,
 }
 
 #[cfg(test)]

@@ -482,6 +482,7 @@ fn unsealed(sealed: &[u8]) -> Manifest {
         home: parts[5].parse().unwrap(),
         members: parts[6].split(',').map(member).collect(),
         tag: Vec::new(),
+        credential_epoch: 0,
     }
 }
 

@@ -79,6 +79,7 @@ impl Model {
                 members: (1..=members).map(member).collect(),
                 home: 1,
                 tag: Vec::new(),
+                credential_epoch: 1,
             },
             recovering: false,
             pin: b"1234567".to_vec(),

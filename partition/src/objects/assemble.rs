@@ -60,6 +60,10 @@ impl<'a> Intent<'a> {
         if missing {
             return Err(Rv::TEMPLATE_INCOMPLETE);
         }
+        // Whoever may use the key without a login would have to log in for each use (PKCS #11 v3.1, 4.9).
+        if self.flag(A::ALWAYS_AUTHENTICATE) && !self.flag(A::PRIVATE) {
+            return Err(Rv::TEMPLATE_INCONSISTENT);
+        }
         let certificate_type = self.given.ulong(A::CERTIFICATE_TYPE);
         if certificate_type.is_some_and(|kind| kind != CertificateType::X_509.0) {
             return Err(Rv::ATTRIBUTE_VALUE_INVALID);

@@ -6,6 +6,7 @@ use spec::planted::{self, Bug};
 use spec::record::{Record, Stamp, Stamped};
 use spec::{Attribute, AttributeType as A, ObjectClass, Rv, Template};
 
+use super::read::is_hidden;
 use super::{class_of, flag, key_type_of, readable, shape};
 use crate::bounds;
 use crate::contents::{Change, seal_record};
@@ -34,6 +35,10 @@ fn check(record: &Record, template: &Template) -> Result<(), Rv> {
         shape::check(wanted)?;
         if template.attributes[..at].iter().any(|before| before.number == wanted.number) {
             return Err(Rv::TEMPLATE_INCONSISTENT);
+        }
+        // Before any comparison: the answer must not say whether a guess at hidden key material was right.
+        if is_hidden(record, wanted.kind()) {
+            return Err(Rv::ATTRIBUTE_READ_ONLY);
         }
         if record.get(wanted.kind()) == Some(&wanted.value) {
             continue;

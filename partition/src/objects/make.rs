@@ -8,6 +8,7 @@ use spec::record::{Ouid, Record, Stamp};
 use spec::{Attribute, AttributeType as A, Mechanism, MechanismType, ObjectClass, Rv, Template};
 
 use super::assemble::{self, Intent};
+use super::read::is_hidden;
 use super::{change, class_of, flag, key_type_of, readable};
 use crate::bounds;
 use crate::error::Refusal;
@@ -183,6 +184,10 @@ fn copied(source: &Record, template: &Template) -> Result<Attributes, Rv> {
         super::shape::check(wanted)?;
         if template.attributes[..at].iter().any(|before| before.number == wanted.number) {
             return Err(Rv::TEMPLATE_INCONSISTENT);
+        }
+        // Before any comparison: the answer must not say whether a guess at hidden key material was right.
+        if is_hidden(source, wanted.kind()) {
+            return Err(Rv::ATTRIBUTE_READ_ONLY);
         }
         let present = source.get(wanted.kind());
         if present == Some(&wanted.value) {

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, hmac};
+use prost::Message as _;
 use spec::record::Manifest;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
@@ -114,6 +115,24 @@ pub(crate) fn next_epoch(held: &Credentials, manifest: &Manifest) -> u64 {
 }
 
 impl Credentials {
+    /// Whether these take the place of those held: by the greater epoch, and of two homes that set one epoch at a time by
+    /// the tag and then by the content, so that all members end with the same (HA 2.7).
+    pub(crate) fn is_newer(&self, held: &Credentials) -> bool {
+        self.rank() > held.rank()
+    }
+
+    fn rank(&self) -> (u64, &[u8], [u8; 32]) {
+        let plain = Zeroizing::new(self.encode_to_vec());
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, &plain).as_ref());
+        (self.epoch, &self.tag, hash)
+    }
+
+    /// A name of the credentials that says nothing about them to whoever has no key of the domain.
+    pub(crate) fn name(&self, key: &hmac::Key) -> Vec<u8> {
+        hmac::sign(key, &Zeroizing::new(self.encode_to_vec())).as_ref().to_vec()
+    }
+
     /// The verifier of a role; none when it has no PIN.
     pub(crate) fn verifier(&self, role: Role) -> Option<&Verifier> {
         self.verifiers.iter().find(|verifier| verifier.role == u32::from(role.byte()))

@@ -47,6 +47,24 @@ fn a_copy_is_never_weaker_than_its_source() {
 }
 
 #[test]
+fn neither_a_change_nor_a_copy_tells_whether_a_guess_at_hidden_material_is_right() {
+    let bench = Bench::logged_in();
+    for hidden in [vec![yes(A::SENSITIVE), yes(A::EXTRACTABLE)], vec![no(A::SENSITIVE), no(A::EXTRACTABLE)]] {
+        let key = bench.create(secret(spec::KeyType::AES, &[7; 32], hidden)).remove(0);
+        for guess in [[7; 32], [8; 32]] {
+            let guess = || vec![Attribute::new(A::VALUE, guess)];
+            assert_eq!(bench.rv(bench.set(&key, guess())), Rv::ATTRIBUTE_READ_ONLY);
+            assert_eq!(bench.rv(Call::Make(copy(&key, guess()))), Rv::ATTRIBUTE_READ_ONLY);
+        }
+    }
+    let open = vec![no(A::SENSITIVE), yes(A::EXTRACTABLE)];
+    let open = bench.create(secret(spec::KeyType::AES, &[7; 32], open)).remove(0);
+    let same = || vec![Attribute::new(A::VALUE, [7; 32])];
+    assert_eq!(bench.rv(bench.set(&open, same())), Rv::OK, "what may be read may be named");
+    assert_eq!(bench.rv(Call::Make(copy(&open, same()))), Rv::OK);
+}
+
+#[test]
 fn a_private_source_does_not_exist_without_a_login() {
     let mut bench = Bench::logged_in();
     let key = bench.key(vec![token()]);

@@ -116,9 +116,134 @@ fn adoption_is_for_empty_partitions_that_the_manifest_names_and_can_be_resent() 
     let read = GetAttributes { object: Some(object), numbers: vec![A::LABEL.0] };
     assert_eq!(
         other.outcome(Call::GetAttributes(read)),
-        Outcome::UNKNOWN,
-        "tombstones of the old group are gone"
+        Outcome::DESTROYED,
+        "a tombstone goes along, into whatever group (HA 1.2)"
     );
+}
+
+fn exported(bench: &Bench, ouids: Vec<Vec<u8>>) -> ExportAnswer {
+    let export = Call::Export(Export { ouids, credentials: true, manifest: true });
+    let Answer::Export(export) = bench.ok(export) else { unreachable!("an export is answered by an export") };
+    export.clone()
+}
+
+fn adoption(of: &Manifest, sealed: &ExportAnswer) -> Call {
+    Call::Adopt(Adopt {
+        group: of.group.clone(),
+        generation: of.generation,
+        manifest: sealed.manifest.clone(),
+        credentials: sealed.credentials.clone(),
+    })
+}
+
+/// Names a partition in the manifest of a home.
+fn name(home: &Bench, serial: u64) {
+    let mut manifest = home.partition.manifest();
+    if !manifest.members.iter().any(|member| member.serial == serial) {
+        manifest.members.push(ManifestMember { serial, role: 0, weight: 100 });
+    }
+    home.ok(Call::ChangeManifest(change(home.partition.manifest().epoch, manifest)));
+}
+
+#[test]
+fn ha_2_7_a_member_adopts_nothing_of_the_group_that_it_is_in() {
+    let home = Bench::logged_in();
+    let member = home.joined(1002);
+    let old = exported(&home, vec![]);
+    set_pin(&home, CO_PIN, b"new co pin");
+    pull(&home, &member);
+    // A greater manifest epoch with the credentials of before: once, this brought the old PIN back.
+    name(&home, 1002);
+    let newer = ExportAnswer { credentials: old.credentials, ..exported(&home, vec![]) };
+    assert_eq!(member.outcome(adoption(&home.partition.manifest(), &newer)), Outcome::FAILED);
+    let old_pin = Login { user: UserType::USER.0, pin: CO_PIN.to_vec(), tag: tag() };
+    assert_eq!(member.rv(Call::Login(old_pin)), spec::Rv::PIN_INCORRECT);
+    member.login(UserType::USER, b"new co pin");
+}
+
+#[test]
+fn ha_1_2_a_member_that_leaves_its_group_and_comes_back_brings_no_destroyed_key_and_no_old_pin() {
+    let home = Bench::logged_in();
+    let mut member = home.joined(1002);
+    let key = member.key(vec![token(), label("doomed")]);
+    let doomed = exported(&member, vec![key.ouid.clone()]);
+    member.ok(Call::Destroy(Destroy { object: Some(key.clone()) }));
+    set_pin(&home, CO_PIN, b"new co pin");
+    pull(&home, &member);
+    // Away, into another group, whose officer its officer is too...
+    let mut elsewhere = Bench::with(1003, Settings::for_tests());
+    elsewhere.ticket = elsewhere.login(UserType::USER, CO_PIN);
+    name(&elsewhere, 1002);
+    member.ok(adoption(&elsewhere.partition.manifest(), &exported(&elsewhere, vec![])));
+    member.ticket = member.login(UserType::USER, CO_PIN);
+    assert_eq!(
+        member.outcome(Call::GetAttributes(GetAttributes { object: Some(key.clone()), numbers: vec![3] })),
+        Outcome::DESTROYED
+    );
+    // ... and back, with what the group once was.
+    assert_eq!(
+        member.outcome(adoption(&home.partition.manifest(), &doomed)),
+        Outcome::EPOCH_CHANGED,
+        "an old PIN"
+    );
+    let mixed = ExportAnswer { credentials: doomed.credentials.clone(), ..exported(&home, vec![]) };
+    assert_eq!(member.outcome(adoption(&home.partition.manifest(), &mixed)), Outcome::EPOCH_CHANGED);
+    member.ok(adoption(&home.partition.manifest(), &exported(&home, vec![])));
+    member.ticket = member.login(UserType::USER, b"new co pin");
+    member.ok(Call::Join(Join { records: doomed.records, ..Join::default() }));
+    assert!(member.find(vec![label("doomed")]).is_empty());
+    assert_eq!(member.status().objects, 0);
+}
+
+#[test]
+fn ha_2_7_a_joiner_takes_no_credentials_older_than_the_manifest_that_names_it() {
+    let home = Bench::logged_in();
+    let old = exported(&home, vec![]);
+    set_pin(&home, CO_PIN, b"new co pin");
+    name(&home, 1002);
+    assert_eq!(home.partition.manifest().credential_epoch, 2);
+    let mut joiner = Bench::with(1002, Settings::for_tests());
+    joiner.ticket = joiner.login(UserType::USER, CO_PIN);
+    let mixed = ExportAnswer { credentials: old.credentials, ..exported(&home, vec![]) };
+    let manifest = home.partition.manifest();
+    assert_eq!(joiner.outcome(adoption(&manifest, &mixed)), Outcome::EPOCH_CHANGED);
+    joiner.ok(adoption(&manifest, &exported(&home, vec![])));
+}
+
+#[test]
+fn ha_2_7_of_two_credentials_of_one_epoch_all_members_end_with_the_same() {
+    let first = Bench::logged_in();
+    let second = first.joined(1002);
+    pull(&first, &second);
+    assert_eq!(first.status().credentials, second.status().credentials);
+    assert_eq!(first.status().credentials.len(), 32);
+    // Cut apart, the second makes itself the home; back together for the first's promotion, and apart again: both count
+    // their own changes from the same epoch.
+    let held = second.partition.manifest();
+    second.ok(Call::ChangeManifest(change(held.epoch, Manifest { home: 1002, ..held.clone() })));
+    let third = Bench::new();
+    assert_ne!(third.status().credentials, first.status().credentials);
+    let term = exported(&second, vec![]).credentials;
+    first.ok(Call::Join(Join { credentials: term, ..Join::default() }));
+    set_pin(&first, CO_PIN, b"pin of first");
+    set_pin(&second, CO_PIN, b"pin of second");
+    let credential_epoch = |bench: &Bench| bench.partition.header().credential_epoch;
+    assert_eq!(credential_epoch(&first), credential_epoch(&second), "a tie");
+    assert_ne!(first.status().credentials, second.status().credentials, "which Status shows");
+    let (of_first, of_second) = (exported(&first, vec![]), exported(&second, vec![]));
+    let join = |sealed: &ExportAnswer| {
+        Call::Join(Join { credentials: sealed.credentials.clone(), ..Join::default() })
+    };
+    first.ok(join(&of_second));
+    second.ok(join(&of_first));
+    assert_eq!(first.status().credentials, second.status().credentials, "both ways end alike");
+    let works = |bench: &Bench, pin: &[u8]| {
+        let call = Login { user: UserType::USER.0, pin: pin.to_vec(), tag: tag() };
+        bench.rv(Call::Login(call)) == spec::Rv::OK
+    };
+    let winner = [&b"pin of first"[..], b"pin of second"].map(|pin| works(&first, pin));
+    assert_eq!(winner.iter().filter(|works| **works).count(), 1);
+    assert_eq!([&b"pin of first"[..], b"pin of second"].map(|pin| works(&second, pin)), winner);
 }
 
 #[test]

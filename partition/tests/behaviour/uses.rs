@@ -254,6 +254,21 @@ fn rules_2_7_a_key_that_always_authenticates_wants_the_pin_with_each_result() {
 }
 
 #[test]
+fn a_key_that_always_authenticates_is_private() {
+    let bench = Bench::logged_in();
+    let make = |private| Call::Make(ec_pair(vec![], private));
+    let always = yes(A::ALWAYS_AUTHENTICATE);
+    assert_eq!(bench.rv(make(vec![always.clone(), no(A::PRIVATE)])), Rv::TEMPLATE_INCONSISTENT);
+    assert_eq!(bench.rv(make(vec![always.clone(), yes(A::PRIVATE)])), Rv::OK);
+    assert_eq!(
+        bench.rv(make(vec![always])),
+        Rv::OK,
+        "private keys are private unless they are said not to be"
+    );
+    assert_eq!(bench.rv(make(vec![no(A::ALWAYS_AUTHENTICATE), no(A::PRIVATE)])), Rv::OK);
+}
+
+#[test]
 fn random_bytes_are_bounded_and_differ() {
     let bench = Bench::new();
     let random = |bytes| match bench.ok(Call::Random(Random { bytes })) {

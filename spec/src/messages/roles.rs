@@ -72,6 +72,10 @@ pub struct StatusAnswer {
     /// Where the appliance has last seen the members of the group (HA 1.5); told to its peers alone.
     #[prost(message, repeated, tag = "20")]
     pub seen: Vec<SeenMember>,
+    /// Names the credentials, under a key of the domain: members whose versions are equal and whose names are not hold
+    /// what two homes set at a time, and want it exchanged (HA 2.7).
+    #[prost(bytes = "vec", tag = "21")]
+    pub credentials: Vec<u8>,
 }
 
 /// Where somebody has last seen a member: its store went back when it is behind that later, and is a clone when it
