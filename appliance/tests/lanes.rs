@@ -18,6 +18,7 @@ use appliance::workers::Workers;
 use ntls::frame::Frame;
 use ntls::instance::InstanceKey;
 use ntls::tls::{ServerTrust, server_config};
+use parking_lot::{Condvar, Mutex};
 use prost::Message;
 use spec::messages::{Outcome, ReplyBody, ReplyHeader, RequestHeader};
 use support::{Client, Raw};
@@ -30,10 +31,31 @@ use zeroize::Zeroizing;
 const SERIAL: u64 = 7;
 
 /// A body names its lane and how many milliseconds it takes: "i0", "c1500", "d20", "l500" (as a login); "p" panics; "r1000" is answered
-/// with so many bytes, "e" with itself, both on the lane for the processor.
+/// with so many bytes, "e" with itself, "g" when the gate has been opened, all on the lane for the processor.
 #[derive(Default)]
 struct Scripted {
     ran: AtomicU64,
+    gate: Gate,
+}
+
+/// Opened once, by the test.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn open(&self) {
+        *self.open.lock() = true;
+        self.opened.notify_all();
+    }
+
+    /// A test that has failed does not open it.
+    fn wait(&self) {
+        let mut open = self.open.lock();
+        let _ = self.opened.wait_while_for(&mut open, |open| !*open, Duration::from_secs(120));
+    }
 }
 
 impl Handler for Scripted {
@@ -55,6 +77,10 @@ impl Handler for Scripted {
             return (header, Zeroizing::new(vec![0; text.parse().unwrap()]));
         }
         assert_ne!(body[0], b'p', "a fault of ours");
+        if body[0] == b'g' {
+            self.gate.wait();
+            return (header, Zeroizing::new(ReplyBody::default().encode_to_vec()));
+        }
         std::thread::sleep(Duration::from_millis(text.parse().unwrap()));
         (header, Zeroizing::new(ReplyBody::default().encode_to_vec()))
     }
@@ -188,6 +214,16 @@ impl Stage {
     }
 }
 
+/// The next frame that is no progress, however slow the machine.
+fn receive(link: &mut Raw) -> Option<Frame> {
+    loop {
+        match link.receive() {
+            Some(Frame::Progress(_)) => {}
+            other => return other,
+        }
+    }
+}
+
 fn reply_tag(frame: Option<Frame>) -> u64 {
     match frame {
         Some(Frame::Reply(header, _)) => header.tag,
@@ -304,15 +340,19 @@ fn cancelled_work_is_not_started_and_its_answer_not_sent() {
 fn what_a_lost_link_asked_for_is_not_started() {
     let stage = stage(16, 1);
     let (mut lost, mut link) = (stage.link(), stage.link());
-    lost.send_request(1, SERIAL, 10_000, b"c1000".to_vec());
-    lost.send_request(2, SERIAL, 10_000, b"c0".to_vec());
+    lost.send_request(1, SERIAL, 60_000, b"g".to_vec());
+    lost.send_request(2, SERIAL, 60_000, b"c0".to_vec());
     lost.send_frame(&Frame::Ping(1));
-    assert_eq!(lost.receive(), Some(Frame::Pong(1)));
+    assert_eq!(receive(&mut lost), Some(Frame::Pong(1)));
     stage.until_ran(1);
     drop(lost);
-    // The end of a link is seen by its own task: before the lane is free again.
-    link.send_request(3, SERIAL, 10_000, b"c0".to_vec());
-    assert_eq!(reply_tag(link.receive()), 3);
+    // Its own task sees the end of a link: only then does the lane become free.
+    while stage.connections.count() > 1 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    link.send_request(3, SERIAL, 60_000, b"c0".to_vec());
+    stage.handler.gate.open();
+    assert_eq!(reply_tag(receive(&mut link)), 3);
     assert_eq!(stage.handler.ran.load(Ordering::SeqCst), 2, "1 was running, 2 never ran, 3 ran");
 }
 
@@ -535,28 +575,21 @@ fn ha_4_5_a_client_that_holds_all_the_memory_it_can_makes_no_other_hear_busy() {
     let mib = 1 << 20;
     let stage = bounded(64, 1, 64 * mib, 48 * mib);
     let (mut greedy, mut other) = (stage.link(), stage.link_of(&stage.other));
-    greedy.send_request(1, SERIAL, 20_000, b"c6000".to_vec());
+    greedy.send_request(1, SERIAL, 60_000, b"g".to_vec());
     stage.until_ran(1);
     for tag in 2..=40 {
         let mut body = vec![b'e'; mib];
         body[1] = u8::try_from(tag).unwrap();
-        greedy.send_request(tag, SERIAL, 20_000, body);
+        greedy.send_request(tag, SERIAL, 60_000, body);
     }
-    let first_busy = loop {
-        match greedy.receive() {
-            Some(Frame::Progress(_)) => {}
-            Some(Frame::Busy(tag, _)) => break tag,
-            other => panic!("wanted Busy for what is above its share, found {other:?}"),
-        }
+    let first_busy = match receive(&mut greedy) {
+        Some(Frame::Busy(tag, _)) => tag,
+        other => panic!("wanted Busy for what is above its share, found {other:?}"),
     };
     assert!((20..=28).contains(&first_busy), "half of 48 MiB, found {first_busy}");
-    other.send_request(1, SERIAL, 20_000, vec![b'e'; mib]);
-    loop {
-        match other.receive() {
-            Some(Frame::Progress(_)) => {}
-            answer => break assert_eq!(reply_tag(answer), 1),
-        }
-    }
+    other.send_request(1, SERIAL, 60_000, vec![b'e'; mib]);
+    stage.handler.gate.open();
+    assert_eq!(reply_tag(receive(&mut other)), 1);
 }
 
 #[test]
