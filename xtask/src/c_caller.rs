@@ -1,4 +1,4 @@
-//! A small PKCS #11 caller over `dlopen`, for the demo's signing threads. It plays the C application, so this is the
+//! A small PKCS #11 caller over `dlopen`, for the threads of the demo and of `chaos`. It plays the C application, so this is the
 //! one file of the crate with unsafe code.
 use std::path::Path;
 use std::ptr::null_mut;
@@ -182,8 +182,30 @@ impl Module {
         session: c::CK_SESSION_HANDLE,
         label: &str,
     ) -> Result<(c::CK_OBJECT_HANDLE, c::CK_OBJECT_HANDLE), Failure> {
+        self.generate(session, c::CKM_EC_KEY_PAIR_GEN, c::CKA_EC_PARAMS, &mut P256.to_vec(), label)
+    }
+
+    /// Generates an RSA pair of so many bits, of token objects: public, private.
+    pub(crate) fn rsa_pair(
+        &self,
+        session: c::CK_SESSION_HANDLE,
+        key_bits: c::CK_ULONG,
+        label: &str,
+    ) -> Result<(c::CK_OBJECT_HANDLE, c::CK_OBJECT_HANDLE), Failure> {
+        let mut bits = key_bits.to_ne_bytes().to_vec();
+        self.generate(session, c::CKM_RSA_PKCS_KEY_PAIR_GEN, c::CKA_MODULUS_BITS, &mut bits, label)
+    }
+
+    /// Generates a pair that signs and verifies, with one attribute of the public key that says how.
+    fn generate(
+        &self,
+        session: c::CK_SESSION_HANDLE,
+        mechanism: c::CK_MECHANISM_TYPE,
+        kind: c::CK_ATTRIBUTE_TYPE,
+        value: &mut Vec<u8>,
+        label: &str,
+    ) -> Result<(c::CK_OBJECT_HANDLE, c::CK_OBJECT_HANDLE), Failure> {
         let (mut yes, mut label) = (c::CK_TRUE, label.as_bytes().to_vec());
-        let mut curve = P256.to_vec();
         let mut flag = |type_| c::CK_ATTRIBUTE { type_, pValue: (&raw mut yes).cast(), ulValueLen: 1 };
         let (token, sign, verify) = (flag(c::CKA_TOKEN), flag(c::CKA_SIGN), flag(c::CKA_VERIFY));
         let bytes = |type_, value: &mut Vec<u8>| c::CK_ATTRIBUTE {
@@ -191,10 +213,9 @@ impl Module {
             pValue: value.as_mut_ptr().cast(),
             ulValueLen: count(value),
         };
-        let (named, on_curve) = (bytes(c::CKA_LABEL, &mut label), bytes(c::CKA_EC_PARAMS, &mut curve));
-        let (mut public, mut private) = ([token, named, on_curve, verify], [token, named, sign]);
-        let mut mechanism =
-            c::CK_MECHANISM { mechanism: c::CKM_EC_KEY_PAIR_GEN, pParameter: null_mut(), ulParameterLen: 0 };
+        let (named, shaped) = (bytes(c::CKA_LABEL, &mut label), bytes(kind, value));
+        let (mut public, mut private) = ([token, named, shaped, verify], [token, named, sign]);
+        let mut mechanism = c::CK_MECHANISM { mechanism, pParameter: null_mut(), ulParameterLen: 0 };
         let (mut public_key, mut private_key) = (0, 0);
         call!(
             self,

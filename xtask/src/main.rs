@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use xtask::lab::{Lab, Wanted};
+use xtask::lab::{Lab, Network, Wanted};
 use xtask::problem::Problem;
 use xtask::{chaos, check, demo, docs, lab, signing};
 
@@ -68,7 +68,22 @@ enum Task {
     ChaosLoad {
         #[arg(long, default_value_t = 8)]
         threads: usize,
+        /// Signs with RSA-2048 instead of P-256.
+        #[arg(long)]
+        rsa: bool,
+        /// Signs with the P-256 key of this label, and creates and destroys nothing.
+        #[arg(long, conflicts_with = "rsa")]
+        key: Option<String>,
     },
+    /// The application of `chaos` that is asked for more than can be had.
+    #[command(hide = true)]
+    ChaosOverload {
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
+    /// The application of `chaos` that makes and destroys pairs as it is told.
+    #[command(hide = true)]
+    ChaosObjects,
     /// The fault proxies of a lab.
     #[command(hide = true)]
     LabProxy {
@@ -101,6 +116,9 @@ enum LabVerb {
         /// Puts a fault proxy before each appliance, for `lab fault`.
         #[arg(long)]
         proxy: bool,
+        /// Gives each appliance a network namespace of its own, for `lab fault` by the kernel; root only.
+        #[arg(long, conflicts_with = "proxy")]
+        netns: bool,
     },
     /// Shows the appliances' processes and the group as the client sees it.
     Status {
@@ -115,8 +133,9 @@ enum LabVerb {
     Cont(Member),
     /// Starts a killed appliance.
     Start(Member),
-    /// Tells the fault proxies of a lab made with --proxy what to do: `lab fault 2 delay=5ms`, `blackhole`, `trickle`,
-    /// `oneway=up`, `loss=5%`, `refuse`, `cut`, `clear`; `lab fault all clear`; `lab fault arm half-reply min=110`.
+    /// Faults of the network. Of a lab made with --proxy: `lab fault 2 delay=5ms`, `blackhole`, `trickle`, `oneway=up`,
+    /// `loss=5%`, `refuse`, `cut`, `clear`; `lab fault all clear`; `lab fault arm half-reply min=110`. Of one made with
+    /// --netns: `blackhole`, `drop`, `oneway=up`, `oneway=down`, `clear`; `delay` and `loss` where the kernel has netem.
     Fault {
         /// The member or `all`, then the fault; or `arm` and the cut.
         #[arg(required = true)]
@@ -166,7 +185,13 @@ fn run(task: Task) -> Result<(), Problem> {
         Task::Lab { verb } => run_lab(verb),
         Task::Docs { check } => docs::run(check),
         Task::Chaos { short, only, dir, debug } => chaos::run(short, &only, dir, !debug),
-        Task::ChaosLoad { threads } => chaos::application::run(threads),
+        Task::ChaosLoad { threads, rsa, key } => {
+            use chaos::application::Key;
+            let made = if rsa { Key::Rsa } else { Key::P256 };
+            chaos::application::run(threads, &key.map_or(made, Key::Named))
+        }
+        Task::ChaosOverload { seconds } => chaos::overload::run(seconds),
+        Task::ChaosObjects => chaos::repair::run(),
         Task::LabProxy { folder } => lab::proxied::serve(&folder.dir),
         Task::Simulate { arguments } => check::simulate(&arguments),
         Task::SignLoop { threads } => signing::run(threads),
@@ -175,9 +200,14 @@ fn run(task: Task) -> Result<(), Problem> {
 
 fn run_lab(verb: LabVerb) -> Result<(), Problem> {
     match verb {
-        LabVerb::Up { members, folder, release, no_build, proxy } => {
+        LabVerb::Up { members, folder, release, no_build, proxy, netns } => {
             let build = !no_build;
-            let wanted = Wanted { members: usize::from(members), dir: folder.dir, release, build, proxy };
+            let network = match (proxy, netns) {
+                (true, _) => Network::Proxied,
+                (false, true) => Network::Namespaces,
+                (false, false) => Network::Loopback,
+            };
+            let wanted = Wanted { members: usize::from(members), dir: folder.dir, release, build, network };
             let lab = Lab::up(&wanted, &lab::say)?;
             lab::say(&format!("\nready:  . {}/env.sh", lab.dir().display()));
             Ok(())

@@ -125,21 +125,67 @@ impl Tally {
     }
 }
 
-/// Plays the application until standard input ends.
-///
-/// # Errors
-/// When the module cannot be loaded or its first key cannot be made.
-pub fn run(threads: usize) -> Result<(), Problem> {
+/// An application that has logged in.
+pub(super) struct Opened {
+    pub(super) module: Arc<Module>,
+    pub(super) slot: c::CK_SLOT_ID,
+    /// The session that logged in; it may create token objects, and the login holds while it is open.
+    pub(super) session: c::CK_SESSION_HANDLE,
+}
+
+/// Loads the module that the environment names and logs in.
+pub(super) fn open() -> Result<Opened, Problem> {
     let variable = |name: &str| {
         std::env::var(name)
             .map_err(|_| Problem(format!("wanted {name} in the environment, found none; source env.sh")))
     };
     let module = Arc::new(Module::load(&PathBuf::from(variable("P11_MODULE")?))?);
     let slot = module.slot(&variable("P11_TOKEN_LABEL")?)?;
-    let said = |failure: Failure| Problem(failure.to_string());
-    let first = module.writing_session(slot).map_err(said)?;
-    module.login(first, &variable("P11_PIN")?).map_err(said)?;
-    let (_, key) = module.pair(first, "chaos").map_err(said)?;
+    let session = module.writing_session(slot).map_err(said)?;
+    module.login(session, &variable("P11_PIN")?).map_err(said)?;
+    Ok(Opened { module, slot, session })
+}
+
+pub(super) fn said(failure: Failure) -> Problem {
+    Problem(failure.to_string())
+}
+
+/// Answers the one who started us.
+pub(super) fn tell(document: &impl Serialize) -> Result<(), Problem> {
+    let text = serde_json::to_string(document).map_err(|error| Problem(error.to_string()))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(|error| Problem(format!("standard output: {error}")))
+}
+
+/// What it signs with.
+#[derive(Clone, Debug)]
+pub enum Key {
+    /// A P-256 key that it makes.
+    P256,
+    /// An RSA key of 2048 bits that it makes.
+    Rsa,
+    /// The P-256 key of this label; then nothing is created and destroyed either.
+    Named(String),
+}
+
+/// Plays the application until standard input ends.
+///
+/// # Errors
+/// When the module cannot be loaded or its first key cannot be made.
+pub fn run(threads: usize, key: &Key) -> Result<(), Problem> {
+    let Opened { module, slot, session: first } = open()?;
+    let work = match key {
+        Key::P256 => {
+            Work { slot, mechanism: c::CKM_ECDSA, key: module.pair(first, "chaos").map_err(said)?.1 }
+        }
+        Key::Rsa => {
+            let (_, key) = module.rsa_pair(first, 2048, "chaos").map_err(said)?;
+            Work { slot, mechanism: c::CKM_SHA256_RSA_PKCS, key }
+        }
+        Key::Named(label) => Work { slot, mechanism: c::CKM_ECDSA, key: module.private_key(first, label)? },
+    };
     let count = || (0..threads).map(|_| AtomicU64::new(0)).collect();
     let tally = Arc::new(Tally {
         start: Instant::now(),
@@ -157,11 +203,13 @@ pub fn run(threads: usize) -> Result<(), Problem> {
     let mut workers: Vec<_> = (0..threads)
         .map(|number| {
             let (module, tally) = (module.clone(), tally.clone());
-            thread::spawn(move || sign(&module, slot, key, number, &tally))
+            thread::spawn(move || sign(&module, work, number, &tally))
         })
         .collect();
-    let (creating, shared) = (module.clone(), tally.clone());
-    workers.push(thread::spawn(move || create(&creating, slot, &shared)));
+    if !matches!(key, Key::Named(_)) {
+        let (creating, shared) = (module.clone(), tally.clone());
+        workers.push(thread::spawn(move || create(&creating, slot, &shared)));
+    }
     let mut since_us = 0;
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         match line.as_str() {
@@ -170,11 +218,7 @@ pub fn run(threads: usize) -> Result<(), Problem> {
             _ => {
                 let report = tally.report(since_us);
                 since_us = tally.now_us();
-                let text = serde_json::to_string(&report).map_err(|error| Problem(error.to_string()))?;
-                let mut out = std::io::stdout().lock();
-                writeln!(out, "{text}")
-                    .and_then(|()| out.flush())
-                    .map_err(|error| Problem(format!("standard output: {error}")))?;
+                tell(&report)?;
             }
         }
     }
@@ -185,15 +229,23 @@ pub fn run(threads: usize) -> Result<(), Problem> {
     Ok(())
 }
 
-fn sign(module: &Module, slot: c::CK_SLOT_ID, key: c::CK_OBJECT_HANDLE, number: usize, tally: &Tally) {
+/// What is signed with.
+#[derive(Clone, Copy)]
+struct Work {
+    slot: c::CK_SLOT_ID,
+    mechanism: c::CK_MECHANISM_TYPE,
+    key: c::CK_OBJECT_HANDLE,
+}
+
+fn sign(module: &Module, work: Work, number: usize, tally: &Tally) {
     let mut data = [0x5a; 32];
-    let session = match module.session(slot) {
+    let session = match module.session(work.slot) {
         Ok(session) => session,
         Err(failure) => return tally.fail(&failure),
     };
     while !tally.stop.load(Ordering::Relaxed) {
         let begun = tally.now_us();
-        match module.sign(session, c::CKM_ECDSA, key, &mut data) {
+        match module.sign(session, work.mechanism, work.key, &mut data) {
             Ok(_) => {
                 let now = tally.now_us();
                 tally.latencies.count(now.saturating_sub(begun));

@@ -1,6 +1,7 @@
 //! The application's process, from outside.
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,14 +19,20 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn start(lab: &Lab) -> Result<Self, Problem> {
+    pub(super) fn start(lab: &Lab, rsa: bool) -> Result<Self, Problem> {
+        Self::start_with(lab, if rsa { &["--rsa"] } else { &[] }, &lab.configuration())
+    }
+
+    /// With these arguments and the configuration of this folder.
+    pub(super) fn start_with(lab: &Lab, arguments: &[&str], configuration: &Path) -> Result<Self, Problem> {
         let own = std::env::current_exe()
             .map_err(|error| Problem(format!("our own program is not known: {error}")))?;
         let path = lab.dir().join("chaos.log");
         let log = File::options().create(true).append(true).open(&path);
         let log = log.map_err(|error| Problem::at(&path, &error))?;
         let mut command = lab.command(own);
-        command.arg("chaos-load").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        command.arg("chaos-load").args(arguments).env("ChrystokiConfigurationPath", configuration);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut process = Background::start(&mut command)?;
         let (Some(input), Some(output)) = (process.child().stdin.take(), process.child().stdout.take())
         else {

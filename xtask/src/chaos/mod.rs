@@ -2,23 +2,32 @@
 //! just before; the table of docs/ha.md.
 //!
 //! ```text
-//! lab of three ------ kill, freeze, rolling, outage, disk, clock              processes, disks, clocks
-//! lab with proxies -- expiry, blackhole, one way, trickle, delay, loss, reset         the network
+//! lab of three --------- kill, freeze, rolling, outage, disk, clock, stuck        processes, disks, clocks
+//! lab with namespaces -- blackhole, drop, one way, and with netem delay, loss     the kernel's network
+//! lab with proxies ----- expiry, trickle, reset, and what the one before cannot   a network of ours
 //!        each: prepare | mark, fault-free run, mark, fault and recovery, mark | tidy
+//! labs of their own ---- overload, repair                                         figures
 //! ```
 pub mod application;
+mod clock;
+mod disk;
 mod faults;
+mod figures;
 mod load;
+pub mod overload;
+pub mod repair;
+mod stuck;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::lab::{Guard, LABEL, Lab, Wanted};
+use crate::lab::{Guard, LABEL, Lab, Network, Wanted, spaces};
 use crate::problem::Problem;
 use crate::process;
 use application::Report;
-use faults::{FAULTS, Fault, Pace};
+use faults::{FAULTS, Fault, Pace, Place};
+use figures::{FIGURES, Figure};
 use load::Load;
 
 /// How long a member may take to be whole again.
@@ -32,6 +41,8 @@ const SHORT: Pace =
 /// What one fault came to.
 struct Row {
     fault: &'static Fault,
+    /// What made it.
+    network: Network,
     /// The fault-free run and the fault; or why this host cannot have it.
     outcome: Result<(Report, Report), String>,
 }
@@ -41,38 +52,95 @@ struct Row {
 /// # Errors
 /// When an application saw an error, a thread stopped signing for good, or a lab does not come up or recover.
 pub fn run(short: bool, only: &[String], dir: Option<PathBuf>, release: bool) -> Result<(), Problem> {
-    if let Some(unknown) = only.iter().find(|name| FAULTS.iter().all(|fault| fault.name != **name)) {
-        let names: Vec<&str> = FAULTS.iter().map(|fault| fault.name).collect();
+    let names = || FAULTS.iter().map(|fault| fault.name).chain(FIGURES.iter().map(|(name, _)| *name));
+    if let Some(unknown) = only.iter().find(|wanted| names().all(|name| name != **wanted)) {
+        let names: Vec<&str> = names().collect();
         return Err(Problem(format!("wanted one of {}, found {unknown:?}", names.join(", "))));
     }
     let dir =
         dir.unwrap_or_else(|| std::env::temp_dir().join(format!("hatoki-chaos-{}", std::process::id())));
     let pace = if short { SHORT } else { FULL };
+    let is_chosen = |name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
+    let chosen: Vec<&Fault> = FAULTS.iter().filter(|fault| is_chosen(fault.name)).collect();
+    take_down_on_interrupt(&dir)?;
+    let rows = play_all(&dir, &chosen, pace, release)?;
+    let figures = FIGURES.iter().filter(|(name, _)| is_chosen(name));
+    let figures: Vec<Figure> =
+        figures.map(|figure| figures::play(&dir, *figure, short, release)).collect::<Result<_, _>>()?;
+    // The folder itself goes when nothing else is in it.
+    let _ = std::fs::remove_dir(&dir);
+    if !short && only.is_empty() {
+        table::write(&rows, &figures)?;
+    }
+    verdict(&rows, &figures)
+}
+
+/// The labs, one after the other, and in the end the rows in the order of the table.
+fn play_all(dir: &Path, chosen: &[&'static Fault], pace: Pace, release: bool) -> Result<Vec<Row>, Problem> {
+    let mut left = chosen.to_vec();
     let mut rows = Vec::new();
-    for proxied in [false, true] {
-        let wanted: Vec<&Fault> = FAULTS
-            .iter()
-            .filter(|fault| fault.proxied == proxied)
-            .filter(|fault| only.is_empty() || only.iter().any(|name| *name == fault.name))
-            .collect();
-        if wanted.is_empty() {
+    let cuts = left.iter().any(|fault| matches!(fault.place, Place::Cut | Place::Shaped));
+    let mut networks = vec![Network::Loopback];
+    match spaces::available() {
+        Ok(()) if cuts => networks.push(Network::Namespaces),
+        Err(Problem(why)) if cuts => {
+            println!("cuts are played by proxies, for namespaces cannot be had: {why}")
+        }
+        _ => {}
+    }
+    networks.push(Network::Proxied);
+    for network in networks {
+        if left.iter().all(|fault| !suits(fault.place, network, true)) {
             continue;
         }
-        let dir = dir.join(if proxied { "proxied" } else { "direct" });
-        let lab = Wanted { members: 3, dir, release, build: true, proxy: proxied };
+        let lab = Wanted { members: 3, dir: dir.join(folder(network)), release, build: true, network };
         let guard = Guard(Lab::up(&lab, &|_| ())?);
-        for fault in wanted {
-            let row = Row { fault, outcome: play(&guard.0, fault, pace)? };
+        let netem = network == Network::Namespaces && spaces::has_netem(&guard.0);
+        let (here, later) = left.into_iter().partition(|fault| suits(fault.place, network, netem));
+        left = later;
+        for fault in here {
+            let row = Row { fault, network, outcome: play(&guard.0, fault, pace)? };
             println!("{}", table::line(&row));
             rows.push(row);
         }
     }
-    // The folder itself goes when nothing else is in it.
-    let _ = std::fs::remove_dir(&dir);
-    if !short && only.is_empty() {
-        table::write(&rows)?;
+    rows.sort_by_key(|row| FAULTS.iter().position(|fault| fault.name == row.fault.name));
+    Ok(rows)
+}
+
+/// Whether a fault is played on this network, with or without netem.
+fn suits(place: Place, network: Network, netem: bool) -> bool {
+    match (place, network) {
+        (Place::Direct, network) => network == Network::Loopback,
+        (_, Network::Loopback) => false,
+        (_, Network::Proxied) => true,
+        (Place::Proxied, Network::Namespaces) => false,
+        (Place::Cut, Network::Namespaces) => true,
+        (Place::Shaped, Network::Namespaces) => netem,
     }
-    verdict(&rows)
+}
+
+const fn folder(network: Network) -> &'static str {
+    match network {
+        Network::Loopback => "direct",
+        Network::Proxied => "proxied",
+        Network::Namespaces => "spaces",
+    }
+}
+
+/// Ctrl-C takes down what stands, then ends us as it would have at once.
+fn take_down_on_interrupt(dir: &Path) -> Result<(), Problem> {
+    let dir = dir.to_owned();
+    let handler = move || {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            // What is no lab, or cannot be taken down, stays for `lab down`.
+            let _ = Lab::open(&entry.path()).and_then(|lab| lab.down(false));
+        }
+        let _ = std::fs::remove_dir(&dir);
+        let own = rustix::process::getpid();
+        let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
+    };
+    ctrlc::set_handler(handler).map_err(|error| Problem(format!("Ctrl-C cannot be caught: {error}")))
 }
 
 /// Makes the members equal while no load runs: the one before may have ended in the middle of a create, and nobody is left
@@ -96,7 +164,7 @@ fn play(lab: &Lab, fault: &Fault, pace: Pace) -> Result<Result<(Report, Report),
 }
 
 fn measured(lab: &Lab, fault: &Fault, pace: Pace) -> Result<(Report, Report), Problem> {
-    let mut load = Load::start(lab)?;
+    let mut load = Load::start(lab, fault.rsa)?;
     load.mark()?;
     std::thread::sleep(pace.before);
     let before = load.mark()?;
@@ -128,9 +196,9 @@ fn settled(lab: &Lab, load: &mut Load) -> Result<Result<(), Problem>, Problem> {
     Ok(whole)
 }
 
-fn verdict(rows: &[Row]) -> Result<(), Problem> {
+fn verdict(rows: &[Row], figures: &[Figure]) -> Result<(), Problem> {
     let errors = |row: &Row| row.outcome.as_ref().map_or(0, |(before, during)| before.errors + during.errors);
-    let wrong: Vec<String> = rows
+    let mut wrong: Vec<String> = rows
         .iter()
         .filter(|row| errors(row) > 0)
         .map(|row| {
@@ -140,8 +208,14 @@ fn verdict(rows: &[Row]) -> Result<(), Problem> {
         .collect();
     let played = rows.iter().filter(|row| row.outcome.is_ok()).count();
     println!("CHAOS: {played} faults played, {} with application-visible errors", wrong.len());
+    for figure in figures {
+        wrong.extend(figure.faults.iter().map(|fault| format!("{}: {fault}", figure.name)));
+        println!("FIGURE {}: {} faults", figure.name, figure.faults.len());
+    }
     match wrong.is_empty() {
         true => Ok(()),
-        false => Err(Problem(format!("wanted no application-visible error, found {}", wrong.join("; ")))),
+        false => {
+            Err(Problem(format!("wanted no fault that an application sees, found {}", wrong.join("; "))))
+        }
     }
 }

@@ -2,8 +2,10 @@
 use std::fmt::Write as _;
 use std::fs;
 
+use super::figures::Figure;
 use super::{Report, Row};
 use crate::cargo;
+use crate::lab::Network;
 use crate::problem::Problem;
 
 /// What stands around the table in the page.
@@ -20,14 +22,24 @@ fn rate(report: &Report) -> u64 {
     report.signatures.saturating_mul(1_000_000) / report.span_us.max(1)
 }
 
+/// What made the fault.
+fn maker(row: &Row) -> &'static str {
+    match row.network {
+        Network::Loopback => "host",
+        Network::Namespaces => "kernel's network",
+        Network::Proxied => "proxy",
+    }
+}
+
 /// One line for the terminal.
 pub(super) fn line(row: &Row) -> String {
     match &row.outcome {
         Err(why) => format!("{:<12} not played: {why}", row.fault.name),
         Ok((before, during)) => format!(
-            "{:<12} errors {}, stall {} ms (fault-free {}, above it {}), p99.9 {} ms (fault-free {}), {}/s (fault-free \
+            "{:<12} {}: errors {}, stall {} ms (fault-free {}, above it {}), p99.9 {} ms (fault-free {}), {}/s (fault-free \
              {}/s), {} creates (longest {} ms){}",
             row.fault.name,
+            maker(row),
             before.errors + during.errors,
             ms(during.stall_us),
             ms(before.stall_us),
@@ -43,23 +55,24 @@ pub(super) fn line(row: &Row) -> String {
     }
 }
 
-fn rendered(rows: &[Row]) -> String {
+fn rendered(rows: &[Row], figures: &[Figure]) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     let mut text = format!(
         "Made by `cargo xtask chaos` ({build} build) on a host of {cores} cores, which the three appliances, the application and the \
          proxies share.\n\n\
-         | fault | errors | longest stall, ms | the same, fault-free | above it | p99.9, ms | fault-free | longest create, \
-         ms |\n|---|---|---|---|---|---|---|---|\n"
+         | fault | made by | errors | longest stall, ms | the same, fault-free | above it | p99.9, ms | fault-free | longest create, \
+         ms |\n|---|---|---|---|---|---|---|---|---|\n"
     );
     for row in rows {
         // Writing to a String does not fail.
         let _ = match &row.outcome {
-            Err(why) => writeln!(text, "| {} | not played: {why} | | | | | | |", row.fault.text),
+            Err(why) => writeln!(text, "| {} | not played: {why} | | | | | | | |", row.fault.text),
             Ok((before, during)) => writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 row.fault.text,
+                maker(row),
                 before.errors + during.errors,
                 ms(during.stall_us),
                 ms(before.stall_us),
@@ -70,16 +83,24 @@ fn rendered(rows: &[Row]) -> String {
             ),
         };
     }
+    for figure in figures {
+        let _ = write!(text, "\n| {} | |\n|---|---|\n", figure.name);
+        for (what, value) in &figure.lines {
+            let _ = writeln!(text, "| {what} | {value} |");
+        }
+    }
     text
 }
 
 /// Puts the table into docs/ha.md.
-pub(super) fn write(rows: &[Row]) -> Result<(), Problem> {
+pub(super) fn write(rows: &[Row], figures: &[Figure]) -> Result<(), Problem> {
     let path = cargo::root().join("docs/ha.md");
     let page = fs::read_to_string(&path).map_err(|error| Problem::at(&path, &error))?;
-    let page = replaced(&page, &rendered(rows))
+    let page = replaced(&page, &rendered(rows, figures))
         .ok_or_else(|| Problem(format!("{}: wanted the two marks of the table", path.display())))?;
-    fs::write(&path, page).map_err(|error| Problem::at(&path, &error))
+    // In one step: whoever stops us finds the old page or the new one.
+    let new = path.with_extension("md.new");
+    fs::write(&new, page).and_then(|()| fs::rename(&new, &path)).map_err(|error| Problem::at(&path, &error))
 }
 
 fn replaced(page: &str, table: &str) -> Option<String> {

@@ -13,7 +13,7 @@ use clients::Clients;
 use load::Load;
 use screen::Screen;
 
-use crate::lab::{Guard, Lab, Wanted, make_folder, say};
+use crate::lab::{Guard, Lab, Network, Wanted, make_folder, say};
 use crate::problem::Problem;
 use crate::{packages, process};
 
@@ -66,8 +66,10 @@ pub fn run(keep: bool, dir: Option<PathBuf>, release: bool) -> Result<(), Proble
     } else {
         "debug build and a lab of three appliances"
     });
-    let lab =
-        Lab::up(&Wanted { members: MEMBERS, dir, release, build: true, proxy: false }, &|step| say(step))?;
+    let lab = Lab::up(
+        &Wanted { members: MEMBERS, dir, release, build: true, network: Network::Loopback },
+        &|step| say(step),
+    )?;
     let start = Instant::now();
     // From here on every way out takes the lab down, unless it shall stay.
     let guard = Guard(lab);

@@ -3,7 +3,7 @@ use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -25,6 +25,9 @@ pub struct Member {
     /// The port of the fault proxy before it, which is what clients use.
     #[serde(default)]
     pub front: Option<u16>,
+    /// The network namespace that it runs in.
+    #[serde(default)]
+    pub namespace: Option<String>,
     /// The serial number of its partition.
     pub serial: u64,
 }
@@ -166,7 +169,7 @@ impl Member {
         let log = File::options().create(true).append(true).open(self.log());
         let log = log.map_err(|error| Problem::at(&self.log(), &error))?;
         let other = log.try_clone().map_err(|error| Problem::at(&self.log(), &error))?;
-        let mut command = Command::new(hsmd);
+        let mut command = super::spaces::command(self, hsmd);
         command.arg("--config").arg(self.configuration());
         command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(log).stderr(other).process_group(0);

@@ -8,10 +8,13 @@
 //! DIR/lab.json        what the lab itself remembers
 //! DIR/proxy.sock      control of the fault proxies, one before each appliance, when they were wanted
 //! ```
+//! With network namespaces an appliance stands behind an interface of its own instead of on a loopback address
+//! (`spaces`).
 mod member;
 pub mod proxied;
 mod reservation;
 mod setup;
+pub(crate) mod spaces;
 
 use std::fs;
 use std::io::Write as _;
@@ -40,8 +43,19 @@ pub struct Wanted {
     pub release: bool,
     /// Whether to build first.
     pub build: bool,
-    /// Whether to put a fault proxy before each appliance.
-    pub proxy: bool,
+    /// What lies between the client and the appliances.
+    pub network: Network,
+}
+
+/// What lies between the client and the appliances of a lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// The loopback interface.
+    Loopback,
+    /// A fault proxy before each appliance.
+    Proxied,
+    /// A network namespace for each appliance, behind a pair of virtual interfaces.
+    Namespaces,
 }
 
 /// What the lab remembers: `lab.json`.
@@ -100,6 +114,10 @@ impl Lab {
             )));
         }
         lab.memory.programs = Programs::get(wanted.release, wanted.build)?.folder().to_owned();
+        if lab.has_namespaces() && lab.members().iter().all(|member| !member.is_running()) {
+            say("making the network namespaces again");
+            spaces::make(lab.members())?;
+        }
         if lab.is_proxied() && proxied::process(dir).is_none() {
             say("starting the proxies again");
             proxied::start(&lab)?;
@@ -167,11 +185,19 @@ impl Lab {
         self.memory.members.iter().any(|member| member.front.is_some())
     }
 
-    /// Says a line to the proxies' control socket.
+    /// Whether each appliance has a network namespace of its own.
+    pub fn has_namespaces(&self) -> bool {
+        self.memory.members.iter().any(|member| member.namespace.is_some())
+    }
+
+    /// Carries out a line of `lab fault`: by the interfaces of the namespaces, or the proxies.
     ///
     /// # Errors
-    /// When there are none, or they refuse the line.
+    /// When there are neither, or the line is not understood.
     pub fn fault(&self, line: &str) -> Result<String, Problem> {
+        if self.has_namespaces() {
+            return spaces::fault(self, line);
+        }
         crate::proxy::control::tell(&proxied::socket(&self.dir), line)
     }
 
@@ -350,6 +376,7 @@ impl Lab {
     pub fn down(&self, keep_files: bool) -> Result<(), Problem> {
         self.stop_all();
         proxied::stop(&self.dir);
+        spaces::remove(self.members())?;
         if keep_files {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{Lab, Member, Memory, Wanted, proxied, reservation};
+use super::{Lab, Member, Memory, Network, Wanted, proxied, reservation, spaces};
 use crate::cargo::Programs;
 use crate::problem::Problem;
 use crate::process;
@@ -31,13 +31,21 @@ pub(super) fn set_up(
     programs: &Programs,
     say: &dyn Fn(&str),
 ) -> Result<Lab, Problem> {
+    let block = match wanted.network {
+        Network::Namespaces => Some(spaces::reserve(dir)?),
+        Network::Loopback | Network::Proxied => None,
+    };
+    let proxy = wanted.network == Network::Proxied;
     let memory = Memory {
         label: LABEL.into(),
         so_pin: pin()?,
         co_pin: pin()?,
         programs: programs.folder().to_owned(),
         members: (1..=wanted.members)
-            .map(|number| place(dir, number, wanted.proxy, say))
+            .map(|number| match block {
+                Some(block) => place_apart(dir, number, block),
+                None => place(dir, number, proxy, say),
+            })
             .collect::<Result<_, _>>()?,
     };
     let mut lab = Lab { dir: dir.to_owned(), memory };
@@ -51,6 +59,8 @@ pub(super) fn set_up(
         Err(problem) => {
             lab.stop_all();
             proxied::stop(dir);
+            // The first problem is the one to tell.
+            let _ = spaces::remove(lab.members());
             // What is left explains the failure; the next `up` needs another folder or `down`.
             Err(problem)
         }
@@ -59,6 +69,10 @@ pub(super) fn set_up(
 
 /// The steps, on a lab whose folders are chosen.
 fn build(lab: &mut Lab, say: &dyn Fn(&str)) -> Result<(), Problem> {
+    if lab.has_namespaces() {
+        say("making a network namespace for each appliance");
+        spaces::make(lab.members())?;
+    }
     for member in lab.memory.members.clone() {
         say(&format!("hsm{}: starting hsmd on {}:{}", member.number, member.address, member.port));
         make_folder(&member.data())?;
@@ -167,13 +181,7 @@ fn place(dir: &Path, number: usize, proxy: bool, say: &dyn Fn(&str)) -> Result<M
     let last = u8::try_from(number)
         .map_err(|_| Problem(format!("wanted at most 255 appliances, found {number}")))?;
     let address = Ipv4Addr::new(127, 0, 0, last);
-    let socket = dir.join(format!("hsm{number}/data/admin.sock"));
-    if socket.as_os_str().len() > SOCKET_BYTES_MAX {
-        return Err(Problem(format!(
-            "wanted a folder short enough for the Unix socket {} ({SOCKET_BYTES_MAX} bytes); choose another --dir",
-            socket.display()
-        )));
-    }
+    check_socket(dir, number)?;
     let port = free_port(dir, address, PORT)?;
     if port != PORT {
         say(&format!("hsm{number}: {address}:{PORT} is taken; using port {port}"));
@@ -183,7 +191,30 @@ fn place(dir: &Path, number: usize, proxy: bool, say: &dyn Fn(&str)) -> Result<M
         true => (Some(port), free_port(dir, address, port.saturating_add(1))?),
         false => (None, port),
     };
-    Ok(Member { number, dir: dir.join(format!("hsm{number}")), address, port, front, serial: 0 })
+    let dir = dir.join(format!("hsm{number}"));
+    Ok(Member { number, dir, address, port, front, namespace: None, serial: 0 })
+}
+
+/// The place of an appliance that has a network of its own.
+fn place_apart(dir: &Path, number: usize, block: u8) -> Result<Member, Problem> {
+    check_socket(dir, number)?;
+    let last = u8::try_from(number).ok().filter(|number| *number < 64);
+    let last = last.ok_or_else(|| Problem(format!("wanted at most 63 appliances, found {number}")))?;
+    let (address, _) = spaces::addresses(block, last);
+    let (dir, namespace) = (dir.join(format!("hsm{number}")), Some(spaces::name(block, number)));
+    Ok(Member { number, dir, address, port: PORT, front: None, namespace, serial: 0 })
+}
+
+/// Whether the appliance's folder is short enough for its Unix socket.
+fn check_socket(dir: &Path, number: usize) -> Result<(), Problem> {
+    let socket = dir.join(format!("hsm{number}/data/admin.sock"));
+    if socket.as_os_str().len() > SOCKET_BYTES_MAX {
+        return Err(Problem(format!(
+            "wanted a folder short enough for the Unix socket {} ({SOCKET_BYTES_MAX} bytes); choose another --dir",
+            socket.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Reserves the first free port from this one on.
