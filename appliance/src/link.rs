@@ -26,7 +26,7 @@ use tokio_rustls::server::TlsStream;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::greeting::{self, Greeted};
-use crate::handler::{Asker, Handler, Lane, Trace, Work, now_ms, outcome, run};
+use crate::handler::{Asker, Handler, Lane, Trace, Work, now_ms, outcome, take_turn};
 use crate::listener::{Acceptor, Connections};
 use crate::memory::{Held, Memory};
 use crate::outbox::Outbox;
@@ -422,7 +422,7 @@ impl Link {
         let work = Work { asker: self.asker(), header, body, received: Instant::now() };
         match lane {
             Lane::Inline => {
-                let (reply, body) = run(&*handler, &work);
+                let (_, (reply, body)) = take_turn(&*handler, &work, Duration::ZERO);
                 self.reply(reply, body);
             }
             Lane::Crypto | Lane::Slow | Lane::Pin | Lane::Disk => self.delegate(lane, handler, work, held),
@@ -458,20 +458,22 @@ impl Link {
         let cancelled = Arc::new(AtomicBool::new(false));
         let (dropped, sender) = (cancelled.clone(), self.sender.clone());
         let job = move |go| {
-            let turn = if go == Go::PushedOut {
-                Turn::Busy
-            } else if dropped.load(Ordering::Relaxed) {
-                Turn::Cancelled
-            } else if held.is_over() {
-                Turn::Busy
-            } else {
-                let (header, body) = run(&*handler, &work);
-                Turn::Reply(header, body)
+            let mut worked = false;
+            let turn = match go {
+                Go::PushedOut => Turn::Busy,
+                Go::Run(_) if dropped.load(Ordering::Relaxed) => Turn::Cancelled,
+                Go::Run(_) if held.is_over() => Turn::Busy,
+                Go::Run(cost) => {
+                    let (ran, (header, body)) = take_turn(&*handler, &work, cost);
+                    worked = ran;
+                    Turn::Reply(header, body)
+                }
             };
             drop(work);
             held.resize(if let Turn::Reply(_, body) = &turn { body.len() } else { 0 });
             // The link may have ended meanwhile.
             let _ = sender.send(Finished { tag, turn, _held: held });
+            worked
         };
         let accepted = match lane {
             Lane::Disk => self.shared.workers.disk(self.owner, job),

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
@@ -31,13 +31,14 @@ const COST_NS: u64 = 1_000_000;
 /// What a piece of work is told when its turn comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Go {
-    /// To run.
-    Run,
+    /// To run. Whoever waited hears what such work takes at present: what cannot be done in its time is not begun.
+    Run(Duration),
     /// That it gave way to another client's: it does not run, and is to be told Busy.
     PushedOut,
 }
 
-type Job = Box<dyn FnOnce(Go) + Send>;
+/// Answers whether it did the work, and so tells what work costs.
+type Job = Box<dyn FnOnce(Go) -> bool + Send>;
 
 /// One lane.
 struct Pool {
@@ -88,7 +89,7 @@ impl Pool {
         self.threads.saturating_mul(WAITING_PER_THREAD)
     }
 
-    fn submit(&self, owner: Owner, work: impl FnOnce(Go) + Send + 'static) -> Result<(), Full> {
+    fn submit(&self, owner: Owner, work: impl FnOnce(Go) -> bool + Send + 'static) -> Result<(), Full> {
         let mut state = self.state.lock();
         if state.running < self.threads && state.may_run(&owner.client, self.client_threads) {
             state.begin(owner.client);
@@ -122,21 +123,27 @@ fn after_ms(state: &State, owner: &Owner, threads: usize) -> u32 {
 }
 
 /// Runs a piece of work and then those whose turn comes, until none waits.
-fn work_off(state: &Mutex<State>, client_threads: usize, first: ([u8; 32], Job)) {
-    let mut next = Some(first);
-    while let Some((client, job)) = next {
+fn work_off(state: &Mutex<State>, client_threads: usize, (client, job): ([u8; 32], Job)) {
+    let mut next = Some((client, job, Duration::ZERO));
+    while let Some((client, job, cost)) = next {
         let begun = Instant::now();
         // A request's own panic is answered by its handler; any other must not cost the lane a thread.
-        if catch_unwind(AssertUnwindSafe(|| job(Go::Run))).is_err() {
+        let worked = catch_unwind(AssertUnwindSafe(|| job(Go::Run(cost)))).unwrap_or_else(|_| {
             tracing::error!("work on a lane failed by a fault of hsmd; please report it");
-        }
+            false
+        });
         let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut state = state.lock();
-        state.cost_ns = state.cost_ns - state.cost_ns / 8 + took / 8;
+        if worked {
+            state.cost_ns = state.cost_ns - state.cost_ns / 8 + took / 8;
+        }
+        let cost = Duration::from_nanos(state.cost_ns);
         state.end(&client);
         let State { queue, of_client, .. } = &mut *state;
-        next = queue.pop(|client| of_client.get(client).is_none_or(|running| *running < client_threads));
-        if let Some((client, _)) = &next {
+        next = queue
+            .pop(|client| of_client.get(client).is_none_or(|running| *running < client_threads))
+            .map(|(client, job)| (client, job, cost));
+        if let Some((client, ..)) = &next {
             state.begin(*client);
         }
     }
@@ -174,7 +181,7 @@ impl Workers {
     ///
     /// # Errors
     /// When the queue is full.
-    pub fn crypto(&self, owner: Owner, work: impl FnOnce(Go) + Send + 'static) -> Result<(), Full> {
+    pub fn crypto(&self, owner: Owner, work: impl FnOnce(Go) -> bool + Send + 'static) -> Result<(), Full> {
         self.crypto.submit(owner, work)
     }
 
@@ -182,7 +189,7 @@ impl Workers {
     ///
     /// # Errors
     /// When the queue is full.
-    pub fn slow(&self, owner: Owner, work: impl FnOnce(Go) + Send + 'static) -> Result<(), Full> {
+    pub fn slow(&self, owner: Owner, work: impl FnOnce(Go) -> bool + Send + 'static) -> Result<(), Full> {
         self.slow.submit(owner, work)
     }
 
@@ -190,7 +197,7 @@ impl Workers {
     ///
     /// # Errors
     /// When the queue is full.
-    pub fn pin(&self, owner: Owner, work: impl FnOnce(Go) + Send + 'static) -> Result<(), Full> {
+    pub fn pin(&self, owner: Owner, work: impl FnOnce(Go) -> bool + Send + 'static) -> Result<(), Full> {
         self.pin.submit(owner, work)
     }
 
@@ -198,7 +205,7 @@ impl Workers {
     ///
     /// # Errors
     /// When the queue is full.
-    pub fn disk(&self, owner: Owner, work: impl FnOnce(Go) + Send + 'static) -> Result<(), Full> {
+    pub fn disk(&self, owner: Owner, work: impl FnOnce(Go) -> bool + Send + 'static) -> Result<(), Full> {
         self.disk.submit(owner, work)
     }
 
@@ -242,13 +249,14 @@ mod tests {
                 let work = move |_| {
                     started.send(()).unwrap();
                     drop(gate.lock());
+                    true
                 };
                 workers.crypto(owner(1), work).unwrap();
             }
-            let full = workers.crypto(owner(1), |_| ()).unwrap_err();
+            let full = workers.crypto(owner(1), |_| true).unwrap_err();
             assert!((5..=1_000).contains(&full.after_ms), "{full:?}");
-            assert_eq!(workers.disk(owner(1), |_| ()), Ok(()), "the other lanes are free");
-            assert_eq!(workers.pin(owner(1), |_| ()), Ok(()), "the other lanes are free");
+            assert_eq!(workers.disk(owner(1), |_| true), Ok(()), "the other lanes are free");
+            assert_eq!(workers.pin(owner(1), |_| true), Ok(()), "the other lanes are free");
         });
         starts.recv().unwrap();
         starts.recv().unwrap();
@@ -270,10 +278,12 @@ mod tests {
         let submit = |client: u8, number: usize| {
             let (gate, told) = (gate.clone(), told.clone());
             let work = move |go| {
-                told.send((client, number, go)).unwrap();
-                if go == Go::Run {
+                let runs = go != Go::PushedOut;
+                told.send((client, number, runs)).unwrap();
+                if runs {
                     drop(gate.lock());
                 }
+                runs
             };
             workers.crypto(owner(client), work)
         };
@@ -284,11 +294,36 @@ mod tests {
         });
         let mut first_two = [tells.recv().unwrap(), tells.recv().unwrap()];
         first_two.sort_unstable_by_key(|(_, number, _)| *number);
-        let newest = (1, WAITING_PER_THREAD, Go::PushedOut);
-        assert_eq!(first_two, [(1, 0, Go::Run), newest], "the newest gave way");
+        let newest = (1, WAITING_PER_THREAD, false);
+        assert_eq!(first_two, [(1, 0, true), newest], "the newest gave way");
         drop(closed);
-        assert_eq!(tells.recv().unwrap(), (1, 1, Go::Run));
-        assert_eq!(tells.recv().unwrap(), (2, 0, Go::Run), "the other one's turn came at once");
+        assert_eq!(tells.recv().unwrap(), (1, 1, true));
+        assert_eq!(tells.recv().unwrap(), (2, 0, true), "the other one's turn came at once");
+    }
+
+    #[test]
+    fn ha_4_5_who_waited_hears_what_work_takes_and_what_was_dropped_does_not_count() {
+        let (runtime, workers) = (runtime(), Workers::new(1));
+        let (told, tells) = mpsc::channel();
+        runtime.block_on(async {
+            for works in [true, false, true] {
+                let told = told.clone();
+                let work = move |go| {
+                    told.send(go).unwrap();
+                    std::thread::sleep(Duration::from_millis(if works { 80 } else { 0 }));
+                    works
+                };
+                workers.crypto(owner(1), work).unwrap();
+            }
+        });
+        let cost = || match tells.recv_timeout(Duration::from_secs(10)).unwrap() {
+            Go::Run(cost) => cost,
+            Go::PushedOut => panic!("there is room"),
+        };
+        assert_eq!(cost(), Duration::ZERO, "a thread was free");
+        let second = cost();
+        assert!(second >= Duration::from_millis(10), "{second:?}");
+        assert_eq!(cost(), second, "what did nothing tells nothing");
     }
 
     #[test]
@@ -304,6 +339,7 @@ mod tests {
                 let work = move |_| {
                     told.send(client).unwrap();
                     drop(gate.lock());
+                    true
                 };
                 workers.slow(owner(client), work).unwrap();
             };
@@ -314,7 +350,7 @@ mod tests {
                 slow(2);
                 assert_eq!(next(), 2, "a thread was left for it");
                 let told = told.clone();
-                workers.crypto(owner(1), move |_| told.send(9).unwrap()).unwrap();
+                workers.crypto(owner(1), move |_| told.send(9).is_ok()).unwrap();
                 assert_eq!(next(), 9, "its own short work goes on");
             });
             assert!(tells.try_recv().is_err(), "no more than {own} at once");
@@ -330,7 +366,7 @@ mod tests {
         let runtime = runtime();
         runtime.block_on(async {
             workers.crypto(owner(1), |_| panic!("on purpose")).unwrap();
-            workers.crypto(owner(1), move |_| told.send(()).unwrap()).unwrap();
+            workers.crypto(owner(1), move |_| told.send(()).is_ok()).unwrap();
         });
         tells.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
     }

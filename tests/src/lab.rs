@@ -203,6 +203,46 @@ impl Lab {
         panic!("{members} equal members were expected:\n{last}");
     }
 
+    /// `vtl` with the laboratory's configuration and the Crypto Officer's password.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn vtl(&self, words: &[&str]) -> Output {
+        let mut command = self.command(programs().join("vtl"));
+        command.env("VTL_PASSWORD", self.value("P11_PIN")).args(words).output().expect("vtl starts")
+    }
+
+    /// As [`vtl`](Self::vtl), and it must succeed; what it printed.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn vtl_done(&self, words: &[&str]) -> String {
+        expect_ok(&self.vtl(words), &format!("vtl {}", words.join(" ")))
+    }
+
+    /// `hsm` of one appliance, as its HSM SO; it must succeed; what it printed.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn hsm_done(&self, member: usize, words: &[&str]) -> String {
+        let socket = self.path().join(format!("hsm{member}/data/admin.sock")).display().to_string();
+        let mut environment = BTreeMap::from([("HSM_SOCKET".to_owned(), socket)]);
+        environment.insert("HSM_SO_PIN".to_owned(), self.value("P11_SO_PIN").to_owned());
+        expect_ok(&run("hsm", words, &environment), &format!("hsm {}", words.join(" ")))
+    }
+
+    /// The serial numbers of the members, in the order of the configuration.
+    ///
+    /// # Panics
+    /// When the configuration names none.
+    pub fn serials(&self) -> Vec<String> {
+        let file = Path::new(self.value("ChrystokiConfigurationPath")).join("Chrystoki.conf");
+        let text = std::fs::read_to_string(file).expect("a laboratory has a configuration");
+        let line = text.lines().find(|line| line.contains("VirtualToken00Members"));
+        let list = line.and_then(|line| line.split(['=', ';']).nth(1)).expect("it names the members");
+        list.split(',').map(|serial| serial.trim().to_owned()).collect()
+    }
+
     /// `vtl haAdmin show --json`.
     pub fn show(&self) -> String {
         let output = run("vtl", &["haAdmin", "show", "--json"], &self.environment);
@@ -311,6 +351,50 @@ impl Scene {
     pub fn count(&mut self) -> u64 {
         writeln!(self.input, "count").expect("the scene listens");
         self.expect("COUNT").parse().expect("a count is a number")
+    }
+
+    /// Asks a looping scene how its process sees the members: `CA_GetHAState`, the serial numbers of those it uses and
+    /// of the others.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn members(&mut self) -> (Vec<String>, Vec<String>) {
+        writeln!(self.input, "members").expect("the scene listens");
+        let said = self.expect("MEMBERS");
+        let (mut used, mut others) = (Vec::new(), Vec::new());
+        for word in said.split_whitespace() {
+            let (serial, state) = word.split_once(':').expect("a serial number and a state");
+            if state == "0x0" { &mut used } else { &mut others }.push(serial.to_owned());
+        }
+        (used, others)
+    }
+
+    /// Waits until every thread of a looping scene has signed again, one included that was waiting for a lost member.
+    ///
+    /// # Panics
+    /// When one has not within a minute.
+    pub fn signatures_go_on(&mut self) {
+        let before = self.count();
+        for _ in 0..600 {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            if self.count() > before + 1 {
+                return;
+            }
+        }
+        panic!("a thread of scene {} signs nothing", self.name);
+    }
+
+    /// Ends a looping scene, in which no error may have reached the application.
+    ///
+    /// # Panics
+    /// When one has.
+    pub fn finish_without_error(mut self) {
+        self.go();
+        let result = self.expect("RESULT");
+        let numbers: Vec<u64> = result.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        assert_eq!(numbers.get(1), Some(&0), "errors reached the application: {result}");
+        println!("scene {}: {result} (signatures, errors, longest wait in ms)", self.name);
+        self.finish();
     }
 
     /// The scene's process.

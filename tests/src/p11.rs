@@ -26,10 +26,14 @@ pub type Outcome<T> = Result<T, Failed>;
 pub struct P11 {
     list: *mut CK_FUNCTION_LIST,
     interfaces: Option<InterfaceList>,
+    ha_state: Option<HaState>,
 }
 
 /// `C_GetInterfaceList`.
 type InterfaceList = unsafe extern "C" fn(*mut CK_INTERFACE, *mut CK_ULONG) -> CK_RV;
+/// `CA_GetHAState`; the structure is the group's serial number, 32 pairs of a member's serial number and state, and how
+/// many of them count.
+type HaState = unsafe extern "C" fn(CK_SLOT_ID, *mut [CK_ULONG; 66]) -> CK_RV;
 /// `C_GetFunctionList`.
 type FunctionList = unsafe extern "C" fn(*mut *mut CK_FUNCTION_LIST) -> CK_RV;
 
@@ -77,7 +81,10 @@ impl P11 {
         let get = get.expect("C_GetFunctionList is exported");
         // SAFETY: the symbol has the type that the standard gives it.
         let interfaces = unsafe { library.get::<InterfaceList>(b"C_GetInterfaceList\0") };
-        Self::of(*get, interfaces.ok().map(|get| *get))
+        // SAFETY: the symbol has the type that our documentation gives it.
+        let ha_state = unsafe { library.get::<HaState>(b"CA_GetHAState\0") };
+        let ha_state = ha_state.ok().map(|get| *get);
+        Self { ha_state, ..Self::of(*get, interfaces.ok().map(|get| *get)) }
     }
 
     /// The module behind its two entries; the second is missing where the module is older than 3.0.
@@ -89,13 +96,26 @@ impl P11 {
         // SAFETY: the pointer is valid for writing.
         let rv = unsafe { functions(&mut list) };
         assert_eq!(rv, CKR_OK);
-        Self { list, interfaces }
+        Self { list, interfaces, ha_state: None }
     }
 
     /// The function list itself, for the calls with arguments that no method here expresses.
     pub fn list(&self) -> &CK_FUNCTION_LIST {
         // SAFETY: the list is valid and constant for the life of the process.
         unsafe { &*self.list }
+    }
+
+    /// The members of the slot's group as this process sees them: serial numbers with CKR_OK for those in use.
+    pub fn ha_state(&self, slot: CK_SLOT_ID) -> Outcome<Vec<(u64, CK_RV)>> {
+        let get = self.ha_state.expect("the module has CA_GetHAState");
+        let mut state = [0; 66];
+        // SAFETY: the pointer leads to room for the structure.
+        match unsafe { get(slot, &mut state) } {
+            CKR_OK => {}
+            rv => return Err(Failed { function: "CA_GetHAState", rv }),
+        }
+        let members = state[1..65].chunks(2).map(|pair| (pair[0], pair[1]));
+        Ok(members.take(state[65] as usize).collect())
     }
 
     /// The names and versions of `C_GetInterfaceList`, or none where the module is older than 3.0.

@@ -1,29 +1,7 @@
 //! Applications at work while one of three members is killed and comes back.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
-
-use tests::lab::{Lab, Scene, expect_ok};
-
-/// Waits until every thread has signed again, the one included that was waiting for a lost member.
-fn signatures_go_on(scene: &mut Scene) {
-    let before = scene.count();
-    for _ in 0..150 {
-        std::thread::sleep(Duration::from_millis(100));
-        if scene.count() > before + 1 {
-            return;
-        }
-    }
-    panic!("a thread signs nothing although two members live");
-}
-
-fn no_error(scene: &mut Scene) {
-    scene.go();
-    let result = scene.expect("RESULT");
-    let numbers: Vec<u64> = result.split_whitespace().map(|word| word.parse().unwrap()).collect();
-    assert_eq!(numbers[1], 0, "errors reached the application: {result}");
-    println!("{} signatures, longest wait {} ms", numbers[0], numbers[2]);
-}
+use tests::lab::{Lab, expect_ok};
 
 #[test]
 fn eight_signing_threads_see_no_error_while_a_member_is_killed_and_returns() {
@@ -31,14 +9,13 @@ fn eight_signing_threads_see_no_error_while_a_member_is_killed_and_returns() {
     let mut scene = lab.scene("sign-loop", &["8"]);
     scene.expect("READY");
     for member in 1..=3 {
-        signatures_go_on(&mut scene);
+        scene.signatures_go_on();
         lab.kill_now(member);
-        signatures_go_on(&mut scene);
+        scene.signatures_go_on();
         lab.lab("start", Some(member));
         lab.wait_until_equal(3);
     }
-    no_error(&mut scene);
-    scene.finish();
+    scene.finish_without_error();
 }
 
 #[test]
@@ -46,15 +23,14 @@ fn eight_signing_threads_go_on_without_error_while_a_member_is_frozen() {
     let lab = Lab::up(3);
     let mut scene = lab.scene("sign-loop", &["8"]);
     scene.expect("READY");
-    signatures_go_on(&mut scene);
+    scene.signatures_go_on();
     lab.lab("stop", Some(2));
     // Still frozen: only a probe can have told the client to go elsewhere, long before `ReceiveTimeout` of 20 s.
-    signatures_go_on(&mut scene);
+    scene.signatures_go_on();
     lab.lab("cont", Some(2));
     lab.wait_until_equal(3);
-    signatures_go_on(&mut scene);
-    no_error(&mut scene);
-    scene.finish();
+    scene.signatures_go_on();
+    scene.finish_without_error();
 }
 
 #[test]

@@ -241,8 +241,17 @@ fn sign_loop(p11: &Arc<P11>, threads: u64) -> Outcome<()> {
         })
         .collect();
     say("READY");
-    while wait_for_word() == "count" {
-        say(&format!("COUNT {}", signed().min().unwrap_or(0)));
+    loop {
+        match wait_for_word().as_str() {
+            "count" => say(&format!("COUNT {}", signed().min().unwrap_or(0))),
+            "members" => {
+                let members = p11.ha_state(slot)?;
+                let words: Vec<String> =
+                    members.iter().map(|(serial, rv)| format!("{serial}:{rv:#x}")).collect();
+                say(&format!("MEMBERS {}", words.join(" ")));
+            }
+            _ => break,
+        }
     }
     stop.store(true, Ordering::Relaxed);
     let longest =
