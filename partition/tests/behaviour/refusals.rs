@@ -9,7 +9,7 @@ use crate::bench::*;
 #[test]
 fn bytes_that_are_no_request_are_malformed() {
     let bench = Bench::new();
-    for body in [&b""[..], &[0xFF; 40], b"GET / HTTP/1.1", &[0x52, 0x7F]] {
+    for body in [&b""[..], &[0xFF; 40], &[0xFF; 100], b"GET / HTTP/1.1", &[0x52, 0x7F]] {
         assert_eq!(Outcome(bench.raw(body).outcome), Outcome::MALFORMED, "{body:?}");
     }
 }
@@ -115,9 +115,11 @@ fn calls_without_their_parts_or_past_their_bounds_are_malformed() {
         Call::Adopt(Adopt::default()),
         Call::Compare(Compare { buckets: vec![4096] }),
         Call::Compare(Compare { buckets: vec![0; 4097] }),
+        Call::Compare(Compare { buckets: vec![7, 8, 7] }),
         Call::Export(Export { ouids: vec![vec![]; 1], ..Export::default() }),
         Call::Export(Export { ouids: vec![vec![1; 16]; 1001], ..Export::default() }),
         Call::Join(Join { records: vec![SealedRecord::default(); 1001], ..Join::default() }),
+        Call::Lease(Lease::default()),
         Call::Lease(Lease { holder: vec![1; 15], ms: 1 }),
         Call::Lease(Lease { holder: vec![1; 16], ms: 60_001 }),
     ];
