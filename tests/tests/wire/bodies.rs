@@ -2,8 +2,8 @@
 //! refusals stands in `partition/tests/behaviour/refusals.rs`, where they are decided.
 use prost::Message as _;
 use spec::messages::{
-    Adopt, Call, Commit, Compare, Destroy, Find, Make, MakeKind, ObjectRef, Outcome, Plan, Random,
-    RequestBody, SealedRecord, Status,
+    Adopt, Call, Commit, Compare, Destroy, Find, Make, MakeKind, Outcome, Plan, Random, RequestBody,
+    SealedRecord, Status,
 };
 use spec::value::{Attribute, Template};
 use spec::{AttributeType, MechanismType};
