@@ -1,4 +1,5 @@
-//! Work on a link that is slow, cancelled, expired, too much, or fails: with a handler made for it.
+//! Work on a link that is slow, cancelled, expired, too much, or fails: with a handler made for it. One file because all of it
+//! is told by the bodies of that one handler.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 mod support;
 
