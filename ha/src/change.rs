@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::group::Group;
 use crate::member::Member;
 use crate::spread::{Goal, Settled};
+use crate::verdict::OPEN_AGAIN_MS;
 
 impl Group {
     /// Changes attributes (C_SetAttributeValue): one member changes the record, the others join it, until the
@@ -106,14 +107,48 @@ impl Group {
         let members: Vec<(Arc<Member>, usize)> =
             self.write_set(&view, MemberId(0)).into_iter().map(|member| (member, 0)).collect();
         let wanted = self.copies_wanted(&view);
+        let begun = self.platform.now();
         let goal = Goal {
             enough: wanted,
             deadline: self.write_deadline(),
             lost_ms: self.settings().outage_wait_ms,
             sends_max: Some(view.seats.len() + 1),
         };
-        let settled = self.spread(&members, &bodies, &goal);
-        self.destroyed(&view, ouid, settled, wanted, ticket, &bodies)
+        loop {
+            let settled = self.spread(&members, &bodies, &goal);
+            let missed = self.missed_by(&settled, ouid);
+            if missed.is_empty() {
+                return self.destroyed(&view, ouid, settled, wanted, ticket, &bodies);
+            }
+            // Those that do not know the object do not decide that there is none (HA 3.1).
+            let now = self.platform.now();
+            if now >= begun.after_ms(self.settings().outage_wait_ms).min(goal.deadline) {
+                return Err(self.undecided(&missed, now.since(begun)));
+            }
+            self.ensure_open()?;
+            let mut desk = Desk::new(self);
+            desk.pause(self.jitter_ms(OPEN_AGAIN_MS).max(1));
+            self.look(&mut desk, false);
+        }
+    }
+
+    /// When nobody has an answer to a destroy but that it does not know the object: the members that may know it.
+    fn missed_by(&self, settled: &[(Arc<Member>, Settled)], ouid: Ouid) -> Vec<Arc<Member>> {
+        let unknowing = |settled: &Settled| match settled {
+            Settled::Missing | Settled::Open { maybe: false } => true,
+            Settled::Done { .. } | Settled::Refused(_) | Settled::Open { maybe: true } => false,
+        };
+        if !settled.iter().all(|(_, settled)| unknowing(settled)) {
+            return Vec::new();
+        }
+        let missing = settled.iter().filter(|(_, settled)| matches!(settled, Settled::Missing));
+        let missing: Vec<Arc<Member>> = missing.map(|(member, _)| member.clone()).collect();
+        if missing.is_empty() {
+            // Nobody at all answered.
+            return Vec::new();
+        }
+        let without: Vec<Arc<Member>> = missing.into_iter().filter(|member| !member.owes(ouid)).collect();
+        self.who_may_know(&without)
     }
 
     /// Judges what became of a destroy.

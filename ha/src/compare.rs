@@ -209,7 +209,7 @@ impl Group {
         }
         compared.credentials_behind =
             others().any(|other| other.credential_epoch() > member.credential_epoch());
-        compared.manifest_behind = others().any(|other| other.manifest_epoch() > member.manifest_epoch());
+        compared.manifest_behind = others().any(|other| other.manifest_age() > member.manifest_age());
         compared
     }
 

@@ -29,6 +29,7 @@ use spec::seam::{MemberId, Seam, Standing};
 use crate::debt::{DEBT_MAX, Debt};
 use crate::known::{Known, KnownCell, Shown};
 use crate::load::Load;
+use crate::view::age;
 
 /// What was decided about a member (see the head of this file).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,6 +328,18 @@ impl Member {
     /// The version of its manifest last heard.
     pub(crate) fn manifest_epoch(&self) -> u64 {
         self.known.get().manifest_epoch
+    }
+
+    /// How new its manifest is (see [`age`]); without a tag while replies have named a newer epoch than the last Status.
+    pub(crate) fn manifest_age(&self) -> (u64, u64, Vec<u8>) {
+        let epoch = self.manifest_epoch();
+        let (generation, told, tag) = self
+            .report
+            .lock()
+            .as_ref()
+            .and_then(|report| report.manifest.as_ref().map(age))
+            .unwrap_or_default();
+        if told < epoch { (generation, epoch, Vec::new()) } else { (generation, told, tag) }
     }
 
     /// Keeps an answer to Status; one without the list of mechanisms keeps the list of the one before.

@@ -178,29 +178,50 @@ impl Group {
         }
     }
 
-    /// The credentials and the manifest of the greatest epoch to those with an older one (HA 2.6, 2.7), and the word
-    /// to everybody who waits for it that it has been compared.
+    /// The newest credentials and the newest manifest to those with older ones (HA 2.6, 2.7), and the word to everybody
+    /// who waits for it that it has been compared.
     pub(crate) fn level(&self, participants: &[Participant], ticket: &[u8]) -> Result<(), Error> {
-        let newest =
-            |epoch: fn(&Member) -> u64| participants.iter().map(|one| &one.member).max_by_key(|m| epoch(m));
+        let members = || participants.iter().map(|one| &one.member);
+        let newest = members().max_by_key(|member| member.credential_epoch());
         let (Some(credentials), Some(manifest)) =
-            (newest(Member::credential_epoch), newest(Member::manifest_epoch))
+            (newest, members().max_by_key(|member| member.manifest_age()))
         else {
             return Ok(());
         };
+        let (credential_epoch, manifest_age) = (credentials.credential_epoch(), manifest.manifest_age());
+        if is_contested(participants) {
+            self.level_contested(participants, ticket)?;
+        }
         let (mut sealed_credentials, mut sealed_manifest) = (None, None);
         for one in participants.iter().filter(|one| one.failed.is_none()) {
             let member = &one.member;
             let mut join =
                 Join { repaired: member.phase_on(one.since) == Phase::Recovering, ..Join::default() };
-            if member.credential_epoch() < credentials.credential_epoch() {
+            if member.credential_epoch() < credential_epoch {
                 join.credentials = self.sealed(&mut sealed_credentials, credentials, true, ticket)?;
             }
-            if member.manifest_epoch() < manifest.manifest_epoch() {
+            if member.manifest_age() < manifest_age {
                 join.manifest = self.sealed(&mut sealed_manifest, manifest, false, ticket)?;
             }
             if join != Join::default() {
                 self.step(member, Call::Join(join), ticket)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Two members were made the home at one time: both may have set credentials, of one epoch too, which only a join can
+    /// tell apart. Each member gets those of all the others.
+    fn level_contested(&self, participants: &[Participant], ticket: &[u8]) -> Result<(), Error> {
+        tracing::warn!(
+            "two members were made the home at one time: one of the two changes is given up everywhere"
+        );
+        for source in participants {
+            let credentials = self.sealed(&mut None, &source.member, true, ticket)?;
+            let others = participants.iter().filter(|one| one.member.id != source.member.id);
+            for one in others.filter(|one| one.failed.is_none()) {
+                let join = Join { credentials: credentials.clone(), ..Join::default() };
+                self.step(&one.member, Call::Join(join), ticket)?;
             }
         }
         Ok(())
@@ -259,6 +280,13 @@ impl Group {
         let deadline = self.platform.now().after_ms(STEP_MS);
         self.ask_member(&mut Desk::new(self), member, &body, deadline).map(|answered| answered.answer)
     }
+}
+
+/// Whether two manifests of one epoch differ: two members were made the home at one time.
+fn is_contested(participants: &[Participant]) -> bool {
+    let tags: BTreeSet<_> = participants.iter().map(|one| one.member.manifest_age()).collect();
+    let epochs: BTreeSet<_> = tags.iter().map(|(generation, epoch, _)| (generation, epoch)).collect();
+    epochs.len() < tags.len()
 }
 
 /// Which records must move, and from where to where: for each state of an object one holder sends it to everybody who

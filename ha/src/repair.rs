@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! lease -> mark (incarnation, seq) of every participant -> Compare all buckets -> differing buckets -> Compare their
-//! records -> Export from one holder of each state -> Join on everybody who holds another state -> credentials and
-//! manifest of the greatest epoch -> whoever still stands where it was marked is admitted -> lease given back
+//! records -> Export from one holder of each state -> Join on everybody who holds another state -> the newest
+//! credentials and manifest -> whoever still stands where it was marked is admitted -> lease given back
 //! ```
 //! Joins only move objects down the lattice (HA 1.2), so it does no harm that writes go on meanwhile: they reach the
 //! returning member by themselves, because it is in the write set. A process that may not repair admits a returner once
@@ -17,7 +17,7 @@ use spec::platform::Moment;
 use crate::error::Error;
 use crate::group::Group;
 use crate::lease::Asked;
-use crate::member::{Member, Phase};
+use crate::member::Phase;
 use crate::moves::{Participant, union};
 
 /// A bucket that differs in two comparisons so far apart is a divergence, in milliseconds (HA 4.6).
@@ -207,10 +207,10 @@ pub(crate) struct Difference {
     buckets: Vec<BTreeSet<u16>>,
 }
 
-/// Whether credentials or manifests are of different epochs.
+/// Whether credentials are of different epochs or manifests not the same.
 fn uneven(participants: &[Participant]) -> bool {
-    let differ = |epoch: fn(&Member) -> u64| {
-        participants.windows(2).any(|pair| epoch(&pair[0].member) != epoch(&pair[1].member))
-    };
-    differ(Member::credential_epoch) || differ(Member::manifest_epoch)
+    participants.windows(2).any(|pair| {
+        let (one, other) = (&pair[0].member, &pair[1].member);
+        one.credential_epoch() != other.credential_epoch() || one.manifest_age() != other.manifest_age()
+    })
 }

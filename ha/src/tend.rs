@@ -349,7 +349,7 @@ impl Group {
     fn is_level(&self, member: &Member) -> bool {
         let behind = |other: &Member| {
             member.credential_epoch() < other.credential_epoch()
-                || member.manifest_epoch() < other.manifest_epoch()
+                || member.manifest_age() < other.manifest_age()
         };
         !member.is_rolled_back() || !self.view().seats.iter().any(|seat| behind(&seat.member))
     }

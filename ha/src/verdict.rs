@@ -1,5 +1,16 @@
 //! The verdict of all members about an object that one of them misses (HA 3.1).
+//!
+//! ```text
+//! Unknown of one -> all others of the read set are asked -- OK, Destroyed --> that is it
+//!                     |-- one gave no verdict ----------------> asked again for a while, then an error
+//!                     |-- enough of them do not know it ------> gone
+//!                     '-- too few, others are out of reach ---> asked again as members come back, up to OutageWaitMs
+//! ```
+//! Enough are all members of the manifest, or so many verified ones that they cannot all have missed an object that was
+//! acknowledged; two verified ones always do, so that a dead member holds nobody up. A member that was admitted as it is
+//! (HA 4.6), or that owes this very object (HA 2.5), counts for nothing.
 use std::sync::Arc;
+use std::time::Duration;
 
 use spec::messages::Outcome;
 use spec::planted::{self, Bug};
@@ -7,14 +18,17 @@ use spec::planted::{self, Bug};
 use crate::attempts::Attempts;
 use crate::desk::{Desk, End};
 use crate::error::Error;
-use crate::member::Member;
+use crate::group::Group;
+use crate::member::{Member, Phase};
 use crate::ready::{Answered, answered};
 
 /// How long members that fail or do not answer are asked about an object that another member misses, in milliseconds
 /// (at most `OutageWaitMs`).
 const OPEN_MS_MAX: u64 = 2_000;
 /// Between two such questions, in milliseconds.
-const OPEN_AGAIN_MS: u64 = 200;
+pub(crate) const OPEN_AGAIN_MS: u64 = 200;
+/// So many verified members that agree always decide.
+const VERIFIED_MAX: usize = 2;
 
 /// Why a member has not said whether it holds an object.
 enum Silence {
@@ -24,12 +38,15 @@ enum Silence {
     Lost,
     /// It answered this.
     Failed(Error),
+    /// It cannot be asked, and those that can do not suffice.
+    OutOfReach,
 }
 
 impl Attempts<'_> {
     /// A member misses the object or is behind: all the others of the read set are asked in parallel, and only their
     /// agreement is final (HA 3.1). A member that gave no verdict and is still of the read set keeps the question
-    /// open: it is put again for a while, and an object is never called gone without it.
+    /// open, and so do members out of reach when those that answered do not suffice: it is put again for a while, and
+    /// an object is never called gone without them.
     pub(crate) fn ask_others(
         &mut self,
         desk: &mut Desk<'_>,
@@ -49,6 +66,12 @@ impl Attempts<'_> {
             .collect();
         for (place, member) in others.iter().enumerate() {
             desk.send(member, &self.body, place, self.executed, self.errand.deadline);
+        }
+        let object = self.errand.object;
+        let owes = |member: &Member| object.is_some_and(|object| member.owes(object));
+        let mut without = Vec::new();
+        if matches!(error, Error::Gone(_)) && !owes(first) {
+            without.push(first.clone());
         }
         let mut verdict = error;
         let mut open: Vec<(Arc<Member>, Silence)> = Vec::new();
@@ -82,7 +105,8 @@ impl Attempts<'_> {
                     return answered(member.id, header, reply).map(Some);
                 }
                 (Outcome::DESTROYED, Some(gone)) => return Err(gone),
-                (Outcome::UNKNOWN, Some(_)) => {}
+                (Outcome::UNKNOWN, Some(_)) if owes(&member) => {}
+                (Outcome::UNKNOWN, Some(_)) => without.push(member),
                 (Outcome::RECOVERING, Some(_)) => member.demote(),
                 (Outcome::NO_PARTITION | Outcome::FAILED | Outcome::EXPIRED, Some(error)) => {
                     open.push((member, Silence::Failed(error)));
@@ -91,36 +115,87 @@ impl Attempts<'_> {
             }
         }
         open.retain(|(member, _)| member.is_readable(&*group.seam));
+        if open.is_empty() && matches!(verdict, Error::Gone(_) | Error::Behind) {
+            let missed = group.who_may_know(&without);
+            open.extend(missed.into_iter().map(|member| (member, Silence::OutOfReach)));
+        }
         if open.is_empty() { Err(verdict) } else { self.put_again(desk, &open).map(|()| None) }
     }
 
-    /// Members that can be reached have not had their say: waits before they are asked again, or ends the call.
+    /// Members have not had their say: waits before they are asked again, or ends the call.
     fn put_again(&mut self, desk: &mut Desk<'_>, open: &[(Arc<Member>, Silence)]) -> Result<(), Error> {
-        let now = self.group.platform.now();
+        let group = self.group;
+        let now = group.platform.now();
         let since = *self.open_since.get_or_insert(now);
         let busy_ms = open.iter().filter_map(|(_, silence)| match silence {
             Silence::Busy(ms) => Some(u64::from(*ms)),
-            Silence::Lost | Silence::Failed(_) => None,
+            Silence::Lost | Silence::Failed(_) | Silence::OutOfReach => None,
         });
-        let outage_wait_ms = self.group.settings().outage_wait_ms;
-        // A busy member is patiently waited for; one that fails is given less time.
+        let outage_wait_ms = group.settings().outage_wait_ms;
+        let out_of_reach = open.iter().any(|(_, silence)| matches!(silence, Silence::OutOfReach));
+        // A busy member and one that may come back are patiently waited for; one that fails is given less time.
         let (bound_ms, pause_ms) = match busy_ms.min() {
             Some(ms) => (outage_wait_ms, ms),
+            None if out_of_reach => (outage_wait_ms, OPEN_AGAIN_MS),
             None => (OPEN_MS_MAX.min(outage_wait_ms), OPEN_AGAIN_MS),
         };
-        if now >= since.after_ms(bound_ms) {
+        let pause_ms = group.jitter_ms(pause_ms).max(1);
+        if now >= since.after_ms(bound_ms) || now.after_ms(pause_ms) >= self.errand.deadline {
             let (member, silence) = &open[0];
-            let why = match silence {
+            let what = match silence {
                 Silence::Busy(_) => "is busy".to_owned(),
                 Silence::Lost => "did not answer".to_owned(),
                 Silence::Failed(error) => format!("gave no verdict ({error})"),
+                Silence::OutOfReach => {
+                    let missed: Vec<Arc<Member>> = open.iter().map(|(member, _)| member.clone()).collect();
+                    return Err(group.undecided(&missed, now.since(since)));
+                }
             };
             return Err(Error::Peer(format!(
-                "a member does not know the object, and member {} that may hold it {why}: repair or remove it",
+                "a member does not know the object, and member {} that may hold it {what}: repair or remove it",
                 member.id
             )));
         }
-        desk.pause(self.group.jitter_ms(pause_ms).max(1));
+        desk.pause(pause_ms);
+        group.look(desk, false);
+        group.take_newer_manifest(desk);
         Ok(())
+    }
+}
+
+impl Group {
+    /// The members that must still be asked before an object is called gone when these do not know it (HA 3.1, 4.6): none
+    /// when all members of the manifest are among these, or enough verified ones.
+    pub(crate) fn who_may_know(&self, without: &[Arc<Member>]) -> Vec<Arc<Member>> {
+        // Without replication an object lives on one member, and one that is lost is lost with it (HA 2.9).
+        if !self.settings().synchronize {
+            return Vec::new();
+        }
+        let view = self.view();
+        let members = view.seats.iter().map(|seat| &seat.member);
+        let missed: Vec<Arc<Member>> =
+            members.filter(|member| !without.iter().any(|one| one.id == member.id)).cloned().collect();
+        let verified = |member: &&Arc<Member>| {
+            member.phase(&*self.seam) == Some(Phase::Admitted) && view.member(member.id).is_some()
+        };
+        // More than the members that an acknowledged write may have left out (HA 2.2).
+        let left_out = view.seats.len().saturating_sub(self.copies_wanted(&view));
+        let enough = without.iter().filter(verified).count() >= VERIFIED_MAX.min(left_out + 1);
+        if enough { Vec::new() } else { missed }
+    }
+
+    /// The answer when the question whether an object is there could not be decided for so long.
+    pub(crate) fn undecided(&self, missed: &[Arc<Member>], waited: Duration) -> Error {
+        let ids: Vec<String> = missed.iter().map(|member| member.id.to_string()).collect();
+        let text = format!(
+            "it cannot be decided whether the object exists: member{} {} may hold it and could not be asked for {} ms, \
+             and those that do not know it are too few or were not compared with another one since they came back: \
+             bring a member back, or remove the one that is lost for good (vtl haAdmin removeMember)",
+            if ids.len() == 1 { "" } else { "s" },
+            ids.join(", "),
+            waited.as_millis()
+        );
+        tracing::error!("{text}");
+        Error::Peer(text)
     }
 }

@@ -71,6 +71,12 @@ impl View {
     }
 }
 
+/// How new a manifest is: the greater generation wins, then the greater epoch, then the greater tag, so that two changes of
+/// one epoch end in one manifest everywhere (HA 2.6).
+pub(crate) fn age(manifest: &Manifest) -> (u64, u64, Vec<u8>) {
+    (manifest.generation, manifest.epoch, manifest.tag.clone())
+}
+
 /// A member's seat with this host's preferences.
 fn seat(settings: &GroupSettings, member: Arc<Member>, role: MemberRole, weight: u32) -> Seat {
     let standby = role == MemberRole::Active && settings.standby.contains(&member.id);
@@ -80,12 +86,10 @@ fn seat(settings: &GroupSettings, member: Arc<Member>, role: MemberRole, weight:
 }
 
 impl Group {
-    /// Takes a manifest over when it is newer than the one known (HA 2.6): greater generation, then greater epoch, then
-    /// greater tag, so that two changes of one epoch end in one manifest everywhere.
+    /// Takes a manifest over when it is newer than the one known (see [`age`]).
     pub(crate) fn learn(&self, manifest: &Manifest) {
         let _turn = self.view_turn.lock();
         let old = self.view().clone();
-        let age = |manifest: &Manifest| (manifest.generation, manifest.epoch, manifest.tag.clone());
         // A single partition may join a group meanwhile; a group keeps its id (see `belongs`).
         let older = |known: &Manifest| known.group == manifest.group && age(known) >= age(manifest);
         if old.manifest.as_ref().is_some_and(older) {

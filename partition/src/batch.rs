@@ -5,8 +5,9 @@
 //!                      '-> Store ----------------------> committed at once
 //!                          Store(provisional) -> Discard -> tombstones, which a late Store meets
 //! ```
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use parking_lot::Mutex;
 use prost::Message;
 use spec::messages::{Commit, Discard, Done, Outcome, Store};
 use spec::record::{Record, State};
@@ -14,7 +15,7 @@ use spec::{Ouid, Rv};
 use zeroize::Zeroizing;
 
 use crate::bounds;
-use crate::contents::{Change, Contents};
+use crate::contents::Change;
 use crate::error::Refusal;
 use crate::partition::{Caller, Partition};
 use crate::roles::Access;
@@ -100,10 +101,16 @@ impl Partition {
 
     /// Stores all of a batch or none, durably: each object is joined with what is held, so that a tombstone of one
     /// takes nothing from the others (HA 1.2). A batch of which every object is destroyed is refused.
-    pub(crate) fn store_batch(&self, access: &Access<'_>, store: &Store) -> Result<Done, Refusal> {
+    pub(crate) fn store_batch(
+        &self,
+        access: &Access<'_>,
+        store: &Store,
+        now_ms: u64,
+    ) -> Result<Done, Refusal> {
         bounds::tag(&store.tag)?;
         self.write(|contents| {
             let mut records = Vec::new();
+            let mut provisional = Vec::new();
             let mut end = End::default();
             for mut record in self.open_batch(contents.group(), access.caller, store)? {
                 access.writer(is_private(&record))?;
@@ -112,11 +119,16 @@ impl Partition {
                 let held = contents.index.get(&ouid).map(|held| &held.record);
                 end.note(ouid, held.map(Record::state));
                 let joined = held.map_or_else(|| record.clone(), |held| held.join(&record));
+                if joined.state() == State::Provisional {
+                    provisional.push(ouid);
+                }
                 if held != Some(&joined) {
                     records.push(joined);
                 }
             }
             end.check()?;
+            // Also one that changes nothing: the client is still at it.
+            self.touches.touch(provisional.into_iter(), now_ms);
             Ok((Change { records, ..Change::default() }, Done {}))
         })
     }
@@ -125,10 +137,10 @@ impl Partition {
     pub(crate) fn commit_batch(&self, access: &Access<'_>, commit: &Commit) -> Result<Done, Refusal> {
         bounds::tag(&commit.tag)?;
         let ouids = ouids(&commit.ouids)?;
-        self.write(|contents| {
+        let done = self.write(|contents| {
             let mut records = Vec::new();
             let mut end = End::default();
-            for ouid in ouids {
+            for &ouid in &ouids {
                 let held = contents.index.get(&ouid).ok_or_else(|| unknown(ouid))?;
                 end.note(ouid, Some(held.record.state()));
                 if held.record.state() == State::Provisional {
@@ -140,7 +152,9 @@ impl Partition {
             }
             end.check()?;
             Ok((Change { records, ..Change::default() }, Done {}))
-        })
+        })?;
+        self.touches.forget(&ouids);
+        Ok(done)
     }
 
     /// Tombstones a batch of which no Commit was sent. One that is committed here says that a Commit was sent.
@@ -168,14 +182,17 @@ impl Partition {
         })
     }
 
-    /// Forgets provisional batches made more than 24 hours ago (HA 2.2) and answers how many records that were. The
-    /// appliance calls it now and then.
+    /// Forgets provisional batches that no Store has touched for more than 24 hours (HA 2.2) and answers how many records
+    /// that were; `now_ms` is the clock of the requests. The appliance calls it now and then. What was stored before the
+    /// partition was opened counts as touched when this is called first: a restart makes no batch older than it is.
     ///
     /// # Errors
     /// When the store fails.
     pub fn forget_provisional(&self, now_ms: u64) -> Result<usize, crate::Error> {
         let forget = self.write(|contents| {
-            let forget = abandoned(contents, now_ms);
+            let provisional =
+                contents.index.all().filter(|(_, held)| held.record.state() == State::Provisional);
+            let forget = self.touches.untouched(provisional.map(|(ouid, _)| *ouid), now_ms);
             let count = forget.len();
             Ok((Change { forget, ..Change::default() }, count))
         });
@@ -183,10 +200,31 @@ impl Partition {
     }
 }
 
-fn abandoned(contents: &Contents, now_ms: u64) -> Vec<Ouid> {
-    let old = |record: &Record| {
-        let created_ms = record.created.map_or(0, |stamp| stamp.ms);
-        record.state() == State::Provisional && created_ms.saturating_add(PROVISIONAL_MS_MAX) < now_ms
-    };
-    contents.index.all().filter(|(_, held)| old(&held.record)).map(|(ouid, _)| *ouid).collect()
+/// When each provisional record was stored last, by the member's clock in milliseconds. It is kept in memory only and is no
+/// safety rule: a batch that is forgotten too early is stored again (HA 2.2).
+#[derive(Default)]
+pub(crate) struct Touches(Mutex<BTreeMap<Ouid, u64>>);
+
+impl Touches {
+    fn touch(&self, ouids: impl Iterator<Item = Ouid>, now_ms: u64) {
+        self.0.lock().extend(ouids.map(|ouid| (ouid, now_ms)));
+    }
+
+    fn forget(&self, ouids: &[Ouid]) {
+        let mut touched = self.0.lock();
+        ouids.iter().for_each(|ouid| {
+            touched.remove(ouid);
+        });
+    }
+
+    /// Which of the provisional records were not touched for too long; what is no longer provisional is dropped.
+    fn untouched(&self, provisional: impl Iterator<Item = Ouid>, now_ms: u64) -> Vec<Ouid> {
+        let mut touched = self.0.lock();
+        let before = std::mem::take(&mut *touched);
+        // A clock that was ahead has made no batch younger than now.
+        touched
+            .extend(provisional.map(|ouid| (ouid, before.get(&ouid).map_or(now_ms, |at| (*at).min(now_ms)))));
+        let old = touched.iter().filter(|(_, at)| at.saturating_add(PROVISIONAL_MS_MAX) < now_ms);
+        old.map(|(ouid, _)| *ouid).collect()
+    }
 }

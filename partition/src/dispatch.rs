@@ -204,7 +204,7 @@ impl Partition {
             Call::Use(wanted) => Answer::Use(self.use_key(access, wanted, body, now_ms)?),
             Call::Random(random) => Answer::Random(fill(random)?),
             Call::Make(make) => Answer::Make(self.make(access, make, now_ms)?),
-            Call::Store(store) => Answer::Store(self.store_batch(access, store)?),
+            Call::Store(store) => Answer::Store(self.store_batch(access, store, now_ms)?),
             Call::Commit(commit) => Answer::Commit(self.commit_batch(access, commit)?),
             Call::Discard(discard) => Answer::Discard(self.discard_batch(access, discard)?),
             Call::Find(find) => Answer::Find(self.find(access, find)?),

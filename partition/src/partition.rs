@@ -6,6 +6,7 @@ use parking_lot::{Mutex, RwLock};
 use spec::messages::{Outcome, ReplyHeader, SeenMember};
 use spec::record::{Manifest, ManifestMember, MemberRole};
 
+use crate::batch::Touches;
 use crate::contents::{Change, Contents, META_IDENTITY};
 use crate::digest_tree::RecordHasher;
 use crate::domain::DomainSecret;
@@ -61,6 +62,7 @@ pub struct Partition {
     /// Right PINs of this process, for the logins after the first.
     pub(crate) remembered: Remembered,
     pub(crate) lease: LeaseCell,
+    pub(crate) touches: Touches,
     writer: Mutex<()>,
 }
 
@@ -171,6 +173,7 @@ impl Partition {
             turns: Turns::default(),
             remembered: Remembered::default(),
             lease: LeaseCell::default(),
+            touches: Touches::default(),
             writer: Mutex::new(()),
         }
     }

@@ -183,8 +183,23 @@ impl Process {
     /// What contradicts an earlier answer. Where a member has lost its store, or this process reaches one member alone,
     /// all that can be reached may agree on what is older (HA 3.1, 4.6): then only the end is looked at.
     fn contradicts(&self, what: String) {
-        if self.restored() == 0 && self.network.connected(self.number) > 1 {
+        if self.network.connected(self.number) > 1 {
+            self.denies(what);
+        }
+    }
+
+    /// An object that is there was called invalid. One member alone must not do so either (HA 3.1).
+    fn denies(&self, what: String) {
+        if self.restored() == 0 {
             self.world.fail(what);
+        }
+    }
+
+    /// A call on an object that is there failed.
+    fn failed(&self, what: String, error: &client::Error) {
+        match is_gone(error) {
+            true => self.denies(what),
+            false => self.contradicts(what),
         }
     }
 
@@ -212,7 +227,7 @@ impl Process {
             }
             Err(error) if is_gone(&error) => {
                 if after.is_there() {
-                    self.contradicts(format!("{} is there and signing answered: {error}", name(&before)));
+                    self.denies(format!("{} is there and signing answered: {error}", name(&before)));
                 }
             }
             Err(error) if is_of_the_world(&error) => {}
@@ -287,7 +302,7 @@ impl Process {
             && before.is_there()
             && self.history.get(place).is_there()
         {
-            self.contradicts(format!("{} was found, is there, and signing answered: {error}", name(&before)));
+            self.denies(format!("{} was found, is there, and signing answered: {error}", name(&before)));
         }
     }
 
@@ -305,7 +320,7 @@ impl Process {
                 }
             }
             Err(error) if is_of_the_world(error) => {}
-            Err(error) => self.contradicts(format!("destroying {} answered: {error}", name(&before))),
+            Err(error) => self.failed(format!("destroying {} answered: {error}", name(&before)), error),
         }
         // A destroy that failed may have reached members: only its success is sure.
         let fate = if answer.is_ok() { Fate::Done } else { Fate::Unknown };
@@ -327,7 +342,7 @@ impl Process {
                 Fate::Failed
             }
             Err(error) => {
-                self.contradicts(format!("{what} of {} answered: {error}", name(&before)));
+                self.failed(format!("{what} of {} answered: {error}", name(&before)), error);
                 Fate::Unknown
             }
         }
@@ -393,7 +408,7 @@ impl Process {
             }
             Err(error) if is_gone(&error) && !after.is_there() => {}
             Err(error) if is_of_the_world(&error) => {}
-            Err(error) => self.contradicts(format!("reading {} answered: {error}", name(&before))),
+            Err(error) => self.failed(format!("reading {} answered: {error}", name(&before)), &error),
         }
     }
 }

@@ -12,6 +12,7 @@ mod repairing;
 mod roles;
 mod sick;
 mod timing;
+mod verdicts;
 mod writes;
 
 use std::collections::{BTreeMap, VecDeque};

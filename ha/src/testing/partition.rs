@@ -409,15 +409,16 @@ impl Model {
         for record in &join.records {
             self.join(Ouid::from_bytes(&record.ouid).unwrap(), Thing::read(&record.envelope));
         }
-        if let Some((epoch, pin)) =
-            join.credentials.split_first().filter(|(epoch, _)| u64::from(**epoch) > self.credential_epoch)
-        {
+        let newer = |(epoch, pin): &(&u8, &[u8])| {
+            (u64::from(**epoch), *pin) > (self.credential_epoch, self.pin.as_slice())
+        };
+        if let Some((epoch, pin)) = join.credentials.split_first().filter(newer) {
             self.credential_epoch = u64::from(*epoch);
             self.pin = pin.to_vec();
             self.seq += 1;
         }
         if let Ok(manifest) = <Manifest as prost::Message>::decode(join.manifest.as_slice())
-            && manifest.epoch > self.manifest.epoch
+            && (manifest.epoch, &manifest.tag) > (self.manifest.epoch, &self.manifest.tag)
         {
             self.manifest = manifest;
         }

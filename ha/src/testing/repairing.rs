@@ -163,6 +163,37 @@ fn members_are_synchronised_on_demand_and_a_dry_run_only_counts() {
 }
 
 #[test]
+fn ha_2_6_two_promotions_at_one_time_end_in_one_manifest_and_one_set_of_credentials() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    // While the old home was gone, two processes made two members the home, and each home was told another PIN.
+    for (member, home, tag) in [(1, 2, b"lesser"), (2, 2, b"lesser"), (3, 3, b"toptag")] {
+        world.model(member, |model| {
+            model.manifest.epoch = 2;
+            model.manifest.home = home;
+            model.manifest.tag = tag.to_vec();
+            model.credential_epoch = 2;
+            model.pin = tag.to_vec();
+        });
+    }
+    group.refresh();
+    let behind: Vec<bool> = group.compare().unwrap().members.iter().map(|one| one.manifest_behind).collect();
+    assert_eq!(behind, [true, true, false]);
+    group.set_repair_ticket(Some(TICKET));
+    world.tend(&group, 1);
+    for member in 1..=3 {
+        let held = world.model(member, |model| (model.manifest.home, model.manifest.tag.clone()));
+        assert_eq!(held, (3, b"toptag".to_vec()), "member {member}");
+        assert_eq!(world.model(member, |model| model.pin.clone()), b"toptag", "member {member}");
+    }
+    assert_eq!(group.manifest().unwrap().home, 3);
+    world.forget();
+    world.tend(&group, 3);
+    assert!(world.sent(LEASE).is_empty(), "what is level is left alone");
+}
+
+#[test]
 fn without_replication_nothing_is_synchronised() {
     let world = World::new(2);
     let group = world.group_with(|settings| settings.synchronize = false);

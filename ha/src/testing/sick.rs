@@ -246,13 +246,14 @@ fn a_link_that_comes_back_during_a_write_takes_part_in_it() {
 
 #[test]
 fn a_write_that_every_reachable_member_refuses_does_not_wait_for_the_others() {
-    let world = World::new(2);
+    let world = World::new(3);
     let group = world.group_with(|settings| settings.minimum = Minimum::Available);
     world.tend(&group, 1);
-    world.down(2);
+    world.down(3);
     let before = world.ms();
     let ouid = Ouid([5; 16]);
     assert_eq!(group.destroy(reference(ouid), TICKET), Err(Error::Gone(ouid.0.to_vec())));
+    world.down(2);
     world.model(1, |model| model.put(ouid, State::Committed));
     world.script(1, DESTROY, Fate::Rv(Rv::ACTION_PROHIBITED));
     assert_eq!(group.destroy(reference(ouid), TICKET), Err(Error::Rv(Rv::ACTION_PROHIBITED)));

@@ -1,5 +1,5 @@
 //! Make, then store: every order of Store, Commit, Discard and Destroy (HA 1.2, 2.1, 2.2).
-use partition::Caller;
+use partition::{Caller, Partition, Settings};
 use spec::messages::*;
 use spec::{AttributeType as A, Rv, UserType};
 
@@ -215,6 +215,35 @@ fn ha_2_2_provisional_batches_are_forgotten_after_a_day_and_committed_ones_never
     assert_eq!(bench.status().objects, 2);
     bench.ok(lost.store(true));
     bench.ok(lost.commit());
+}
+
+#[test]
+fn ha_2_2_a_batch_stored_again_is_kept_for_another_day_from_then_on() {
+    let mut bench = Bench::logged_in();
+    let (touched, left) = (made(&bench), made(&bench));
+    let day_ms = 24 * 60 * 60 * 1_000;
+    bench.ok(touched.store(true));
+    bench.ok(left.store(true));
+    bench.now_ms = NOW_MS + day_ms - 1_000;
+    bench.ok(touched.store(true));
+    assert_eq!(bench.partition.forget_provisional(NOW_MS + day_ms + 1).unwrap(), 2, "the other pair");
+    assert_eq!(bench.outcome(left.commit()), Outcome::UNKNOWN);
+    assert_eq!(bench.partition.forget_provisional(NOW_MS + 2 * day_ms - 1_000).unwrap(), 0);
+    assert_eq!(bench.partition.forget_provisional(NOW_MS + 2 * day_ms - 999).unwrap(), 2);
+    assert_eq!(bench.outcome(touched.commit()), Outcome::UNKNOWN);
+}
+
+#[test]
+fn ha_2_2_after_a_restart_the_day_begins_anew() {
+    let bench = Bench::logged_in();
+    let batch = made(&bench);
+    bench.ok(batch.store(true));
+    let later = Partition::open(bench.store.clone(), domain(), 1001, Settings::for_tests()).unwrap();
+    let day_ms = 24 * 60 * 60 * 1_000;
+    let first_look = NOW_MS + 3 * day_ms;
+    assert_eq!(later.forget_provisional(first_look).unwrap(), 0);
+    assert_eq!(later.forget_provisional(first_look + day_ms).unwrap(), 0);
+    assert_eq!(later.forget_provisional(first_look + day_ms + 1).unwrap(), 2);
 }
 
 #[test]

@@ -326,3 +326,28 @@ fn ha_2_7_what_a_lost_home_decides_yields_to_the_promoted_one() {
         assert_eq!(bench.rv(Call::Login(wrong)), spec::Rv::PIN_INCORRECT);
     }
 }
+
+#[test]
+fn ha_2_7_of_two_homes_promoted_at_one_time_one_decides_everything_on_both() {
+    let lost = Bench::logged_in();
+    let (one, other) = (lost.joined(1002), lost.joined(1003));
+    [&one, &other].into_iter().for_each(|bench| pull(&lost, bench));
+    let held = one.partition.manifest();
+    for (bench, home, pin) in [(&one, 1002, b"of 1002"), (&other, 1003, b"of 1003")] {
+        bench.ok(Call::ChangeManifest(change(held.epoch, Manifest { home, ..held.clone() })));
+        set_pin(bench, CO_PIN, pin);
+    }
+    let epoch =
+        |bench: &Bench| (bench.partition.header().credential_epoch, bench.partition.header().manifest_epoch);
+    assert_eq!(epoch(&one), epoch(&other), "nothing but the tags tells them apart");
+    pull(&one, &other);
+    pull(&other, &one);
+    assert_eq!(one.partition.manifest(), other.partition.manifest());
+    let takes = |bench: &Bench, pin: &[u8]| {
+        let login = Login { user: UserType::USER.0, pin: pin.to_vec(), tag: tag() };
+        Outcome(bench.send(Call::Login(login)).outcome) == Outcome::OK
+    };
+    let [on_one, on_other] = [&one, &other].map(|bench| (takes(bench, b"of 1002"), takes(bench, b"of 1003")));
+    assert_eq!(on_one, on_other);
+    assert!(on_one.0 != on_one.1, "one of the two PINs holds: {on_one:?}");
+}
