@@ -117,6 +117,8 @@ impl GroupMeter {
             News::AllLost => return !self.all_lost.swap(true, Ordering::AcqRel),
             News::Joined { .. }
             | News::AttemptFailed { .. }
+            | News::StandbyServes { .. }
+            | News::ActiveServes
             | News::Repaired { .. }
             | News::Divergent { .. } => {
                 return true;
@@ -293,6 +295,14 @@ impl GroupMeter {
                 "all lost",
                 "has no member that can be reached; calls wait and then fail, sessions and logins stay",
             ),
+            News::StandbyServes { members } => {
+                let members: Vec<String> = members.iter().map(MemberId::to_string).collect();
+                let line = format!("has no active member that can be used; standby serves: {}", members.join(", "));
+                self.group_event("standby", &line);
+            }
+            News::ActiveServes => {
+                self.group_event("active", "uses active members again; standby members rest");
+            }
             News::Repaired { records } => {
                 self.log.note(self.serial, &format!("has synchronized {records} objects"));
                 tracing::info!(target: "hatoki::ha", group = self.serial, event = "repaired", records, "objects were synchronized");
@@ -331,6 +341,11 @@ impl GroupMeter {
                 page.add(header::ALL_LOST, 1);
                 page.set(header::IS_ALL_LOST, 1);
             }
+            News::StandbyServes { .. } => {
+                page.add(header::STANDBY_SERVED, 1);
+                page.set(header::IS_STANDBY, 1);
+            }
+            News::ActiveServes => page.set(header::IS_STANDBY, 0),
             News::Repaired { records } => page.add(header::REPAIRED, *records),
             News::Divergent { divergent } => page.set(header::DIVERGENT, u64::from(*divergent)),
         }
@@ -404,11 +419,15 @@ mod tests {
         }
         meter.news(&News::Recovering { member });
         meter.news(&News::Admitted { member });
+        meter.news(&News::StandbyServes { members: vec![member, MemberId(1_003)] });
+        assert!(mapper.read(0).is_standby);
+        meter.news(&News::ActiveServes);
         log.flush();
         let read = mapper.read(0);
         let row = &read.members[0];
         assert_eq!((row.lost, row.admitted, row.attempts_failed, row.state), (1, 2, 5, State::Up));
         assert_eq!((read.all_lost, read.is_all_lost), (1, false));
+        assert_eq!((read.standby_served, read.is_standby), (1, false));
         let text = std::fs::read_to_string(place.join("haErrorLog.txt")).unwrap();
         let lines: Vec<&str> =
             text.lines().map(|line| line.split("HA group: 11001 ").nth(1).unwrap()).collect();

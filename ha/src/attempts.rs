@@ -13,6 +13,7 @@
 //! nobody to choose -> waits up to OutageWaitMs -> Outage
 //! ```
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use prost::Message;
 use spec::Rv;
@@ -20,6 +21,7 @@ use spec::calls::Class;
 use spec::messages::{Outcome, ReplyBody, ReplyHeader, RequestBody};
 use spec::meter::Moved;
 use spec::platform::Moment;
+use spec::record::MemberRole;
 use spec::seam::MemberId;
 
 use crate::avoid::Avoided;
@@ -99,7 +101,12 @@ impl<'a> Attempts<'a> {
             let without = Without { passed_over: &passed_over, sound_since: None };
             match self.group.choose(&view, &self.errand, &without) {
                 Choice::Take(place) => {
-                    let member = view.seats[place].member.clone();
+                    let seat = &view.seats[place];
+                    let member = seat.member.clone();
+                    if seat.role == MemberRole::Standby && !self.group.standby_serves.load(Ordering::Relaxed)
+                    {
+                        self.group.watch_standby();
+                    }
                     drop(view);
                     self.in_line = None;
                     self.start(desk, &member);

@@ -46,6 +46,8 @@ pub struct Group {
     divergent: AtomicBool,
     closed: AtomicBool,
     outage_told: AtomicBool,
+    /// Whether standby members serve, as last told.
+    pub(crate) standby_serves: AtomicBool,
     numbers: AtomicU64,
     turns: AtomicU64,
     /// The greatest manifest epoch that a reply has named, and whether it has not been asked for yet.
@@ -83,6 +85,7 @@ impl Group {
             divergent: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             outage_told: AtomicBool::new(false),
+            standby_serves: AtomicBool::new(false),
             numbers: AtomicU64::new(u64::from_le_bytes(start)),
             turns: AtomicU64::new(0),
             seen_epoch: AtomicU64::new(0),

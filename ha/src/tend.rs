@@ -9,6 +9,7 @@ use spec::messages::{Answer, Outcome, StatusAnswer};
 use spec::meter::News;
 use spec::planted::{self, Bug};
 use spec::platform::Moment;
+use spec::record::MemberRole;
 use spec::seam::{MemberId, Standing};
 
 use crate::desk::{Desk, End};
@@ -124,6 +125,36 @@ impl Group {
                 _ => {}
             }
         }
+        self.watch_standby();
+    }
+
+    /// Tells, once for each change, that standby members serve because no active one can be read (HA 2.4), or rest again. While
+    /// nobody can be read, or nobody but draining members, nothing has changed.
+    pub(crate) fn watch_standby(&self) {
+        let view = self.view();
+        let readable = |role: MemberRole| {
+            let of_role = view.seats.iter().filter(move |seat| seat.role == role);
+            of_role.map(|seat| &seat.member).filter(|member| member.is_readable(&*self.seam))
+        };
+        let serves = if readable(MemberRole::Active).next().is_some() {
+            false
+        } else if self.is_settled() && readable(MemberRole::Standby).next().is_some() {
+            true
+        } else {
+            return;
+        };
+        if self.standby_serves.load(Ordering::Acquire) == serves
+            || self.standby_serves.swap(serves, Ordering::AcqRel) == serves
+        {
+            return;
+        }
+        if !serves {
+            tracing::info!("an active member serves again, the standby members rest");
+            return self.settings().meter.news(&News::ActiveServes);
+        }
+        let members: Vec<MemberId> = readable(MemberRole::Standby).map(|member| member.id).collect();
+        tracing::warn!(?members, "no active member can be used: standby members serve");
+        self.settings().meter.news(&News::StandbyServes { members });
     }
 
     /// Asks members for their standing and judges the answers; in a caller's inquiry a slow one is not waited for.
@@ -158,6 +189,7 @@ impl Group {
             self.judge_probe(member, now);
         }
         self.judge(seen);
+        self.watch_standby();
     }
 
     fn status_of(

@@ -53,6 +53,10 @@ pub enum News {
     Left { member: MemberId },
     /// No member can be reached.
     AllLost,
+    /// No active member can be read, and these standby members serve (HA 2.4).
+    StandbyServes { members: Vec<MemberId> },
+    /// An active member serves again, and the standby members rest.
+    ActiveServes,
     /// Repair has moved so many records.
     Repaired { records: u64 },
     /// Contents are known to differ, or do so no more (HA 3.2).

@@ -71,6 +71,10 @@ pub mod header {
     pub const IS_ALL_LOST: usize = 16;
     /// Reports about members for which the page has no room.
     pub const NOT_COUNTED: usize = 17;
+    /// How often standby members began to serve because no active one could be read (HA 2.4).
+    pub const STANDBY_SERVED: usize = 18;
+    /// 1 while standby members serve.
+    pub const IS_STANDBY: usize = 19;
     /// The numbers of the calls ([`CALLS`](crate::calls::CALLS)), in the order of the columns.
     pub const CALL_NUMBERS: usize = 32;
 }

@@ -117,6 +117,43 @@ fn an_outage_a_divergence_and_a_repair_are_news() {
 }
 
 #[test]
+fn ha_2_4_standby_members_that_begin_to_serve_and_rest_again_are_news_once() {
+    let (world, group, notes, ouid) = noted();
+    let mut manifest = group.manifest().unwrap();
+    (manifest.epoch, manifest.members[2].role) = (2, spec::record::MemberRole::Standby as i32);
+    (1..=3).for_each(|member| world.model(member, |model| model.manifest = manifest.clone()));
+    world.tend(&group, 2);
+    let told = || {
+        let all = notes.news.lock().clone();
+        let standby = |news: &News| matches!(news, News::StandbyServes { .. } | News::ActiveServes);
+        all.into_iter().filter(standby).collect::<Vec<_>>()
+    };
+    let serve = || (0..5).for_each(|_| drop(group.any(one_use(ouid), TICKET).unwrap()));
+    serve();
+    assert_eq!(told(), []);
+    (1..=2).for_each(|member| world.down(member));
+    serve();
+    let promoted = News::StandbyServes { members: vec![MemberId(3)] };
+    assert_eq!(told(), [promoted.clone()], "with the first request");
+    world.tend(&group, 3);
+    serve();
+    // All gone and the same one back is no news about standby.
+    world.down(3);
+    world.tend(&group, 2);
+    world.up(3);
+    world.tend(&group, 2);
+    serve();
+    assert_eq!(told(), [promoted.clone()]);
+    world.up(1);
+    world.tend(&group, 2);
+    serve();
+    assert_eq!(told(), [promoted.clone(), News::ActiveServes]);
+    world.down(1);
+    world.tend(&group, 1);
+    assert_eq!(told(), [promoted.clone(), News::ActiveServes, promoted], "by the background work");
+}
+
+#[test]
 fn members_that_come_and_go_are_news() {
     let (_, group, notes, _) = noted();
     let mut manifest = group.manifest().unwrap();

@@ -69,6 +69,10 @@ pub struct Page {
     pub all_lost: u64,
     /// Whether no member can be reached now.
     pub is_all_lost: bool,
+    /// How often standby members began to serve because no active one could be read.
+    pub standby_served: u64,
+    /// Whether standby members serve now.
+    pub is_standby: bool,
     /// Reports that found no room in the page.
     pub not_counted: u64,
     /// The members, in the order in which they were first met.
@@ -243,6 +247,8 @@ pub fn read(bytes: &[u8]) -> Result<Page, Fault> {
         repaired: word(header::REPAIRED),
         all_lost: word(header::ALL_LOST),
         is_all_lost: word(header::IS_ALL_LOST) != 0,
+        standby_served: word(header::STANDBY_SERVED),
+        is_standby: word(header::IS_STANDBY) != 0,
         not_counted: word(header::NOT_COUNTED),
         members: (0..layout.members).filter_map(|at| read_member(&layout, at, &word)).collect(),
     })

@@ -14,7 +14,7 @@ struct Series<T> {
     value: fn(&T) -> u64,
 }
 
-const OF_PAGES: [Series<Read>; 5] = [
+const OF_PAGES: [Series<Read>; 7] = [
     Series {
         name: "hatoki_group_divergent",
         kind: "gauge",
@@ -32,6 +32,18 @@ const OF_PAGES: [Series<Read>; 5] = [
         kind: "counter",
         help: "How often no member could be reached.",
         value: |read| read.page.all_lost,
+    },
+    Series {
+        name: "hatoki_group_standby",
+        kind: "gauge",
+        help: "1 while standby members serve because no active one can be read.",
+        value: |read| u64::from(read.page.is_standby),
+    },
+    Series {
+        name: "hatoki_group_standby_served_total",
+        kind: "counter",
+        help: "How often standby members began to serve.",
+        value: |read| read.page.standby_served,
     },
     Series {
         name: "hatoki_group_records_repaired_total",

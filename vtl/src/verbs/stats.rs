@@ -101,6 +101,7 @@ fn processes(gathered: &Gathered) -> Vec<Value> {
             "pid": page.pid, "command": read.command, "group": plain(&page.label),
             "group_serial": page.serial, "created_ms": page.created_ms, "divergent": page.divergent,
             "repaired": page.repaired, "outages": page.all_lost, "all_lost": page.is_all_lost,
+            "standby_served": page.standby_served, "standby_serves": page.is_standby,
             "not_counted": page.not_counted, "members": page.members.iter().map(member).collect::<Vec<_>>(),
         })
     };
