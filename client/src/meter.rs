@@ -297,7 +297,8 @@ impl GroupMeter {
             ),
             News::StandbyServes { members } => {
                 let members: Vec<String> = members.iter().map(MemberId::to_string).collect();
-                let line = format!("has no active member that can be used; standby serves: {}", members.join(", "));
+                let line =
+                    format!("has no active member that can be used; standby serves: {}", members.join(", "));
                 self.group_event("standby", &line);
             }
             News::ActiveServes => {
@@ -442,6 +443,8 @@ mod tests {
                 "recovery attempt #4 failed for member: 1002. connection refused",
                 "member: 1002 answers and is compared with the others before it is used",
                 "recovery attempt #6 succeeded for member: 1002",
+                "has no active member that can be used; standby serves: 1002, 1003",
+                "uses active members again; standby members rest",
             ]
         );
     }

@@ -139,7 +139,8 @@ impl Module {
         Ok(())
     }
 
-    /// C_Finalize (PKCS #11 v3.1, 5.4.2): joins the threads; in a forked child touches nothing of the parent.
+    /// C_Finalize (PKCS #11 v3.1, 5.4.2): gives members that can be reached what they owe (HA 2.5), for a second at most, and joins
+    /// the threads; in a forked child touches nothing of the parent.
     ///
     /// # Errors
     /// CKR_CRYPTOKI_NOT_INITIALIZED.

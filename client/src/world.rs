@@ -31,6 +31,8 @@ use crate::tender::Tender;
 
 /// How often a thread that waits for a slot event looks after the configuration, in milliseconds.
 const EVENT_LOOK_MS: u64 = 1_000;
+/// How long C_Finalize sends what members owe that can take it at once (HA 2.5), in milliseconds.
+const LAST_MS: u64 = 1_000;
 
 /// A group that has been asked for.
 pub(crate) struct Known {
@@ -43,6 +45,7 @@ pub(crate) struct Known {
 
 /// See the head of this file.
 pub(crate) struct World {
+    platform: Arc<dyn Platform>,
     index: Index,
     plans: Plans,
     drive: OnceLock<Drive>,
@@ -61,6 +64,7 @@ impl World {
         let log = Arc::new(HaLog::new(platform.clone()));
         log.configure(conf.map(|conf| &conf.ha_log));
         Self {
+            platform: platform.clone(),
             index,
             plans: Plans::default(),
             drive: OnceLock::new(),
@@ -141,6 +145,7 @@ impl World {
         self.groups
             .rcu(|groups| groups.iter().filter(|other| other.slot.id != slot).cloned().collect::<Vec<_>>());
         self.tender.forget(&known.group);
+        known.group.pay_last(self.platform.now().after_ms(LAST_MS));
         known.end();
     }
 
@@ -235,17 +240,19 @@ impl World {
         }
     }
 
-    /// C_Finalize: waiters are woken, calls that wait for members end, links close, threads are joined; in this order,
-    /// so that nobody is waited for who waits for a member himself.
+    /// C_Finalize: waiters are woken, members that can be reached get what they owe, for a second at most, calls that wait for
+    /// members end, links close, threads are joined; in this order, so that nobody is waited for who waits for a member
+    /// himself.
     pub(crate) fn close(&self) {
         {
             let _making = self.making.lock();
             self.closed.store(true, Ordering::Release);
         }
         self.events.wake();
-        for known in self.groups.load().iter() {
-            known.end();
-        }
+        let groups = self.groups.load_full();
+        let until = self.platform.now().after_ms(LAST_MS);
+        groups.iter().for_each(|known| known.group.pay_last(until));
+        groups.iter().for_each(|known| known.end());
         self.tender.tell_to_stop();
         if let Some(Drive { links: Some(links), .. }) = self.drive.get() {
             links.close();

@@ -1,5 +1,7 @@
 //! Debt (HA 2.5): acknowledged writes that one member has not acknowledged to this process.
 
+use std::sync::Arc;
+
 use spec::Ouid;
 use spec::platform::Moment;
 use spec::seam::MemberId;
@@ -7,7 +9,7 @@ use spec::seam::MemberId;
 use crate::body::Body;
 use crate::group::Group;
 use crate::member::Member;
-use crate::spread::{Goal, Settled};
+use crate::spread::{Goal, Part, Settled};
 
 /// At most so many for each member; past it the member is repaired by comparison.
 pub(crate) const DEBT_MAX: usize = 4_096;
@@ -46,29 +48,70 @@ impl Group {
         }
     }
 
-    /// Sends what reachable members owe, oldest first, until the moment has come; stops at a member with the first
-    /// one it does not take.
+    /// Sends what reachable members owe, all members at once and each one's oldest first, until the moment has come; stops
+    /// for a member with the first one it does not take.
     pub(crate) fn pay_debts(&self, until: Moment) {
-        for seat in &self.view().seats {
-            let member = &seat.member;
-            let mut paid = 0_usize;
-            while !self.is_closed() && paid < PAID_IN_A_ROUND_MAX && member.is_writable(&*self.seam) {
-                let now = self.platform.now();
-                if now >= until {
-                    return;
-                }
-                let Some(debt) = member.oldest_debt() else { break };
-                let deadline = until.min(now.after_ms(PAYMENT_MS_MAX));
-                let goal = Goal { enough: 1, deadline, lost_ms: 0, sends_max: None };
-                let settled = self.spread(&[(member.clone(), 0)], &debt.bodies, &goal);
-                match settled.into_iter().next().map(|(_, settled)| settled) {
-                    Some(Settled::Done { .. }) => {}
-                    Some(Settled::Refused(error)) => self.give_up_debt(member.id, &error.to_string(), member),
-                    Some(Settled::Missing) => self.suspect(&debt.ouids),
-                    Some(Settled::Open { .. }) | None => break,
+        self.pay(self.owing(), until);
+    }
+
+    /// C_Finalize: sends what members owe that can take it at once, until the moment at the latest, and logs what remains
+    /// owed: repair brings it to them (HA 2.5, 4.6). A member that cannot be reached is not waited for, and one that hangs
+    /// holds up nobody but the caller.
+    pub fn pay_last(&self, until: Moment) {
+        let owing = self.owing();
+        if owing.is_empty() {
+            return;
+        }
+        self.pay(owing.clone(), until);
+        for member in owing.iter().filter(|member| member.debts() > 0) {
+            tracing::warn!(
+                member = %member.id, writes = member.debts(),
+                "the process ends while the member lacks acknowledged writes: it is repaired by any process with the Crypto \
+                 Officer logged in, by appliances with peers, or by `vtl haAdmin synchronize`"
+            );
+        }
+    }
+
+    fn owing(&self) -> Vec<Arc<Member>> {
+        let view = self.view();
+        let members = view.seats.iter().map(|seat| &seat.member);
+        members.filter(|member| member.debts() > 0).cloned().collect()
+    }
+
+    fn pay(&self, mut payers: Vec<Arc<Member>>, until: Moment) {
+        for _ in 0..PAID_IN_A_ROUND_MAX {
+            let now = self.platform.now();
+            if self.is_closed() || now >= until {
+                return;
+            }
+            payers.retain(|member| member.is_writable(&*self.seam));
+            let debts: Vec<(Arc<Member>, Debt)> =
+                payers.iter().filter_map(|member| Some((member.clone(), member.oldest_debt()?))).collect();
+            if debts.is_empty() {
+                return;
+            }
+            let parts: Vec<Part<'_>> = debts
+                .iter()
+                .map(|(member, debt)| Part { member: member.clone(), step: 0, bodies: &debt.bodies })
+                .collect();
+            // Once one has paid, those that are slow hold it up for a moment only.
+            let goal = Goal {
+                enough: 1,
+                deadline: until.min(now.after_ms(PAYMENT_MS_MAX)),
+                lost_ms: 0,
+                sends_max: None,
+            };
+            for ((member, settled), (_, debt)) in self.spread_each(&parts, &goal).into_iter().zip(&debts) {
+                match settled {
+                    Settled::Done { .. } => {}
+                    Settled::Refused(error) => self.give_up_debt(member.id, &error.to_string(), &member),
+                    Settled::Missing => self.suspect(&debt.ouids),
+                    Settled::Open { .. } => {
+                        payers.retain(|payer| payer.id != member.id);
+                        continue;
+                    }
                 }
                 member.settle_debt(debt.number);
-                paid += 1;
             }
         }
     }

@@ -55,8 +55,19 @@ pub(crate) enum Settled {
     },
 }
 
-struct Job {
+/// One member's part of a spread.
+pub(crate) struct Part<'a> {
+    /// The member.
+    pub(crate) member: Arc<Member>,
+    /// Where it begins.
+    pub(crate) step: usize,
+    /// What it gets, in order.
+    pub(crate) bodies: &'a [Body],
+}
+
+struct Job<'a> {
     member: Arc<Member>,
+    bodies: &'a [Body],
     step: usize,
     settled: Settled,
     on_way: bool,
@@ -66,7 +77,7 @@ struct Job {
     unsure: bool,
 }
 
-impl Job {
+impl Job<'_> {
     fn is_open(&self) -> bool {
         matches!(self.settled, Settled::Open { .. })
     }
@@ -84,19 +95,27 @@ impl Group {
         bodies: &[Body],
         goal: &Goal,
     ) -> Vec<(Arc<Member>, Settled)> {
+        let part =
+            |(member, step): &(Arc<Member>, usize)| Part { member: member.clone(), step: *step, bodies };
+        self.spread_each(&members.iter().map(part).collect::<Vec<_>>(), goal)
+    }
+
+    /// The same with other bodies for each member; the answers are in the order of the parts.
+    pub(crate) fn spread_each(&self, parts: &[Part<'_>], goal: &Goal) -> Vec<(Arc<Member>, Settled)> {
         let now = self.platform.now();
-        let jobs = members.iter().map(|(member, step)| Job {
-            member: member.clone(),
-            step: *step,
+        let jobs = parts.iter().map(|part| Job {
+            member: part.member.clone(),
+            bodies: part.bodies,
+            step: part.step,
             settled: Settled::Open { maybe: false },
             on_way: false,
             again_at: now,
             restarts: 0,
             unsure: false,
         });
-        let mut spread = Spread { group: self, bodies, goal, jobs: jobs.collect(), unanswered: 0 };
+        let mut spread = Spread { group: self, goal, jobs: jobs.collect(), unanswered: 0 };
         spread.run(&mut Desk::new(self));
-        let settled = |job: Job| match job.settled {
+        let settled = |job: Job<'_>| match job.settled {
             Settled::Open { maybe } => {
                 (job.member, Settled::Open { maybe: maybe || job.on_way || job.unsure })
             }
@@ -108,9 +127,8 @@ impl Group {
 
 struct Spread<'a> {
     group: &'a Group,
-    bodies: &'a [Body],
     goal: &'a Goal,
-    jobs: Vec<Job>,
+    jobs: Vec<Job<'a>>,
     unanswered: usize,
 }
 
@@ -160,7 +178,7 @@ impl Spread<'_> {
 
     /// Whether every member that can be reached has refused: members that cannot be are not waited for.
     fn is_refused(&self, done: usize) -> bool {
-        let refused = |job: &Job| matches!(job.settled, Settled::Refused(_) | Settled::Missing);
+        let refused = |job: &Job<'_>| matches!(job.settled, Settled::Refused(_) | Settled::Missing);
         done == 0 && self.jobs.iter().any(refused) && self.reachable_open() == 0
     }
 
@@ -180,7 +198,7 @@ impl Spread<'_> {
             if due && allowed && job.member.is_writable(&*self.group.seam) {
                 desk.send(
                     &job.member,
-                    &self.bodies[job.step],
+                    &job.bodies[job.step],
                     place,
                     usize::from(job.unsure),
                     self.goal.deadline,
@@ -203,17 +221,17 @@ impl Spread<'_> {
                 job.again_at = again;
                 self.unanswered += 1;
             }
-            End::Reply(_, reply) => replied(job, &reply, self.bodies.len(), again),
+            End::Reply(_, reply) => replied(job, &reply, again),
         }
     }
 }
 
-fn replied(job: &mut Job, reply: &ReplyBody, steps: usize, again: Moment) {
+fn replied(job: &mut Job<'_>, reply: &ReplyBody, again: Moment) {
     let outcome = Outcome(reply.outcome);
     match (outcome, Error::of_reply(job.member.id, reply)) {
         (_, None) => {
             job.step += 1;
-            job.settled = if job.step == steps {
+            job.settled = if job.step == job.bodies.len() {
                 Settled::Done { destroyed: false }
             } else {
                 Settled::Open { maybe: true }

@@ -16,6 +16,8 @@ use crate::census::{Network, Opened};
 
 /// How long a verb waits for a member, for a home, or for an answer.
 const PATIENCE_MS: u64 = 10_000;
+/// How long a verb that has ended sends what members owe that can take it at once (HA 2.5).
+const LAST_MS: u64 = 1_000;
 /// How long the members may differ before the tool gives up.
 const REPAIR_MS: u64 = 60_000;
 
@@ -168,6 +170,7 @@ impl Gathered {
 
 impl Drop for Gathered {
     fn drop(&mut self) {
+        self.group.pay_last(self.opened.platform.now().after_ms(LAST_MS));
         self.group.close();
     }
 }

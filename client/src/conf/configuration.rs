@@ -36,7 +36,8 @@ pub struct Configuration {
     pub recovery: Recovery,
     /// The HA log of the vendor's form.
     pub ha_log: HaLog,
-    /// `failover_on_deactivation`; shown by tools: a member that cannot serve is always passed over at once.
+    /// `failover_on_deactivation`; without effect: no login ends on one member alone, and a member that cannot serve is always
+    /// passed over at once.
     pub failover_on_deactivation: bool,
     /// Time after which an unanswered probe takes a member out.
     pub probe_timeout_ms: u32,

@@ -1,7 +1,7 @@
 //! The one table of every option the module reads. It drives validation, defaults, the documentation and
 //! `Chrystoki.conf.example`; a second table names the vendor's keys that are known and not used.
 //!
-//! DEVIATION: docs/adr/0006-deviations.md, item 8: failover_on_deactivation is not looked at, and an attempt of reconnAtt is a
+//! DEVIATION: docs/adr/0006-deviations.md, item 8: failover_on_deactivation has no effect, and an attempt of reconnAtt is a
 //! time in which many are made.
 
 use super::document::index_of;
@@ -143,7 +143,7 @@ rows! {
     STANDBY_MEMBERS = "HAConfiguration" "<label>StandbyMembers" Kind::Serials, unit "", default "", example "", Refused,
         "For each group by its label: members that this host uses only when no other can be, besides those that the group's manifest calls standby.";
     FAILOVER_ON_DEACTIVATION = "HAConfiguration" "failover_on_deactivation" Kind::Flag, unit "", default "1", example "1", DefaultUsed,
-        "Read for `vtl haAdmin show`. A member that cannot serve for reasons of its own is passed over at once, also with 0; partitions of this release are never deactivated.";
+        "Without effect, so that the vendor's files load: there it makes the client leave a partition whose login has ended. Here a login is a ticket that every member of the group accepts, also one that was restarted; a member that cannot serve (its partition taken from this client, restarting, being repaired) is passed over at once, with 0 too; and a login ends on all members together.";
     PROBE_TIMEOUT_MS = "HAConfiguration" "ProbeTimeout" Kind::Integer { min: 100, max: 600_000 }, unit "ms",
         default "1000", example "1000", DefaultUsed,
         "Time a probe may stay unanswered before a member's links are given up. Requests leave a silent member long before.";

@@ -12,7 +12,7 @@ use prost::Message;
 use spec::flags::session::{RW_SESSION, SERIAL_SESSION};
 use spec::messages::{
     Adopt, Answer, Call, ChangeManifest, Export, Login, Outcome, ReplyBody, RequestBody, RequestHeader,
-    Status,
+    Status, StatusAnswer,
 };
 use spec::platform::Platform;
 use spec::record::{Manifest, ManifestMember, MemberRole};
@@ -201,6 +201,19 @@ impl Lab {
                 Attribute::new(A::VALUE, b"content".to_vec()),
             ]),
         )
+    }
+
+    /// What a member says of itself, asked past the module.
+    pub(crate) fn status(&self, member: MemberId) -> StatusAnswer {
+        let body =
+            RequestBody { call: Some(Call::Status(Status { mechanisms: false })), ..RequestBody::default() };
+        let partition = self.seam.partition(member).unwrap();
+        let header = RequestHeader { partition: member.0, ..RequestHeader::default() };
+        let (_, reply) = partition.handle(&CALLER, &header, &body.encode_to_vec(), System.wall_ms());
+        match ReplyBody::decode(reply.as_slice()).unwrap().answer {
+            Some(Answer::Status(status)) => status,
+            other => panic!("wanted a status, found {}", other.is_some()),
+        }
     }
 
     /// Everything a search finds.

@@ -171,3 +171,36 @@ fn random_bytes_come_from_a_member_when_the_configuration_says_so() {
     lab.all_down(true);
     assert_eq!(rv(lab.module.random(session, 1)), Rv::DEVICE_ERROR);
 }
+
+/// What each member holds: how many objects, and their digest (HA 1.6).
+fn contents(lab: &Lab) -> Vec<(u64, Vec<u8>)> {
+    let held = lab.members.iter().map(|member| lab.status(*member));
+    held.map(|status| (status.objects, status.root)).collect()
+}
+
+#[test]
+fn ha_2_5_finalize_right_after_a_create_pays_what_a_reachable_member_owes() {
+    let lab = Lab::new();
+    let session = lab.user();
+    lab.seam.set_down(lab.members[2], true);
+    lab.p256(session, true);
+    let doomed = lab.data(session, true, "doomed").unwrap();
+    lab.module.destroy_object(session, doomed).unwrap();
+    lab.seam.set_down(lab.members[2], false);
+    assert_ne!(contents(&lab)[2], contents(&lab)[0], "the third member owes all of it");
+    lab.module.finalize().unwrap();
+    let held = contents(&lab);
+    assert_eq!(held[0].0, 2);
+    assert!(held.iter().all(|one| *one == held[0]), "{held:?}");
+}
+
+#[test]
+fn ha_2_5_finalize_does_not_wait_for_a_dead_member_that_owes() {
+    let lab = Lab::new();
+    let session = lab.user();
+    lab.seam.set_down(lab.members[2], true);
+    lab.p256(session, true);
+    let begun = std::time::Instant::now();
+    lab.module.finalize().unwrap();
+    assert!(begun.elapsed() < std::time::Duration::from_millis(300), "{:?}", begun.elapsed());
+}

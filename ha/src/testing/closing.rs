@@ -10,6 +10,7 @@ use super::{Fate, TICKET, World, one_use, reference};
 use crate::error::Error;
 use crate::group::Group;
 
+const STORE: u32 = 17;
 const CLOSED: Error = Error::Rv(Rv::CRYPTOKI_NOT_INITIALIZED);
 
 fn closed_after(world: &Arc<World>, group: &Arc<Group>, ms: u64) {
@@ -89,4 +90,68 @@ fn background_work_under_way_ends_too() {
     assert_eq!(group.tend(), Moment::NEVER);
     assert!(world.ms() - before < 600);
     assert!(world.abandoned().is_empty(), "no link is given up by a closed group");
+}
+
+/// A group whose third member has acknowledged nothing of a new object yet.
+fn with_debt() -> (Arc<World>, Arc<Group>, Ouid) {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    (0..2).for_each(|_| world.script(3, STORE, Fate::Silent));
+    let template = Template::from(vec![spec::Attribute::bool(spec::AttributeType::TOKEN, true)]);
+    let make = spec::messages::Make { kind: 1, templates: vec![template], ..spec::messages::Make::default() };
+    let made = group.create(make, TICKET).unwrap();
+    let ouid = Ouid::from_bytes(&made.outputs[0].ouid).unwrap();
+    assert_eq!(world.holders(ouid), [true, true, false]);
+    world.unscript(3);
+    (world, group, ouid)
+}
+
+fn settle(world: &Arc<World>, group: &Group) -> u64 {
+    let before = world.ms();
+    group.pay_last(world.clock.now().after_ms(1_000));
+    world.ms() - before
+}
+
+#[test]
+fn ha_2_5_what_a_member_owes_at_the_end_is_sent_once_more() {
+    let (world, group, ouid) = with_debt();
+    let took_ms = settle(&world, &group);
+    assert_eq!(world.holders(ouid), [true; 3]);
+    assert!(took_ms < 50, "took {took_ms} ms");
+    world.forget();
+    assert_eq!(settle(&world, &group), 0);
+    assert!(world.sent(STORE).is_empty(), "nobody owes anything any more");
+}
+
+#[test]
+fn ha_2_5_the_end_waits_for_no_member_that_is_gone_and_a_second_at_most_for_one_that_hangs() {
+    let (world, group, _) = with_debt();
+    world.down(3);
+    assert_eq!(settle(&world, &group), 0);
+    let (world, group, ouid) = with_debt();
+    world.freeze(3);
+    let took_ms = settle(&world, &group);
+    assert!(took_ms <= 1_000, "took {took_ms} ms");
+    assert_eq!(world.holders(ouid), [true, true, false]);
+}
+
+#[test]
+fn ha_2_5_a_member_that_hangs_holds_up_no_other_one() {
+    let world = World::new(4);
+    let group = world.group();
+    world.tend(&group, 1);
+    let template = Template::from(vec![spec::Attribute::bool(spec::AttributeType::TOKEN, true)]);
+    let make = spec::messages::Make { kind: 1, templates: vec![template], ..spec::messages::Make::default() };
+    let mut made = Vec::new();
+    for _ in 0..20 {
+        (3..=4).for_each(|member| (0..2).for_each(|_| world.script(member, STORE, Fate::Silent)));
+        let answer = group.create(make.clone(), TICKET).unwrap();
+        made.push(Ouid::from_bytes(&answer.outputs[0].ouid).unwrap());
+    }
+    (3..=4).for_each(|member| world.unscript(member));
+    world.freeze(3);
+    let took_ms = settle(&world, &group);
+    assert!(took_ms <= 1_000, "took {took_ms} ms");
+    assert!(made.iter().all(|ouid| world.holders(*ouid) == [true, true, false, true]));
 }

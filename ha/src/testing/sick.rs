@@ -70,6 +70,19 @@ fn a_failing_member_is_not_asked_twice_while_another_one_is_out_of_reach() {
 }
 
 #[test]
+fn a_member_whose_partition_was_taken_from_this_client_is_passed_over_at_once() {
+    let (world, group, ouid) = with_object(3);
+    always(&world, 1, USE, Fate::Answer(Outcome::NO_PARTITION));
+    always(&world, 1, LOGIN, Fate::Answer(Outcome::NO_PARTITION));
+    let before = world.ms();
+    for _ in 0..4 {
+        assert_ne!(used(&group, ouid), Ok(1));
+        login(&group, b"1234567").unwrap();
+    }
+    assert!(world.ms() - before < 50, "took {} ms", world.ms() - before);
+}
+
+#[test]
 fn a_login_that_members_fail_is_tried_on_two_at_most() {
     let (world, group, _) = with_object(3);
     (1..=3).for_each(|member| always(&world, member, LOGIN, Fate::Answer(Outcome::FAILED)));
