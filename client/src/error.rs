@@ -8,7 +8,7 @@ use spec::Rv;
 pub enum Error {
     /// Decided by the standard's rules, here or on a member: the code says all.
     Rv(Rv),
-    /// Environment: no member could be reached within the call's time. The part was not taken; sessions, logins and
+    /// Environment: no member, or none that may know the object (HA 3.1), could be reached within the call's time. The part was not taken; sessions, logins and
     /// handles stay valid (RULES 1.3).
     Outage(String),
     /// Peer: a write may or may not have happened; the log says which (HA 2.2, CONVENTIONS 18).
@@ -101,7 +101,7 @@ impl From<ha::Error> for Error {
             ha::Error::PlanChanged => Self::PlanChanged,
             ha::Error::TicketDead => Self::TicketDead,
             ha::Error::NotOpened => Self::Rv(error.rv()),
-            ha::Error::Outage { .. } | ha::Error::Deadline => Self::Outage(text),
+            ha::Error::Outage { .. } | ha::Error::Deadline | ha::Error::Undecided(_) => Self::Outage(text),
             ha::Error::OutcomeUnknown(_) => Self::OutcomeUnknown(text),
             ha::Error::BelowMinimum { .. } => Self::BelowMinimum(text),
             ha::Error::NoGroup(_) => Self::WrongGroup(text),
@@ -125,6 +125,8 @@ mod tests {
         for error in [Error::Outage(String::new()), Error::BelowMinimum(String::new())] {
             assert_eq!(error.rv(), Rv::DEVICE_ERROR);
         }
+        // The part was not taken: the operation stays (RULES 1.3).
+        assert!(matches!(Error::from(ha::Error::Undecided(String::new())), Error::Outage(_)));
         assert_eq!(Error::TicketDead.rv(), Rv::USER_NOT_LOGGED_IN);
         assert_eq!(Error::Rv(Rv::PIN_INCORRECT).rv(), Rv::PIN_INCORRECT);
     }

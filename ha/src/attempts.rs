@@ -85,7 +85,8 @@ impl<'a> Attempts<'a> {
         loop {
             self.ended_by_close(desk)?;
             if self.group.platform.now() >= self.errand.deadline {
-                return Err(self.avoid.last().unwrap_or(Error::Deadline));
+                self.executed += desk.flights();
+                return Err(self.of_doubtful_end(self.avoid.last().unwrap_or(Error::Deadline)));
             }
             if desk.is_waiting() {
                 if let Some(answered) = self.wait(desk)? {

@@ -6,6 +6,7 @@ use spec::calls::Class;
 use spec::messages::{
     Answer, Call, Destroy, Export, Join, ObjectRef, SealedRecord, SetAttributes, SetAttributesAnswer,
 };
+use spec::platform::Moment;
 use spec::seam::MemberId;
 use spec::{Ouid, Rv};
 
@@ -32,6 +33,7 @@ impl Group {
         if change.tag.is_empty() {
             change.tag = self.random_tag();
         }
+        let deadline = self.deadline();
         let object = change.object.as_ref();
         let session = object.is_some_and(|object| !object.blob_hash.is_empty() || !object.blob.is_empty());
         let ouid = object.and_then(|object| Ouid::from_bytes(&object.ouid));
@@ -39,7 +41,6 @@ impl Group {
             self.ensure_minimum()?;
         }
         let mut desk = Desk::new(self);
-        let deadline = self.deadline();
         let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
         let call = Call::SetAttributes(change);
         let class = if session { Class::Use } else { Class::Change };
@@ -58,7 +59,13 @@ impl Group {
         };
         if let (false, true, Some(ouid)) = (session, self.settings().synchronize, ouid) {
             let records = self.changed_record(&view, answered.member, ouid, &changed.record, ticket)?;
-            self.join_others(answered.member, &[ouid], Join { records, ..Join::default() }, ticket)?;
+            self.join_others(
+                answered.member,
+                &[ouid],
+                Join { records, ..Join::default() },
+                ticket,
+                deadline,
+            )?;
         }
         Ok(changed)
     }
@@ -98,6 +105,7 @@ impl Group {
     pub fn destroy(&self, object: ObjectRef, ticket: &[u8]) -> Result<(), Error> {
         let ouid = Ouid::from_bytes(&object.ouid)
             .ok_or_else(|| Error::Ourselves("an ouid is not 16 bytes".to_owned()))?;
+        let deadline = self.deadline();
         self.ensure_minimum()?;
         let view = arc_swap::Guard::into_inner(self.view());
         let bodies = [Body::of(&view, ticket, Call::Destroy(Destroy { object: Some(object) }))];
@@ -110,7 +118,7 @@ impl Group {
         let begun = self.platform.now();
         let goal = Goal {
             enough: wanted,
-            deadline: self.write_deadline(),
+            deadline: self.write_deadline(deadline),
             lost_ms: self.settings().outage_wait_ms,
             sends_max: Some(view.seats.len() + 1),
         };
@@ -251,6 +259,7 @@ impl Group {
         ouids: &[Ouid],
         join: Join,
         ticket: &[u8],
+        deadline: Moment,
     ) -> Result<(), Error> {
         if !self.settings().synchronize {
             return Ok(());
@@ -260,7 +269,7 @@ impl Group {
         let bodies = [Body::of(&view, ticket, Call::Join(join))];
         let others = self.write_set(&view, writer).into_iter().filter(|member| member.id != writer);
         let others: Vec<(Arc<Member>, usize)> = others.map(|member| (member, 0)).collect();
-        let deadline = self.write_deadline();
+        let deadline = self.write_deadline(deadline);
         let goal =
             Goal { enough: wanted, deadline, lost_ms: self.settings().outage_wait_ms, sends_max: None };
         let settled = self.spread(&others, &bodies, &goal);

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use spec::messages::{Answer, Call, Commit, Discard, Make, MakeAnswer, MakeKind, Store};
 use spec::planted::{self, Bug};
+use spec::platform::Moment;
 use spec::seam::MemberId;
 use spec::{AttributeType, Ouid};
 
@@ -46,10 +47,13 @@ impl Group {
             make.tag = self.random_tag();
         }
         let tag = make.tag.clone();
-        if stores(&make) {
+        let is_stored = stores(&make);
+        let call = Call::Make(make);
+        let deadline = self.deadline_of(&call);
+        if is_stored {
             self.ensure_minimum()?;
         }
-        let answered = self.any(Call::Make(make), ticket)?;
+        let answered = self.any_until(call, ticket, deadline)?;
         let Answer::Make(made) = answered.answer else {
             return Err(Error::Peer(format!(
                 "member {} answered a Make with something else",
@@ -57,7 +61,7 @@ impl Group {
             )));
         };
         if !made.batch.is_empty() {
-            self.store(&made, &tag, ticket, answered.member)?;
+            self.store(&made, &tag, ticket, answered.member, deadline)?;
         }
         Ok(made)
     }
@@ -109,7 +113,14 @@ impl Group {
     }
 
     /// Stores a batch on the write set and commits it.
-    fn store(&self, made: &MakeAnswer, tag: &[u8], ticket: &[u8], maker: MemberId) -> Result<(), Error> {
+    fn store(
+        &self,
+        made: &MakeAnswer,
+        tag: &[u8],
+        ticket: &[u8],
+        maker: MemberId,
+        deadline: Moment,
+    ) -> Result<(), Error> {
         let view = arc_swap::Guard::into_inner(self.view());
         let wanted = self.copies_wanted(&view);
         let provisional = wanted > 1;
@@ -122,7 +133,7 @@ impl Group {
             let commit = Commit { ouids: token_ouids().collect(), tag: tag.to_vec() };
             bodies.push(Body::of(&view, ticket, Call::Commit(commit)));
         }
-        let deadline = self.write_deadline();
+        let deadline = self.write_deadline(deadline);
         let members: Vec<(Arc<Member>, usize)> =
             self.write_set(&view, maker).into_iter().map(|member| (member, 0)).collect();
         // With one copy wanted a lost acknowledgement may hide a finished create: it is pursued like a Commit.

@@ -45,6 +45,9 @@ pub enum Error {
     NoGroup(String),
     /// Every reachable member holds an older state of the object than this process has seen (HA 3.1).
     Behind,
+    /// The members that can be reached do not know the object, are too few to say that there is none, and those that may hold
+    /// it cannot be reached (HA 3.1). Nothing was executed.
+    Undecided(String),
     /// A member failed or answered what this release does not understand; the sentence says what.
     Peer(String),
     /// This library made a request that a member refuses to read: a defect of ours.
@@ -68,6 +71,7 @@ impl Error {
             | Error::BelowMinimum { .. }
             | Error::NoGroup(_)
             | Error::Behind
+            | Error::Undecided(_)
             | Error::Peer(_) => Rv::DEVICE_ERROR,
         }
     }
@@ -111,7 +115,9 @@ impl fmt::Display for Error {
             Error::EpochChanged => {
                 f.write_str("somebody else has changed it meanwhile: read it again and repeat")
             }
-            Error::Home(text) | Error::NoGroup(text) | Error::Peer(text) => f.write_str(text),
+            Error::Home(text) | Error::NoGroup(text) | Error::Undecided(text) | Error::Peer(text) => {
+                f.write_str(text)
+            }
             Error::Outage { waited_ms } => write!(f, "no member could be reached for {waited_ms} ms"),
             Error::Deadline => f.write_str("no member answered before the call's time was over"),
             Error::OutcomeUnknown(what) => write!(f, "outcome unknown: {what}"),

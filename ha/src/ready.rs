@@ -50,11 +50,12 @@ impl Group {
     /// What the partition answered, or why nobody could be asked. `NeedBlob` and `PlanChanged` are for the caller to
     /// act upon and call again.
     pub fn any(&self, call: Call, ticket: &[u8]) -> Result<Answered, Error> {
-        let deadline = if generates(&call) {
-            self.platform.now().after_ms(self.settings().generate_ms_max)
-        } else {
-            self.deadline()
-        };
+        let deadline = self.deadline_of(&call);
+        self.any_until(call, ticket, deadline)
+    }
+
+    /// The same, ended at this moment.
+    pub(crate) fn any_until(&self, call: Call, ticket: &[u8], deadline: Moment) -> Result<Answered, Error> {
         let errand = Errand::of(&call, deadline);
         let mut desk = Desk::new(self);
         let view = self.ready(&mut desk, deadline)?;
@@ -72,16 +73,26 @@ impl Group {
         answered
     }
 
+    /// When a call that begins now must have ended.
+    pub(crate) fn deadline_of(&self, call: &Call) -> Moment {
+        if generates(call) {
+            self.platform.now().after_ms(self.settings().generate_ms_max)
+        } else {
+            self.deadline()
+        }
+    }
+
     /// When a call that begins now must have ended, unless it generates keys.
     pub(crate) fn deadline(&self) -> Moment {
         self.platform.now().after_ms(self.settings().call_ms_max)
     }
 
-    /// When a write that begins now gives up waiting for acknowledgements: two silences and one outage later.
-    pub(crate) fn write_deadline(&self) -> Moment {
+    /// When a write that begins now gives up waiting for acknowledgements: two silences and one outage later, and at the
+    /// deadline of its call at the latest (HA 4.2).
+    pub(crate) fn write_deadline(&self, deadline: Moment) -> Moment {
         let settings = self.settings();
         let ms = settings.receive_timeout_ms.saturating_mul(2).saturating_add(settings.outage_wait_ms);
-        self.platform.now().after_ms(ms.min(settings.call_ms_max))
+        self.platform.now().after_ms(ms.min(settings.call_ms_max)).min(deadline)
     }
 
     /// Waits until the manifest is known and, at the start of a process, until a majority of the members has been

@@ -53,6 +53,7 @@ impl Group {
         if set.tag.is_empty() {
             set.tag = self.random_tag();
         }
+        let deadline = self.deadline();
         self.ensure_minimum()?;
         // The new PIN proves the right to move the credentials when nobody is logged in.
         let login = (ticket.is_empty() && set.user == CRYPTO_OFFICER).then(|| Login {
@@ -82,7 +83,7 @@ impl Group {
             return Ok(());
         };
         let join = Join { credentials: changed.credentials, ..Join::default() };
-        self.join_others(answered.member, &[], join, &mover)
+        self.join_others(answered.member, &[], join, &mover, deadline)
     }
 
     fn home_ticket(&self, login: Login) -> Option<Vec<u8>> {

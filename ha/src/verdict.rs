@@ -12,7 +12,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use spec::messages::Outcome;
+use spec::calls::Class;
+use spec::messages::{Outcome, ReplyBody, ReplyHeader};
 use spec::planted::{self, Bug};
 
 use crate::attempts::Attempts;
@@ -42,6 +43,16 @@ enum Silence {
     OutOfReach,
 }
 
+/// What members have said about an object that one of them misses.
+struct Poll {
+    /// What the call ends with when nobody knows better.
+    verdict: Error,
+    /// Members that do not know the object.
+    without: Vec<Arc<Member>>,
+    /// Members that have not had their say.
+    open: Vec<(Arc<Member>, Silence)>,
+}
+
 impl Attempts<'_> {
     /// A member misses the object or is behind: all the others of the read set are asked in parallel, and only their
     /// agreement is final (HA 3.1). A member that gave no verdict and is still of the read set keeps the question
@@ -67,59 +78,80 @@ impl Attempts<'_> {
         for (place, member) in others.iter().enumerate() {
             desk.send(member, &self.body, place, self.executed, self.errand.deadline);
         }
-        let object = self.errand.object;
-        let owes = |member: &Member| object.is_some_and(|object| member.owes(object));
-        let mut without = Vec::new();
-        if matches!(error, Error::Gone(_)) && !owes(first) {
-            without.push(first.clone());
+        let mut poll = Poll { verdict: error, without: Vec::new(), open: Vec::new() };
+        if matches!(poll.verdict, Error::Gone(_)) && !self.owes_it(first) {
+            poll.without.push(first.clone());
         }
-        let mut verdict = error;
-        let mut open: Vec<(Arc<Member>, Silence)> = Vec::new();
         while desk.is_waiting() {
             let Some((_, member, end)) = desk.next(self.errand.deadline) else {
                 self.ended_by_close(desk)?;
+                self.executed += desk.flights();
                 desk.clear();
-                return Err(Error::Deadline);
+                return Err(self.of_doubtful_end(Error::Deadline));
             };
-            let (header, reply) = match end {
-                End::Reply(header, reply) => (header, reply),
-                End::Busy(ms) => {
-                    open.push((member, Silence::Busy(ms)));
-                    continue;
+            match end {
+                End::Reply(header, reply) => {
+                    if let Some(answered) = self.polled(&mut poll, member, header, reply)? {
+                        return Ok(Some(answered));
+                    }
                 }
+                End::Busy(ms) => poll.open.push((member, Silence::Busy(ms))),
                 End::Unknown => {
                     self.executed += 1;
-                    open.push((member, Silence::Lost));
-                    continue;
+                    poll.open.push((member, Silence::Lost));
                 }
-                End::NotSent => {
-                    open.push((member, Silence::Lost));
-                    continue;
-                }
-            };
-            match (Outcome(reply.outcome), Error::of_reply(member.id, &reply)) {
-                (_, None) => {
-                    if let Some(object) = self.errand.object {
-                        group.suspect(&[object]);
-                    }
-                    return answered(member.id, header, reply).map(Some);
-                }
-                (Outcome::DESTROYED, Some(gone)) => return Err(gone),
-                (Outcome::UNKNOWN, Some(_)) if owes(&member) => {}
-                (Outcome::UNKNOWN, Some(_)) => without.push(member),
-                (Outcome::RECOVERING, Some(_)) => member.demote(),
-                (Outcome::NO_PARTITION | Outcome::FAILED | Outcome::EXPIRED, Some(error)) => {
-                    open.push((member, Silence::Failed(error)));
-                }
-                (_, Some(other)) => verdict = other,
+                End::NotSent => poll.open.push((member, Silence::Lost)),
             }
         }
+        let Poll { verdict, without, mut open } = poll;
         open.retain(|(member, _)| member.is_readable(&*group.seam));
         if open.is_empty() && matches!(verdict, Error::Gone(_) | Error::Behind) {
             let missed = group.who_may_know(&without);
             open.extend(missed.into_iter().map(|member| (member, Silence::OutOfReach)));
         }
         if open.is_empty() { Err(verdict) } else { self.put_again(desk, &open).map(|()| None) }
+    }
+
+    /// Whether the member owes the object that the call is about: then it has no say about it (HA 2.5).
+    fn owes_it(&self, member: &Member) -> bool {
+        self.errand.object.is_some_and(|object| member.owes(object))
+    }
+
+    /// One member's word: an answer or a tombstone ends the poll.
+    fn polled(
+        &self,
+        poll: &mut Poll,
+        member: Arc<Member>,
+        header: ReplyHeader,
+        reply: ReplyBody,
+    ) -> Result<Option<Answered>, Error> {
+        match (Outcome(reply.outcome), Error::of_reply(member.id, &reply)) {
+            (_, None) => {
+                if let Some(object) = self.errand.object {
+                    self.group.suspect(&[object]);
+                }
+                return answered(member.id, header, reply).map(Some);
+            }
+            (Outcome::DESTROYED, Some(gone)) => return Err(gone),
+            (Outcome::UNKNOWN, Some(_)) if self.owes_it(&member) => {}
+            (Outcome::UNKNOWN, Some(_)) => poll.without.push(member),
+            (Outcome::RECOVERING, Some(_)) => member.demote(),
+            (Outcome::NO_PARTITION | Outcome::FAILED | Outcome::EXPIRED, Some(error)) => {
+                poll.open.push((member, Silence::Failed(error)));
+            }
+            (_, Some(other)) => poll.verdict = other,
+        }
+        Ok(None)
+    }
+
+    /// A write that an earlier send may have carried out has no known outcome, whatever ends it (HA 2.2).
+    pub(crate) fn of_doubtful_end(&self, error: Error) -> Error {
+        match self.errand.class {
+            Class::Store | Class::Change | Class::Destroy if self.executed > 0 => {
+                Error::OutcomeUnknown(error.to_string())
+            }
+            _ => error,
+        }
     }
 
     /// Members have not had their say: waits before they are asked again, or ends the call.
@@ -148,7 +180,8 @@ impl Attempts<'_> {
                 Silence::Failed(error) => format!("gave no verdict ({error})"),
                 Silence::OutOfReach => {
                     let missed: Vec<Arc<Member>> = open.iter().map(|(member, _)| member.clone()).collect();
-                    return Err(group.undecided(&missed, now.since(since)));
+                    let undecided = group.undecided(&missed, now.since(since));
+                    return Err(self.of_doubtful_end(undecided));
                 }
             };
             return Err(Error::Peer(format!(
@@ -196,6 +229,6 @@ impl Group {
             waited.as_millis()
         );
         tracing::error!("{text}");
-        Error::Peer(text)
+        Error::Undecided(text)
     }
 }

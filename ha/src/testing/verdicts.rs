@@ -1,7 +1,7 @@
 //! Who may say that there is no such object (HA 3.1, 4.6): never a member alone that was not compared with another one.
 use std::sync::Arc;
 
-use spec::messages::Outcome;
+use spec::messages::{Outcome, SetAttributes};
 use spec::record::State;
 use spec::{Ouid, Rv};
 
@@ -12,6 +12,7 @@ use crate::minimum::Minimum;
 use crate::status::MemberState;
 
 const USE: u32 = 14;
+const CHANGE: u32 = 22;
 const DESTROY: u32 = 23;
 const OUID: Ouid = Ouid([0x42; 16]);
 
@@ -61,6 +62,29 @@ fn ha_3_1_the_question_stays_open_until_the_outage_wait_and_ends_without_an_answ
     let waited = world.ms() - before;
     assert!((4_800..5_300).contains(&waited), "waited {waited} ms");
     assert!(world.sent(USE).len() < 60, "asked {} times", world.sent(USE).len());
+}
+
+#[test]
+fn ha_2_2_a_change_that_may_have_happened_on_a_lost_member_has_no_known_outcome() {
+    let world = world(3);
+    let group = world.group_with(|settings| {
+        settings.minimum = Minimum::Available;
+        settings.policy = crate::route::Policy::PrimaryFirst;
+    });
+    (1..=2).for_each(|member| world.model(member, |model| model.put(Ouid([1; 16]), State::Committed)));
+    world.tend(&group, 1);
+    // The first member takes the change and is lost with its answer; what is left has missed the object.
+    world.script(1, CHANGE, Fate::LostAfter);
+    world.later(0, |world| {
+        world.down(1);
+        world.down(2);
+    });
+    let change = || SetAttributes { object: Some(reference(OUID)), ..SetAttributes::default() };
+    assert!(matches!(group.change(change(), TICKET), Err(Error::OutcomeUnknown(_))));
+    assert!(
+        matches!(group.change(change(), TICKET), Err(Error::Undecided(_))),
+        "nobody can have done this one"
+    );
 }
 
 #[test]

@@ -278,3 +278,39 @@ fn the_configured_minimum_decides() {
         assert_eq!(create(&group).is_ok(), works, "{minimum:?} with {down} down");
     }
 }
+
+#[test]
+fn ha_4_2_what_follows_a_slow_first_half_ends_by_the_calls_deadline_too() {
+    let world = World::new(3);
+    let ouid = Ouid([9; 16]);
+    (1..=3).for_each(|member| world.model(member, |model| model.put(ouid, State::Committed)));
+    let group = world.group_with(|settings| settings.call_ms_max = 30_000);
+    world.tend(&group, 1);
+    let silent =
+        |call| (1..=3).for_each(|member| (0..9).for_each(|_| world.script(member, call, Fate::Silent)));
+    silent(STORE);
+    silent(JOIN);
+    (1..=3).for_each(|member| world.script(member, MAKE, Fate::Slow(25_000)));
+    (1..=3).for_each(|member| world.script(member, CHANGE, Fate::Slow(25_000)));
+    let template = Template::from(vec![spec::Attribute::bool(spec::AttributeType::TOKEN, true)]);
+    let make = Make { kind: MakeKind::CREATE.0, templates: vec![template], ..Make::default() };
+    let before = world.ms();
+    assert!(group.create(make, TICKET).is_err());
+    // The tombstones of what may have been stored are sent for a second.
+    assert!(world.ms() - before <= 31_100, "took {} ms", world.ms() - before);
+    let before = world.ms();
+    let change = SetAttributes { object: Some(reference(ouid)), ..SetAttributes::default() };
+    assert!(matches!(group.change(change, TICKET), Err(Error::OutcomeUnknown(_))));
+    assert!(world.ms() - before <= 30_100, "took {} ms", world.ms() - before);
+}
+
+#[test]
+fn ha_2_2_a_change_on_its_way_at_the_deadline_has_no_known_outcome() {
+    let world = World::new(3);
+    let ouid = Ouid([9; 16]);
+    (1..=3).for_each(|member| world.model(member, |model| model.put(ouid, State::Committed)));
+    let group = world.group_with(|settings| settings.call_ms_max = 5_000);
+    world.tend(&group, 1);
+    (1..=3).for_each(|member| world.script(member, CHANGE, Fate::Slow(60_000)));
+    assert!(matches!(change(&group, ouid), Err(Error::OutcomeUnknown(_))));
+}
