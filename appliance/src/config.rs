@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use partition::Settings;
 use serde::Deserialize;
 use spec::MechanismType;
 use toml::Spanned;
@@ -87,19 +88,46 @@ pub struct Config {
 }
 
 /// What the partitions of this appliance may not do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitsOf {
+    /// What holds for each partition that has nothing of its own.
+    pub all: Quota,
     /// Mechanisms that no partition here offers.
     pub mechanisms_off: Vec<MechanismType>,
-    /// Mechanisms that a partition does not offer besides, by its label.
-    pub partition: BTreeMap<String, Vec<MechanismType>>,
+    /// What holds for one partition, by its label.
+    pub partition: BTreeMap<String, Limits>,
+}
+
+/// What one partition may not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Mechanisms that it does not offer besides.
+    pub mechanisms_off: Vec<MechanismType>,
+    /// Its quota and policy.
+    pub quota: Quota,
+}
+
+/// How much a partition may hold, and policies of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Most objects.
+    pub objects_max: u64,
+    /// Most bytes of objects.
+    pub bytes_max: u64,
+    /// Policy `hash in member` (RULES 1.4).
+    pub hash_in_member: bool,
 }
 
 impl LimitsOf {
     /// The mechanisms that the partition of this label does not offer.
     pub fn mechanisms_off(&self, label: &str) -> Vec<MechanismType> {
-        let own = self.partition.get(label).into_iter().flatten();
+        let own = self.partition.get(label).into_iter().flat_map(|own| &own.mechanisms_off);
         self.mechanisms_off.iter().chain(own).copied().collect()
+    }
+
+    /// The quota and policies of the partition of this label.
+    pub fn quota(&self, label: &str) -> Quota {
+        self.partition.get(label).map_or(self.all, |own| own.quota)
     }
 }
 
@@ -144,6 +172,9 @@ struct Raw {
 struct RawLimits {
     #[serde(default)]
     mechanisms_off: Vec<Spanned<String>>,
+    objects_max: Option<Spanned<u64>>,
+    bytes_max: Option<Spanned<u64>>,
+    hash_in_member: Option<bool>,
     #[serde(default)]
     partition: BTreeMap<String, RawPartition>,
 }
@@ -153,6 +184,9 @@ struct RawLimits {
 struct RawPartition {
     #[serde(default)]
     mechanisms_off: Vec<Spanned<String>>,
+    objects_max: Option<Spanned<u64>>,
+    bytes_max: Option<Spanned<u64>>,
+    hash_in_member: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -302,11 +336,29 @@ impl Place<'_> {
     }
 
     fn limits(&self, raw: RawLimits) -> Result<LimitsOf, Error> {
+        let Settings { objects_max, bytes_max, hash_in_member, .. } = Settings::default();
+        let usual = Quota { objects_max, bytes_max, hash_in_member };
+        let all = self.quota(usual, raw.objects_max, raw.bytes_max, raw.hash_in_member)?;
         let mut partition = BTreeMap::new();
-        for (label, limits) in raw.partition {
-            partition.insert(label, self.mechanisms(&limits.mechanisms_off)?);
+        for (label, own) in raw.partition {
+            let quota = self.quota(all, own.objects_max, own.bytes_max, own.hash_in_member)?;
+            partition.insert(label, Limits { mechanisms_off: self.mechanisms(&own.mechanisms_off)?, quota });
         }
-        Ok(LimitsOf { mechanisms_off: self.mechanisms(&raw.mechanisms_off)?, partition })
+        Ok(LimitsOf { all, mechanisms_off: self.mechanisms(&raw.mechanisms_off)?, partition })
+    }
+
+    fn quota(
+        &self,
+        usual: Quota,
+        objects_max: Option<Spanned<u64>>,
+        bytes_max: Option<Spanned<u64>>,
+        hash_in_member: Option<bool>,
+    ) -> Result<Quota, Error> {
+        Ok(Quota {
+            objects_max: self.number("objects_max", objects_max, usual.objects_max, 1, 1 << 32)?,
+            bytes_max: self.number("bytes_max", bytes_max, usual.bytes_max, 1 << 20, 1 << 40)?,
+            hash_in_member: hash_in_member.unwrap_or(usual.hash_in_member),
+        })
     }
 
     fn mechanisms(&self, names: &[Spanned<String>]) -> Result<Vec<MechanismType>, Error> {
@@ -428,6 +480,20 @@ mod tests {
     }
 
     #[test]
+    fn quotas_and_policies_hold_for_all_partitions_but_for_what_one_has_of_its_own() {
+        let usual = parse("data_dir = \"d\"").unwrap().limits.quota("any");
+        assert_eq!((usual.objects_max, usual.bytes_max, usual.hash_in_member), (1_000_000, 1 << 30, false));
+        let text = "data_dir = \"d\"\n[limits]\nobjects_max = 5\nhash_in_member = true\n\
+            [limits.partition.par1]\nbytes_max = 2000000\nhash_in_member = false";
+        let limits = parse(text).unwrap().limits;
+        assert_eq!(limits.quota("par0"), Quota { objects_max: 5, bytes_max: 1 << 30, hash_in_member: true });
+        assert_eq!(
+            limits.quota("par1"),
+            Quota { objects_max: 5, bytes_max: 2_000_000, hash_in_member: false }
+        );
+    }
+
+    #[test]
     fn wrong_settings_are_named_with_file_line_and_column() {
         let table = [
             ("window = 0", ":2:10: window: wanted a number from 1 to 65536, found 0"),
@@ -443,6 +509,8 @@ mod tests {
             ("link_bytes_max = 1000", ":2:18: link_bytes_max: wanted a number from 33554432 to"),
             ("[limits]\nmechanisms_off = [\"CKM_X\"]", ":3:19: mechanisms_off: wanted the standard's name"),
             ("limits = { mechanism_off = [] }", "unknown field `mechanism_off`"),
+            ("[limits]\nobjects_max = 0", ":3:15: objects_max: wanted a number from 1"),
+            ("[limits.partition.p]\nbytes_max = 9", ":3:13: bytes_max: wanted a number from 1048576"),
             ("peers = { start_wait_ms = 60001 }", ":2:27: start_wait_ms: wanted a number from 0 to 60000"),
             ("window = -1", ":2:10: "),
             ("window =", ":2:"),

@@ -10,6 +10,8 @@ use rustix::time::{ClockId, clock_gettime};
 use spec::messages::{Outcome, ReplyBody, ReplyHeader, RequestHeader};
 use zeroize::Zeroizing;
 
+use crate::log;
+
 /// Which thread runs a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
@@ -60,6 +62,9 @@ pub trait Handler: Send + Sync {
 
     /// Housekeeping, now and then: forgets what nobody finished (HA 2.2).
     fn tidy(&self, now_ms: u64);
+
+    /// Housekeeping, every minute: what was destroyed leaves the files.
+    fn clean(&self) {}
 
     /// The partition itself, for operators and peers; none where something else stands in its place.
     fn partition(&self) -> Option<&Partition> {
@@ -173,10 +178,10 @@ fn log(work: &Work, reply: &[u8]) {
             )
         };
     }
-    if telling {
-        line!(info, "a request was refused");
-    } else {
+    if !telling {
         line!(debug, "a request was answered");
+    } else if log::allow(&work.asker.name, (call, (u64::from(outcome.0) << 32) | (rv & 0xFFFF_FFFF))) {
+        line!(info, "a request was refused");
     }
 }
 

@@ -23,6 +23,7 @@ pub mod handler;
 pub mod hex;
 pub mod link;
 pub mod listener;
+mod log;
 pub mod memory;
 mod outbox;
 pub mod partitions;

@@ -28,6 +28,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::greeting::{self, Greeted};
 use crate::handler::{Asker, Handler, Lane, Trace, Work, now_ms, outcome, take_turn};
 use crate::listener::{Acceptor, Connections};
+use crate::log;
 use crate::memory::{Held, Memory};
 use crate::outbox::Outbox;
 use crate::registry::{Entrant, Registry};
@@ -163,7 +164,9 @@ pub(crate) async fn serve(
     greeted: Greeted,
 ) -> Result<(), String> {
     let Greeted { client, instance, version, software, reader, rest, counted } = greeted;
-    tracing::info!(client = client.name, peer = client.replicator, software, version, "a link is up");
+    if log::allow(&client.name, ("links", 1)) {
+        tracing::info!(client = client.name, peer = client.replicator, software, version, "a link is up");
+    }
     let (sender, finished) = mpsc::unbounded_channel();
     let share = shared.memory.share(client.identity);
     let memory = share.part(shared.limits.link_bytes);
@@ -413,7 +416,9 @@ impl Link {
             );
             // A standing is told to assigned clients alone.
             let trace = Trace(header.trace);
-            tracing::info!(%trace, client = self.client.name, partition = header.partition, "a request was refused: {text}");
+            if log::allow(&self.client.name, ("no partition", 0)) {
+                tracing::info!(%trace, client = self.client.name, partition = header.partition, "a request was refused: {text}");
+            }
             let (reply, body) = outcome(tag, ReplyHeader::default(), Outcome::NO_PARTITION, &text);
             self.reply(reply, body);
             return Ok(());

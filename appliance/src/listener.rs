@@ -15,6 +15,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::greeting::greet;
 use crate::link::{Shared, serve, stopped};
+use crate::log;
 
 /// A silent peer's host is asked after so many seconds whether it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -138,7 +139,7 @@ pub async fn listen(listener: TcpListener, shared: Arc<Shared>) {
                 Ok(shaking) => {
                     tokio::spawn(connection(stream, peer, shared.clone(), shaking));
                 }
-                Err(reason) => tracing::warn!(%peer, "{reason}"),
+                Err(reason) => told(&peer, 1, || tracing::warn!(%peer, "{reason}")),
             },
             Err(error) => {
                 tracing::warn!(%error, "no connection could be accepted; raise the limit of open files if that is it");
@@ -161,12 +162,21 @@ async fn connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, sh
     };
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::warn!(%peer, %error, "a TLS handshake failed"),
-        Err(_) => return tracing::warn!(%peer, "a TLS handshake took too long"),
+        Ok(Err(error)) => {
+            return told(&peer, 2, || tracing::warn!(%peer, %error, "a TLS handshake failed"));
+        }
+        Err(_) => return told(&peer, 3, || tracing::warn!(%peer, "a TLS handshake took too long")),
     };
     match shake_and_serve(stream, shared, deadline, shaking).await {
-        Ok(()) => tracing::info!(%peer, "a link was closed"),
-        Err(reason) => tracing::warn!(%peer, reason, "a link ended"),
+        Ok(()) => told(&peer, 4, || tracing::info!(%peer, "a link was closed")),
+        Err(reason) => told(&peer, 5, || tracing::warn!(%peer, reason, "a link ended")),
+    }
+}
+
+/// Writes a line that anybody at this address can cause, at the rate that such lines have.
+fn told(peer: &SocketAddr, kind: u64, line: impl FnOnce()) {
+    if log::allow(&peer.ip().to_canonical().to_string(), ("connections", kind)) {
+        line();
     }
 }
 

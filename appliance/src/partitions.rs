@@ -182,6 +182,11 @@ impl Partitions {
         self.handlers().iter().for_each(|handler| handler.tidy(now_ms));
     }
 
+    /// What was destroyed leaves the files of every partition.
+    pub fn clean(&self) {
+        self.handlers().iter().for_each(|handler| handler.clean());
+    }
+
     fn handlers(&self) -> Vec<Arc<dyn Handler>> {
         self.slots.read().values().filter_map(|slot| slot.handler.clone().ok()).collect()
     }
@@ -247,7 +252,14 @@ fn settings(config: &Config) -> Settings {
 }
 
 fn with_limits(settings: &Settings, limits: &LimitsOf, label: &str) -> Settings {
-    Settings { mechanisms_off: limits.mechanisms_off(label), ..settings.clone() }
+    let quota = limits.quota(label);
+    Settings {
+        mechanisms_off: limits.mechanisms_off(label),
+        objects_max: quota.objects_max,
+        bytes_max: quota.bytes_max,
+        hash_in_member: quota.hash_in_member,
+        ..settings.clone()
+    }
 }
 
 fn check_label(label: &str) -> Result<(), Error> {

@@ -16,6 +16,7 @@ use crate::book::{Book, ClientRow, Kept, Kind, PeerRow};
 use crate::error::Error;
 use crate::handler::now_ms;
 use crate::hex;
+use crate::log;
 
 const NAME_BYTES_MAX: usize = 64;
 
@@ -278,15 +279,24 @@ impl Registry {
     /// The refusal; the log says why.
     pub fn identify(&self, der: &[u8], intermediates: &[CertificateDer<'_>]) -> Result<Entrant, Refusal> {
         let Ok(certificate) = Certificate::from_der(der) else {
-            tracing::warn!("a client certificate that is no X.509 certificate was refused");
+            if log::allow("", ("unknown certificates", 0)) {
+                tracing::warn!("a client certificate that is no X.509 certificate was refused");
+            }
             return Err(Refusal::NotRegistered);
         };
         let Some(entrant) = self.find(&certificate, intermediates) else {
-            self.log_unknown(&certificate);
+            if log::allow("", ("unknown certificates", 1)) {
+                self.log_unknown(&certificate);
+            }
             return Err(Refusal::NotRegistered);
         };
         match certificate.validity(now_ms()) {
             Validity::Valid => Ok(entrant),
+            Validity::Expired | Validity::NotYet
+                if !log::allow(&entrant.name, ("certificates out of time", 0)) =>
+            {
+                Err(Refusal::OutOfTime)
+            }
             Validity::Expired => {
                 tracing::warn!(
                     client = entrant.name,

@@ -70,6 +70,13 @@ impl Handler for Served {
                 tracing::error!(serial = self.partition.serial(), %error, "unfinished creates stay")
             }
         }
+        self.clean();
+    }
+
+    fn clean(&self) {
+        if let Err(error) = self.partition.tidy_store() {
+            tracing::error!(serial = self.partition.serial(), %error, "what was destroyed may still be in the files");
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::expiry::{self, Told};
 use crate::greeting::SOFTWARE;
 use crate::handler::steady_ms;
+use crate::log::{self, Scribe};
 use crate::server::Server;
 
 /// Runs the server until SIGTERM or SIGINT.
@@ -23,7 +24,7 @@ use crate::server::Server;
 pub fn run(config_file: &Path) -> Result<(), Error> {
     protect_process()?;
     let config = Config::load(config_file)?;
-    start_log(&config);
+    let scribe = start_log(&config)?;
     let workers = config.workers;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -34,6 +35,7 @@ pub fn run(config_file: &Path) -> Result<(), Error> {
     let outcome = runtime.block_on(serve(config));
     // Blocking work that outlived the grace period is not waited for: it is durable or it was never acknowledged.
     runtime.shutdown_background();
+    drop(scribe);
     outcome
 }
 
@@ -45,13 +47,14 @@ async fn serve(config: Config) -> Result<(), Error> {
     let appliance = Arc::new(Appliance::open(config)?);
     let server = Server::start(appliance.clone()).await?;
     tracing::info!(software = SOFTWARE, data_dir = %appliance.config.data_dir.display(), "ready");
-    let housekeeping = tokio::spawn(keep_house(appliance.clone()));
+    let housekeeping =
+        [tokio::spawn(keep_house(appliance.clone())), tokio::spawn(keep_clean(appliance.clone()))];
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping: running requests are finished, links are closed");
-    housekeeping.abort();
+    housekeeping.iter().for_each(|task| task.abort());
     server.stop().await;
     tracing::info!("stopped");
     Ok(())
@@ -73,6 +76,17 @@ async fn keep_house(appliance: Arc<Appliance>) {
     }
 }
 
+/// Once a minute, off the threads that serve: what was destroyed leaves the files.
+async fn keep_clean(appliance: Arc<Appliance>) {
+    let mut minute = tokio::time::interval(Duration::from_secs(60));
+    loop {
+        minute.tick().await;
+        let appliance = appliance.clone();
+        // A panic in it is logged by its own report and must not end the minutes to come.
+        let _ = tokio::task::spawn_blocking(move || appliance.partitions.clean()).await;
+    }
+}
+
 /// No core dumps and no reading by other processes of the user; files private; as many descriptors as allowed.
 fn protect_process() -> Result<(), Error> {
     let failed = |error| {
@@ -88,12 +102,15 @@ fn protect_process() -> Result<(), Error> {
     Ok(())
 }
 
-fn start_log(config: &Config) {
+fn start_log(config: &Config) -> Result<Scribe, Error> {
+    let (writer, scribe) = log::start(std::io::stderr())
+        .map_err(|error| Error::environment(format!("threads cannot be started: {error}")))?;
     let filter = EnvFilter::new(&config.log_level);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // A second subscriber in one process is a test's doing and changes nothing.
     let _ = match config.log_format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
+    Ok(scribe)
 }

@@ -68,8 +68,10 @@ impl Search {
 
     fn take(&mut self, page: FindAnswer) {
         self.deleted.extend(page.deleted.iter().filter_map(|ouid| Ouid::from_bytes(ouid)));
-        // A page ends at a match or, when many objects were destroyed, at a tombstone behind the last match.
-        let last = page.found.last().map(|found| &found.ouid).max(page.deleted.last());
+        // A page ends where the member stopped looking, which may be behind the last match.
+        let last = Some(&page.looked).filter(|looked| !looked.is_empty());
+        // So does one of a release that does not tell: at a match or at a tombstone behind the last match.
+        let last = last.or(page.found.last().map(|found| &found.ouid).max(page.deleted.last()));
         match last {
             Some(last) if page.more && *last > self.after => self.after.clone_from(last),
             _ => self.end = SearchEnd::Complete,

@@ -127,6 +127,7 @@ impl Partition {
                 }
             }
             end.check()?;
+            contents.check_room(&records, &self.settings)?;
             // Also one that changes nothing: the client is still at it.
             self.touches.touch(provisional.into_iter(), now_ms);
             Ok((Change { records, ..Change::default() }, Done {}))
@@ -180,6 +181,15 @@ impl Partition {
             }
             Ok((Change { records, ..Change::default() }, Done {}))
         })
+    }
+
+    /// Housekeeping of the store ([`crate::store::Store::tidy`]): what was destroyed leaves the medium. The appliance calls
+    /// it often.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn tidy_store(&self) -> Result<(), crate::Error> {
+        Ok(self.store.tidy()?)
     }
 
     /// Forgets provisional batches that no Store has touched for more than 24 hours (HA 2.2) and answers how many records

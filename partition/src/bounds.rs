@@ -14,6 +14,10 @@ pub(crate) const VALUE_BYTES_MAX: usize = 256 << 10;
 pub(crate) const TEMPLATE_BYTES_MAX: usize = 512 << 10;
 /// Matches on one page of a search.
 pub(crate) const FIND_LIMIT: usize = 1_000;
+/// Objects looked at for one page of a search, matches or not.
+pub(crate) const FIND_LOOKED_MAX: usize = 2_000;
+/// Bytes of all values in one answer: those of the greatest object, and what the token has added to it.
+pub(crate) const ANSWER_BYTES_MAX: usize = 2 * TEMPLATE_BYTES_MAX;
 /// Attributes asked for in one request.
 pub(crate) const ATTRIBUTES_ASKED_MAX: usize = 256;
 /// Random bytes in one request.

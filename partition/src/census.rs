@@ -117,6 +117,11 @@ pub(crate) fn one_call(body: &[u8]) -> Result<(&'static Row, &[u8]), Refusal> {
     found.ok_or_else(|| Refusal::malformed("wanted a call that this release knows, found none"))
 }
 
+/// Whether an encoded template, as the value of an attribute, is fit to be decoded.
+pub(crate) fn is_template(bytes: &[u8]) -> bool {
+    walk(bytes, TEMPLATE, &mut FIELDS_MAX.clone()).is_ok()
+}
+
 fn too_many(most: usize) -> Refusal {
     Refusal::malformed(format!("wanted at most {most} fields in a request, found more; split it"))
 }

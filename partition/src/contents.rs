@@ -8,16 +8,18 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
+use spec::Rv;
 use spec::messages::SealedRecord;
 use spec::record::{Manifest, Ouid, RECORD_FORMAT, Record};
 use zeroize::Zeroizing;
 
 use crate::digest_tree::{Digest, RecordHasher};
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::index::{Held, Index};
 use crate::left::LeftGroups;
 use crate::roles::Credentials;
 use crate::seal::{Context, Group, NotOpened, Sealer, What};
+use crate::settings::Settings;
 use crate::store::{Delta, Entry, Key, Put, Store, StoreError, Transaction};
 
 /// The names of what is stored beside records.
@@ -206,6 +208,34 @@ impl Contents {
     /// The group that every seal here is bound to.
     pub(crate) fn group(&self) -> Group {
         self.group
+    }
+
+    /// Refuses what would pass the bounds of what may be stored: the records as they shall be.
+    pub(crate) fn check_room(&self, records: &[Record], settings: &Settings) -> Result<(), Refusal> {
+        let (mut objects, mut bytes) = self.index.stored();
+        let (objects_before, bytes_before) = (objects, bytes);
+        for record in records {
+            bytes += record.encoded_len() as u64;
+            match record.id().and_then(|ouid| self.index.get(&ouid)) {
+                Some(held) => bytes -= held.record.encoded_len() as u64,
+                None => objects += 1,
+            }
+        }
+        if objects > objects_before && objects > settings.objects_max {
+            let text = format!("wanted room for an object, found the {} there are", settings.objects_max);
+            return Err(Refusal::rv(
+                Rv::DEVICE_MEMORY,
+                text + "; destroy some, or let the operator raise objects_max",
+            ));
+        }
+        if bytes > bytes_before && bytes > settings.bytes_max {
+            let text = format!("wanted room for {bytes} bytes of objects, found {}", settings.bytes_max);
+            return Err(Refusal::rv(
+                Rv::DEVICE_MEMORY,
+                text + "; destroy some, or let the operator raise bytes_max",
+            ));
+        }
+        Ok(())
     }
 
     fn version(&self, key: &Key) -> Option<u64> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
+use prost::Message;
 use spec::record::{Ouid, Record, State};
 use spec::{AttributeType, Rv, Template};
 
@@ -17,13 +18,16 @@ pub(crate) struct Held {
     pub(crate) version: u64,
     /// Its part of its bucket.
     pub(crate) digest: Digest,
+    /// The length of the record, encoded.
+    bytes: u64,
     /// The parsed key, made at first use and kept while the core stays the same.
     key: Arc<OnceLock<Result<Arc<engine::Key>, Rv>>>,
 }
 
 impl Held {
     pub(crate) fn new(record: Record, version: u64, digest: Digest) -> Self {
-        Self { record, version, digest, key: Arc::default() }
+        let bytes = record.encoded_len() as u64;
+        Self { record, version, digest, bytes, key: Arc::default() }
     }
 
     /// The parsed key.
@@ -42,6 +46,8 @@ pub(crate) struct Index {
     deleted: BTreeSet<Ouid>,
     by_value: HashMap<(u64, Vec<u8>), BTreeSet<Ouid>>,
     quarantined: u64,
+    /// Bytes of everything that is no tombstone.
+    bytes: u64,
     pub(crate) tree: DigestTree,
 }
 
@@ -53,6 +59,7 @@ impl Index {
             deleted: BTreeSet::new(),
             by_value: HashMap::new(),
             quarantined: 0,
+            bytes: 0,
             tree: DigestTree::new(),
         }
     }
@@ -78,6 +85,11 @@ impl Index {
     /// Live objects.
     pub(crate) fn live_count(&self) -> u64 {
         self.live.len() as u64
+    }
+
+    /// Records that are no tombstones, and their bytes.
+    pub(crate) fn stored(&self) -> (u64, u64) {
+        ((self.records.len() - self.deleted.len()) as u64, self.bytes)
     }
 
     /// Records in quarantine.
@@ -128,6 +140,8 @@ impl Index {
         }
         if held.record.state() == State::Deleted {
             self.deleted.insert(ouid);
+        } else {
+            self.bytes += held.bytes;
         }
         if held.record.is_live() {
             self.live.insert(ouid);
@@ -145,7 +159,9 @@ impl Index {
         if held.record.quarantined {
             self.quarantined -= 1;
         }
-        self.deleted.remove(ouid);
+        if !self.deleted.remove(ouid) {
+            self.bytes -= held.bytes;
+        }
         if self.live.remove(ouid) {
             for entry in indexed(&held.record) {
                 if let Some(set) = self.by_value.get_mut(&entry) {

@@ -31,6 +31,11 @@ pub struct Settings {
     /// Mechanisms that this partition does not offer: each plan, use and generation with one answers
     /// CKR_MECHANISM_INVALID, and Status does not list it.
     pub mechanisms_off: Vec<MechanismType>,
+    /// Objects that may be stored, provisional ones included; one more is refused with CKR_DEVICE_MEMORY. What repair
+    /// brings is taken, for a member must be able to become equal to the others (HA 4.6).
+    pub objects_max: u64,
+    /// Bytes of all of them, likewise.
+    pub bytes_max: u64,
 }
 
 impl Default for Settings {
@@ -48,6 +53,8 @@ impl Default for Settings {
             blob_cache_entries: 4_096,
             blob_cache_bytes: 16 << 20,
             mechanisms_off: Vec::new(),
+            objects_max: 1_000_000,
+            bytes_max: 1 << 30,
         }
     }
 }

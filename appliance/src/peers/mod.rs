@@ -10,7 +10,7 @@
 //! One thread does it all, and none runs while no peer is registered.
 mod seam;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +23,7 @@ use ntls::instance::InstanceKey;
 use ntls::links::{LinkSettings, Links};
 use ntls::platform::System;
 use parking_lot::Mutex;
+use spec::messages::StatusAnswer;
 use spec::platform::{Moment, Platform};
 use spec::record::Manifest;
 use spec::seam::{MemberId, Seam as _, Standing, Waiter};
@@ -32,6 +33,7 @@ use crate::config::PeerSettings;
 use crate::data_dir::replace;
 use crate::greeting::SOFTWARE;
 use crate::link::Lookup;
+use crate::log;
 use crate::partitions::Partitions;
 use crate::pem;
 use crate::registry::Registry;
@@ -114,6 +116,7 @@ impl Peers {
         }
         for group in self.groups() {
             group.refresh();
+            self.follow_strangers();
             self.listen_to(&group);
         }
     }
@@ -150,6 +153,7 @@ impl Peers {
         let mut saved = Instant::now();
         while !self.is_stopped() {
             self.follow_registrations();
+            self.follow_strangers();
             let mut next = self.platform.now().after_ms(ROUND_MS);
             for group in self.groups() {
                 // The link is the proof: an empty ticket, anew each time, for a member that refuses it once may have
@@ -273,13 +277,49 @@ impl Peers {
         replace(&self.trust_path, pem.as_bytes(), 0o600)
     }
 
-    /// Notes where members on other appliances are, and hears where they have seen those here.
+    /// Serials of members of the groups here that a peer of another domain offers: they are not asked, for whoever has not
+    /// the domain's secret is no member, whatever he says.
+    fn follow_strangers(&self) {
+        let offers = self.seam.links().map(|links| links.partitions()).unwrap_or_default();
+        let peers = self.registry.peers();
+        let domain_of = |host: &str, port: u16| {
+            peers.iter().find(|peer| peer.host == host && peer.port == port).map(|peer| peer.domain.as_str())
+        };
+        let mut strangers = BTreeSet::new();
+        for slot in self.house.list() {
+            let Ok(handler) = &slot.handler else { continue };
+            let Some(here) = handler.partition() else { continue };
+            let members: BTreeSet<u64> = here.manifest().members.iter().map(|member| member.serial).collect();
+            for offer in offers.iter().filter(|offer| members.contains(&offer.serial)) {
+                let own = domain_of(&offer.server.host, offer.server.port) == Some(slot.row.domain.as_str());
+                if !own && strangers.insert(offer.serial) && log::allow(&offer.server.host, ("strangers", 0))
+                {
+                    tracing::warn!(
+                        serial = offer.serial,
+                        peer = %offer.server.host,
+                        "a peer of another domain offers a member of a group here: the member is not asked until the peer                          takes it back or is removed with `hsm peer remove`"
+                    );
+                }
+            }
+        }
+        self.seam.set_strangers(strangers);
+    }
+
+    /// Notes where members on other appliances are, and hears where they have seen those here. Only a member's own word
+    /// about members of its own group counts, by the manifest that is held here.
     fn listen_to(&self, group: &Group) {
-        for report in group.status().members.into_iter().filter_map(|member| member.report) {
+        let Some(of) = group.status().manifest else { return };
+        let manifests = self.manifests();
+        let Some(manifest) = manifests.get(&of.group) else { return };
+        let told =
+            group.status().members.into_iter().filter_map(|member| Some((member.id.0, member.report?)));
+        for report in
+            told.filter(|(asked, report)| is_own_word(manifest, *asked, report)).map(|(_, report)| report)
+        {
             if self.house.handler(report.serial).is_none() {
                 self.seen.note(&report);
             }
-            for seen in &report.seen {
+            for seen in report.seen.iter().filter(|seen| is_member(manifest, seen.serial)) {
                 let Some(handler) = self.house.handler(seen.serial) else { continue };
                 let Some(here) = handler.partition().filter(|here| here.contradicts(seen)) else { continue };
                 tracing::error!(
@@ -295,6 +335,32 @@ impl Peers {
                     tracing::error!(serial = seen.serial, %error, "the new incarnation could not be written");
                 }
             }
+        }
+    }
+}
+
+fn is_member(manifest: &Manifest, serial: u64) -> bool {
+    manifest.members.iter().any(|member| member.serial == serial)
+}
+
+/// Whether a report is that of the member that was asked, and that one of the group.
+fn is_own_word(manifest: &Manifest, asked: u64, report: &StatusAnswer) -> bool {
+    report.serial == asked && is_member(manifest, asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use spec::record::ManifestMember;
+
+    use super::*;
+
+    #[test]
+    fn ha_1_5_only_a_member_of_the_group_speaks_and_for_itself_alone() {
+        let members = [7, 8].map(|serial| ManifestMember { serial, role: 0, weight: 100 }).to_vec();
+        let manifest = Manifest { members, ..Manifest::default() };
+        for (asked, told, counts) in [(7, 7, true), (8, 7, false), (9, 9, false), (7, 9, false)] {
+            let report = StatusAnswer { serial: told, ..StatusAnswer::default() };
+            assert_eq!(is_own_word(&manifest, asked, &report), counts, "{told} by {asked}");
         }
     }
 }

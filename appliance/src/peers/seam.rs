@@ -1,8 +1,9 @@
 //! The seam of an appliance that repairs (HA 4.1, 4.7): members of this house are asked in the process, others over links.
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ntls::links::Links;
 use partition::{Caller, LinkFacts, Partition};
 use spec::messages::RequestHeader;
@@ -22,6 +23,8 @@ pub(crate) struct HouseSeam {
     since: Moment,
     house: Arc<Partitions>,
     links: ArcSwapOption<Links>,
+    /// Members that are not asked over links: somebody offers them who is none of their domain.
+    strangers: ArcSwap<BTreeSet<u64>>,
     tags: AtomicU64,
 }
 
@@ -29,7 +32,18 @@ impl HouseSeam {
     /// A seam without links.
     pub(crate) fn new(platform: Arc<dyn Platform>, house: Arc<Partitions>) -> Self {
         let since = platform.now();
-        Self { platform, since, house, links: ArcSwapOption::empty(), tags: AtomicU64::new(HOUSE_TAGS) }
+        let (links, strangers) = (ArcSwapOption::empty(), ArcSwap::default());
+        Self { platform, since, house, links, strangers, tags: AtomicU64::new(HOUSE_TAGS) }
+    }
+
+    /// The members that are not asked over links from now on.
+    pub(crate) fn set_strangers(&self, strangers: BTreeSet<u64>) {
+        self.strangers.store(Arc::new(strangers));
+    }
+
+    /// The links, unless this member is not asked over them.
+    fn links_to(&self, member: MemberId) -> Option<Arc<Links>> {
+        if self.strangers.load().contains(&member.0) { None } else { self.links() }
     }
 
     /// The links to peers.
@@ -67,7 +81,7 @@ impl Seam for HouseSeam {
             waiter.deliver(Event::Reply(tag, ask(partition, request, tag)));
             return tag;
         }
-        match self.links() {
+        match self.links_to(member) {
             Some(links) => links.submit(waiter, member, request, deadline),
             None => {
                 let tag = Tag(self.tags.fetch_add(1, Ordering::Relaxed));
@@ -88,9 +102,12 @@ impl Seam for HouseSeam {
         if self.here(member).is_some() {
             return Standing::Up { since: self.since, heard: self.platform.now() };
         }
-        match self.links() {
+        match self.links_to(member) {
             Some(links) => links.standing(member),
-            None => Standing::Down { reason: "no peer is registered; run `hsm peer add`".to_owned() },
+            None => {
+                let reason = "no peer of its domain that alone offers it; see `hsm peer list`".to_owned();
+                Standing::Down { reason }
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub fn open(path: &Path, kind: i32, steps: &[&str]) -> Result<(Connection, bool)
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // What is deleted or replaced is overwritten with zeros, in the database at once and in the log by `truncate_log`.
+    connection.pragma_update(None, "secure_delete", true)?;
     let found_format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let found_kind: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -53,6 +55,17 @@ pub fn open(path: &Path, kind: i32, steps: &[&str]) -> Result<(Connection, bool)
         transaction.commit()?;
     }
     Ok((connection, new))
+}
+
+/// Brings the write-ahead log into the database and cuts it to nothing, so that no page of before is left in it. Whether
+/// that was done: a reader at the same time keeps it from being so.
+///
+/// # Errors
+/// When the disk fails.
+pub fn truncate_log(connection: &Connection) -> rusqlite::Result<bool> {
+    connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
+        .map(|busy| busy == 0)
 }
 
 /// SQLite gives its journal files the mode of the database: make that one first, and its name durable, for SQLite

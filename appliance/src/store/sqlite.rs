@@ -23,6 +23,9 @@ use spec::record::Ouid;
 use super::{columns, database};
 use crate::error::Error;
 
+/// Commits that `since` can tell of; those before are forgotten by and by.
+const HISTORY_MAX: u64 = 100_000;
+
 /// A partition's database, step by step from format to format.
 const STEPS: &[&str] = &["
     CREATE TABLE standing (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL,
@@ -43,6 +46,8 @@ pub struct SqliteStore {
     seq: AtomicU64,
     incarnation: AtomicU64,
     poisoned: AtomicBool,
+    /// Whether something was written since the log was last cut.
+    stale: AtomicBool,
 }
 
 impl SqliteStore {
@@ -63,6 +68,7 @@ impl SqliteStore {
             seq: AtomicU64::new(seq),
             incarnation: AtomicU64::new(incarnation),
             poisoned: AtomicBool::new(false),
+            stale: AtomicBool::new(true),
         })
     }
 
@@ -100,6 +106,20 @@ impl SqliteStore {
         self.poisoned.store(true, Ordering::Release);
         tracing::error!(%error, "a commit failed: the partition takes no more changes until hsmd is restarted");
         failed(error)
+    }
+
+    /// Forgets the commits of long ago; what they wrote stays.
+    fn forget_history(&self, kept: u64) -> Result<(), StoreError> {
+        let last = self.seq.load(Ordering::Acquire).saturating_sub(kept);
+        if last == 0 {
+            return Ok(());
+        }
+        self.change(|transaction| {
+            transaction
+                .prepare_cached("DELETE FROM history WHERE seq <= ?1")?
+                .execute([last.cast_signed()])
+                .map(|_| ())
+        })
     }
 
     /// A small durable change outside the count of commits.
@@ -231,7 +251,23 @@ impl Store for SqliteStore {
             self.incarnation.store(incarnation, Ordering::Release);
         }
         self.seq.store(seq, Ordering::Release);
+        self.stale.store(true, Ordering::Release);
         Ok(Seq(seq))
+    }
+
+    fn tidy(&self) -> Result<(), StoreError> {
+        self.forget_history(HISTORY_MAX)?;
+        if !self.stale.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        // No reader of this process at the same time, and there is no other process.
+        let (writer, _reader) = (self.writer.lock(), self.reader.lock());
+        self.healthy()?;
+        let cut = database::truncate_log(&writer);
+        if !matches!(cut, Ok(true)) {
+            self.stale.store(true, Ordering::Release);
+        }
+        cut.map(drop).map_err(|error| failed(&error))
     }
 
     fn read(&self, keys: &[Key], at_least: Seq) -> Result<Vec<Option<Entry>>, StoreError> {
@@ -268,6 +304,15 @@ impl Store for SqliteStore {
 
     fn since(&self, after: Seq, count: usize) -> Result<Vec<Commit>, StoreError> {
         let connection = self.reader.lock();
+        let first =
+            connection.query_row("SELECT min(seq) FROM history", [], |row| row.get::<_, Option<i64>>(0));
+        let first = first.map_err(|error| failed(&error))?.map_or(0, i64::cast_unsigned);
+        if after.0.saturating_add(1) < first {
+            return Err(StoreError::Failed(format!(
+                "wanted the commits behind {}, found those before {first} forgotten; compare digests instead",
+                after.0
+            )));
+        }
         let read = || -> rusqlite::Result<Vec<Commit>> {
             connection
                 .prepare_cached("SELECT seq, keys FROM history WHERE seq > ?1 ORDER BY seq LIMIT ?2")?

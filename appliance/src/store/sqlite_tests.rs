@@ -121,6 +121,78 @@ fn threads_that_apply_at_once_are_all_durable_and_conflicts_fail_alone() {
     assert_eq!(SqliteStore::open(&path).unwrap().page(None, 999).unwrap().len(), 160);
 }
 
+/// Bytes that stand nowhere else.
+fn unique(number: u8, length: usize) -> Vec<u8> {
+    let seed = [number; 32];
+    (0..length)
+        .flat_map(|at| {
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &[&seed[..], &at.to_be_bytes()].concat())
+                .as_ref()
+                .to_vec()
+        })
+        .take(length)
+        .collect()
+}
+
+/// Whether any sixteen bytes in a row of a value stand in some file of the folder.
+fn is_anywhere(folder: &Path, value: &[u8]) -> bool {
+    let pieces: std::collections::BTreeSet<&[u8]> = value.chunks_exact(16).collect();
+    let files = std::fs::read_dir(folder).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    files.into_iter().any(|bytes| bytes.windows(16).any(|window| pieces.contains(window)))
+}
+
+#[test]
+fn ha_1_2_of_what_was_destroyed_replaced_or_forgotten_nothing_is_left_in_any_file() {
+    let (place, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    // Small ones share pages with others; large ones have pages of their own.
+    for number in 1..60 {
+        store.apply(&put(number, &unique(number, if number % 3 == 0 { 20_000 } else { 300 }))).unwrap();
+    }
+    store.tidy().unwrap();
+    let value = |number: u8| unique(number, if number % 3 == 0 { 20_000 } else { 300 });
+    assert!(
+        (1..60).all(|number| is_anywhere(place.path(), &value(number))),
+        "the search finds what is there"
+    );
+    for number in 10..30 {
+        // As the partition destroys: a tombstone in the place of the record.
+        store
+            .apply(&Transaction {
+                expect: vec![(record(number), Some(number.into()))],
+                ..put(number, b"tombstone")
+            })
+            .unwrap();
+    }
+    for number in 30..40 {
+        store.apply(&Transaction { removes: vec![record(number)], ..Transaction::default() }).unwrap();
+    }
+    store.tidy().unwrap();
+    for number in 1..60 {
+        let kept = !(10..40).contains(&number);
+        assert_eq!(is_anywhere(place.path(), &value(number)), kept, "record {number}");
+    }
+}
+
+#[test]
+fn commits_of_long_ago_are_forgotten_and_since_says_so() {
+    let (_place, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    for number in 1..=9 {
+        store.apply(&put(number, b"v")).unwrap();
+    }
+    store.tidy().unwrap();
+    assert_eq!(store.since(Seq(0), 99).unwrap().len(), 9, "so few are kept");
+    store.forget_history(3).unwrap();
+    let told: Vec<_> = store.since(Seq(6), 99).unwrap().iter().map(|commit| commit.seq.0).collect();
+    assert_eq!(told, [7, 8, 9]);
+    let error = store.since(Seq(5), 99).unwrap_err().to_string();
+    assert!(error.contains("compare digests"), "{error}");
+    assert_eq!(store.page(None, 99).unwrap().len(), 9, "what they wrote stays");
+    store.forget_history(0).unwrap();
+    assert_eq!(store.since(Seq(9), 99).unwrap(), []);
+}
+
 #[test]
 fn a_failed_commit_poisons_the_store() {
     let (_place, path) = place();

@@ -361,6 +361,7 @@ impl Model {
             found: of(State::Committed).map(found).collect(),
             more: false,
             deleted: of(State::Deleted).map(|ouid| ouid.0.to_vec()).collect(),
+            looked: Vec::new(),
         }
     }
 

@@ -133,6 +133,7 @@ impl Partition {
                 record: seal_record(&self.sealer, contents.group(), &next),
             };
             let records = if next == held.record { Vec::new() } else { vec![next] };
+            contents.check_room(&records, &self.settings)?;
             Ok((Change { records, ..Change::default() }, answer))
         })
     }

@@ -83,6 +83,8 @@ impl Partition {
         });
         let outputs = outputs.collect::<Result<Vec<_>, Refusal>>()?;
         let stored: Vec<Record> = records.into_iter().filter(|record| flag(record, A::TOKEN)).collect();
+        // Store decides; this says so before a copy of it lies anywhere.
+        self.contents.read().check_room(&stored, &self.settings)?;
         let batch =
             if stored.is_empty() { Vec::new() } else { self.seal_batch(group, access.caller, tag, stored) };
         Ok(MakeAnswer { batch, outputs })

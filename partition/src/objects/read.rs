@@ -24,6 +24,14 @@ pub(super) fn value(record: &Record, kind: A) -> Option<Vec<u8>> {
     record.get(kind).map(<[u8]>::to_vec)
 }
 
+/// Whether an attribute is there with this value.
+pub(super) fn has_value(record: &Record, kind: A, wanted: &[u8]) -> bool {
+    if kind == A::UNIQUE_ID {
+        return record.id().is_some_and(|ouid| ouid.hex().as_bytes() == wanted);
+    }
+    record.get(kind) == Some(wanted)
+}
+
 /// Everything that whoever sees the object may read.
 pub(crate) fn readable(record: &Record) -> Template {
     let core = record.core.iter().flat_map(|core| &core.attributes);
@@ -55,6 +63,13 @@ impl Partition {
         let object = bounds::object(get.object.as_ref())?;
         let held = self.resolve(&self.contents.read(), access, object, Rv::OBJECT_HANDLE_INVALID)?;
         let record = &held.record;
+        // What an object has fits; only big values that are asked for again and again do not.
+        let bytes = |number: &u64| match A(*number) {
+            kind if is_hidden(record, kind) => 0,
+            kind => record.get(kind).map_or(0, <[u8]>::len),
+        };
+        let total = get.numbers.iter().map(bytes).sum();
+        bounds::at_most("bytes in an answer, each attribute once", total, bounds::ANSWER_BYTES_MAX)?;
         let asked = |number: &u64| get.numbers.contains(number);
         let stamps = record.changeable.iter().filter_map(|item| {
             let number = item.attribute.as_ref()?.number;

@@ -3,6 +3,8 @@ use prost::Message;
 use spec::attributes::{Kind, kind_of};
 use spec::{Attribute, Rv, Template, value};
 
+use crate::census;
+
 /// Checks a value's shape; CKR_ATTRIBUTE_VALUE_INVALID for another.
 pub(super) fn check(attribute: &Attribute) -> Result<(), Rv> {
     let bytes = attribute.value.as_slice();
@@ -37,7 +39,8 @@ fn is_date(bytes: &[u8]) -> bool {
 fn is_template(bytes: &[u8]) -> bool {
     let flat =
         |attribute: &Attribute| kind_of(attribute.kind()) != Kind::Template && check(attribute).is_ok();
-    Template::decode(bytes).is_ok_and(|template| template.attributes.iter().all(flat))
+    census::is_template(bytes)
+        && Template::decode(bytes).is_ok_and(|template| template.attributes.iter().all(flat))
 }
 
 #[cfg(test)]

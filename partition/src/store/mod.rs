@@ -164,7 +164,8 @@ pub trait Store: Send + Sync {
     /// At most `count` records behind `after` in the order of their ouids.
     fn page(&self, after: Option<Ouid>, count: usize) -> Result<Vec<Entry>, StoreError>;
 
-    /// At most `count` commits behind `after`, in order and without gaps.
+    /// At most `count` commits behind `after`, in order and without gaps. Errs when commits behind `after` were forgotten
+    /// by `tidy`: then digests tell what differs (HA 1.6).
     fn since(&self, after: Seq, count: usize) -> Result<Vec<Commit>, StoreError>;
 
     /// The digests of the buckets `first..=last` (0..4096).
@@ -192,4 +193,10 @@ pub trait Store: Send + Sync {
 
     /// The seq of the last commit.
     fn seq(&self) -> Result<Seq, StoreError>;
+
+    /// Housekeeping, now and then: nothing that was replaced or removed is left on the medium as far as the store can see
+    /// to that, and commits of long ago are forgotten. It is no commit.
+    fn tidy(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

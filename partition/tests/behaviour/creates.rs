@@ -1,7 +1,7 @@
 //! Make, then store: every order of Store, Commit, Discard and Destroy (HA 1.2, 2.1, 2.2).
 use partition::{Caller, Partition, Settings};
 use spec::messages::*;
-use spec::{AttributeType as A, Rv, UserType};
+use spec::{Attribute, AttributeType as A, Rv, UserType};
 
 use crate::bench::*;
 
@@ -200,6 +200,53 @@ fn the_security_officer_makes_public_token_objects_and_no_private_ones() {
     bench.create(data(vec![token(), label("public")]));
     assert_eq!(bench.rv(Call::Make(data(vec![token(), yes(A::PRIVATE)]))), Rv::USER_NOT_LOGGED_IN);
     assert_eq!(bench.rv(Call::Make(data(vec![yes(A::PRIVATE)]))), Rv::USER_NOT_LOGGED_IN);
+}
+
+#[test]
+fn a_partition_that_is_full_takes_no_more_objects_but_what_repair_brings() {
+    let settings = partition::Settings { objects_max: 2, ..partition::Settings::for_tests() };
+    let mut bench = Bench::with(1001, settings);
+    bench.ticket = bench.login(UserType::USER, CO_PIN);
+    let late = data(vec![token()]);
+    let late_tag = late.tag.clone();
+    let late = Store { batch: bench.make(late).batch.clone(), tag: late_tag, provisional: true };
+    let first = bench.create(data(vec![token()])).remove(0);
+    let second = data(vec![token()]);
+    let store = Store { tag: second.tag.clone(), batch: bench.make(second).batch.clone(), provisional: true };
+    bench.ok(Call::Store(store.clone()));
+    assert_eq!(bench.rv(Call::Make(data(vec![token()]))), Rv::DEVICE_MEMORY);
+    assert_eq!(bench.rv(Call::Store(late.clone())), Rv::DEVICE_MEMORY, "made before it was full");
+    assert_eq!(bench.rv(Call::Make(data(vec![]))), Rv::OK, "session objects are not kept");
+    bench.ok(Call::Store(Store { provisional: false, ..store }));
+    bench.ok(bench.set(&first, vec![label("longer than before")]));
+    let other = bench.joined(1002);
+    let object = other.create(data(vec![token()])).remove(0);
+    let export =
+        Call::Export(Export { ouids: vec![object.ouid.clone()], credentials: false, manifest: false });
+    let Answer::Export(export) = other.ok(export) else { unreachable!("an export is answered by an export") };
+    bench.ok(Call::Join(Join { records: export.records.clone(), ..Join::default() }));
+    assert_eq!(bench.status().objects, 3);
+    for object in [first, object] {
+        bench.ok(Call::Destroy(Destroy { object: Some(object) }));
+    }
+    bench.ok(Call::Store(late));
+    assert_eq!(bench.status().objects, 1);
+}
+
+#[test]
+fn a_partition_takes_so_many_bytes_and_no_more() {
+    let settings = partition::Settings { bytes_max: 10_000, ..partition::Settings::for_tests() };
+    let mut bench = Bench::with(1001, settings);
+    bench.ticket = bench.login(UserType::USER, CO_PIN);
+    let sized = |bytes: usize| data(vec![token(), Attribute::new(A::VALUE, vec![7; bytes])]);
+    assert_eq!(bench.rv(Call::Make(sized(10_000))), Rv::DEVICE_MEMORY);
+    let object = bench.create(sized(8_000)).remove(0);
+    assert_eq!(bench.rv(Call::Make(sized(2_000))), Rv::DEVICE_MEMORY);
+    let longer = bench.set(&object, vec![label(&"x".repeat(2_000))]);
+    assert_eq!(bench.rv(longer), Rv::DEVICE_MEMORY, "a change that makes it longer");
+    bench.ok(bench.set(&object, vec![label("x")]));
+    bench.ok(Call::Destroy(Destroy { object: Some(object) }));
+    bench.create(sized(8_000));
 }
 
 #[test]

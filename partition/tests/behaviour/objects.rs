@@ -191,6 +191,53 @@ fn searches_page_in_ouid_order_and_tell_what_was_deleted() {
 }
 
 #[test]
+fn a_repeated_attribute_in_a_search_is_wanted_once_and_with_two_values_finds_nothing() {
+    let bench = Bench::logged_in();
+    bench.create(data(vec![token(), label("a")]));
+    assert_eq!(bench.find(vec![label("a"), label("a")]).len(), 1);
+    assert!(bench.find(vec![label("a"), label("b")]).is_empty());
+    assert_eq!(bench.find(vec![label("a"); 128]).len(), 1);
+}
+
+#[test]
+fn a_page_of_a_search_ends_after_so_many_objects_that_do_not_match() {
+    let bench = Bench::logged_in();
+    let mut ouids: Vec<Vec<u8>> =
+        (0..2_050).map(|_| bench.create(data(vec![token()])).remove(0).ouid.clone()).collect();
+    ouids.sort();
+    let last = ObjectRef { ouid: ouids[2_049].clone(), ..ObjectRef::default() };
+    bench.ok(bench.set(&last, vec![Attribute::new(A::APPLICATION, b"wanted".to_vec())]));
+    let template = vec![Attribute::new(A::APPLICATION, b"wanted".to_vec())];
+    let page = |after: &[u8]| {
+        let find = Find { template: Some(template.clone().into()), after: after.to_vec(), limit: 10 };
+        let Answer::Find(page) = bench.ok(Call::Find(find)) else { unreachable!("find answers find") };
+        page.clone()
+    };
+    let first = page(&[]);
+    assert_eq!((first.found.len(), first.more), (0, true));
+    assert_eq!(first.looked, ouids[1_999], "2,000 have been looked at");
+    let second = page(&first.looked);
+    assert_eq!((second.found.len(), second.more, second.looked.len()), (1, false, 0));
+    assert_eq!(second.found[0].ouid, ouids[2_049]);
+}
+
+#[test]
+fn an_answer_holds_an_object_and_not_many_copies_of_its_biggest_value() {
+    let bench = Bench::logged_in();
+    let big = bench.create(data(vec![Attribute::new(A::VALUE, vec![7; 256 << 10])])).remove(0);
+    let read = |times: usize| {
+        bench.outcome(Call::GetAttributes(GetAttributes {
+            object: Some(big.clone()),
+            numbers: vec![A::VALUE.0; times],
+        }))
+    };
+    assert_eq!(read(2), Outcome::OK);
+    assert_eq!(read(256), Outcome::MALFORMED);
+    let small = GetAttributes { object: Some(big.clone()), numbers: vec![A::TOKEN.0; 256] };
+    assert_eq!(bench.outcome(Call::GetAttributes(small)), Outcome::OK);
+}
+
+#[test]
 fn ha_1_3_one_way_attributes_go_one_way() {
     let bench = Bench::logged_in();
     let key = bench.key(vec![token(), no(A::SENSITIVE), yes(A::EXTRACTABLE)]);

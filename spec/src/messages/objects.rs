@@ -158,6 +158,10 @@ pub struct FindAnswer {
     /// end a page before anything is found.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub deleted: Vec<Vec<u8>>,
+    /// With `more`: the ouid behind which the next page begins, which may be behind the last one found. A member looks at
+    /// so many objects for one page, whether they match or not.
+    #[prost(bytes = "vec", tag = "4")]
+    pub looked: Vec<u8>,
 }
 
 /// One match.
