@@ -1,6 +1,8 @@
 //! Work on a link that is slow, cancelled, expired, too much, or fails: with a handler made for it. One file because all of it
 //! is told by the bodies of that one handler.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+#[path = "support/gate.rs"]
+mod gate;
 mod support;
 
 use std::net::SocketAddr;
@@ -16,10 +18,10 @@ use appliance::memory::Memory;
 use appliance::registry::Registry;
 use appliance::sightings::Sightings;
 use appliance::workers::Workers;
+use gate::Gate;
 use ntls::frame::Frame;
 use ntls::instance::InstanceKey;
 use ntls::tls::{ServerTrust, server_config};
-use parking_lot::{Condvar, Mutex};
 use prost::Message;
 use spec::messages::{Outcome, ReplyBody, ReplyHeader, RequestHeader};
 use support::{Client, Raw};
@@ -37,26 +39,6 @@ const SERIAL: u64 = 7;
 struct Scripted {
     ran: AtomicU64,
     gate: Gate,
-}
-
-/// Opened once, by the test.
-#[derive(Default)]
-struct Gate {
-    open: Mutex<bool>,
-    opened: Condvar,
-}
-
-impl Gate {
-    fn open(&self) {
-        *self.open.lock() = true;
-        self.opened.notify_all();
-    }
-
-    /// A test that has failed does not open it.
-    fn wait(&self) {
-        let mut open = self.open.lock();
-        let _ = self.opened.wait_while_for(&mut open, |open| !*open, Duration::from_secs(120));
-    }
 }
 
 impl Handler for Scripted {
@@ -448,12 +430,14 @@ fn replies_and_busy(link: &mut Raw, bytes: usize, answers: usize) -> (usize, usi
 fn waiting_requests_hold_no_more_than_the_link_may_and_the_rest_is_not_executed() {
     let stage = bounded(256, 1, 4 * PART, 64 * MIB);
     let mut link = stage.link();
-    link.send_request(0, SERIAL, 60_000, b"c1500".to_vec());
+    link.send_request(0, SERIAL, 60_000, b"g".to_vec());
     stage.until_ran(1);
     for tag in 1..=40 {
         link.send_request(tag, SERIAL, 60_000, vec![b'e'; PART - 100]);
     }
-    assert_eq!(replies_and_busy(&mut link, PART - 100, 41), (4, 36));
+    assert_eq!(replies_and_busy(&mut link, PART - 100, 36), (0, 36));
+    stage.handler.gate.open();
+    assert_eq!(replies_and_busy(&mut link, PART - 100, 5), (4, 0));
     assert_eq!(stage.handler.ran.load(Ordering::SeqCst), 5);
     link.send_request(41, SERIAL, 60_000, vec![b'e'; PART]);
     assert_eq!(replies_and_busy(&mut link, PART, 1), (1, 0), "what was held is free again");
@@ -463,7 +447,7 @@ fn waiting_requests_hold_no_more_than_the_link_may_and_the_rest_is_not_executed(
 fn links_together_hold_no_more_than_the_process_may() {
     let stage = bounded(256, 1, 4 * PART, 6 * PART);
     let (mut first, mut second) = (stage.link(), stage.link());
-    first.send_request(0, SERIAL, 60_000, b"c1500".to_vec());
+    first.send_request(0, SERIAL, 60_000, b"g".to_vec());
     stage.until_ran(1);
     for link in [&mut first, &mut second] {
         for tag in 1..=10 {
@@ -473,6 +457,7 @@ fn links_together_hold_no_more_than_the_process_may() {
         let busy = std::iter::from_fn(|| link.receive()).take_while(|frame| *frame != Frame::Pong(1)).count();
         assert!(busy >= 6, "found {busy}");
     }
+    stage.handler.gate.open();
     for (link, wanted) in [(&mut first, 5), (&mut second, 2)] {
         assert_eq!(replies_and_busy(link, 1, wanted).1, 0);
     }

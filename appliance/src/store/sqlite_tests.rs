@@ -147,10 +147,12 @@ fn ha_1_2_of_what_was_destroyed_replaced_or_forgotten_nothing_is_left_in_any_fil
     let store = SqliteStore::open(&path).unwrap();
     // Small ones share pages with others; large ones have pages of their own.
     for number in 1..60 {
-        store.apply(&put(number, &unique(number, if number % 3 == 0 { 20_000 } else { 300 }))).unwrap();
+        store
+            .apply(&put(number, &unique(number, if number.is_multiple_of(3) { 20_000 } else { 300 })))
+            .unwrap();
     }
     store.tidy().unwrap();
-    let value = |number: u8| unique(number, if number % 3 == 0 { 20_000 } else { 300 });
+    let value = |number: u8| unique(number, if number.is_multiple_of(3) { 20_000 } else { 300 });
     assert!(
         (1..60).all(|number| is_anywhere(place.path(), &value(number))),
         "the search finds what is there"

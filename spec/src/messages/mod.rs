@@ -320,6 +320,7 @@ pub struct ReplyBody {
 #[derive(Clone, PartialEq, prost::Oneof)]
 #[prost(skip_debug)]
 #[allow(missing_docs, reason = "each variant is documented at its message")]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and none is kept in a list")]
 pub enum Answer {
     #[prost(message, tag = "10")]
     Status(StatusAnswer),
