@@ -42,8 +42,8 @@ impl Load {
         // Until all threads are at work.
         let begun = Instant::now();
         while load.mark()?.slowest_thread == 0 {
-            if begun.elapsed() > Duration::from_secs(60) {
-                return Err(Problem("a signing thread does not begin within a minute".into()));
+            if begun.elapsed() > Duration::from_secs(300) {
+                return Err(Problem("a signing thread does not begin within five minutes".into()));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
