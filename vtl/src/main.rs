@@ -20,6 +20,7 @@ mod stats;
 #[cfg(test)]
 mod testing;
 mod trusted;
+mod turn;
 mod verbs;
 
 use std::process::ExitCode;

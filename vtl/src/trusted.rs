@@ -37,11 +37,47 @@ pub(crate) fn add(
     let trusted = pem::blocks_of(file)?;
     let all = join(trusted.clone(), blocks);
     let added = fingerprints(all.iter().filter(|block| !holds(&trusted, block)));
+    // The note first: nothing is trusted that no note tells of, also when this is cut off.
+    pem::write(&own, &noted)?;
     if !added.is_empty() {
         pem::write(file, &all)?;
     }
-    pem::write(&own, &noted)?;
     Ok(added)
+}
+
+/// Trusts other certificates of a server in place of those that are noted as its own. `ServerCAFile` is written once, so
+/// that at each moment the old ones or the new ones are trusted. Whoever is cut off leaves a note of all that may be in
+/// that file, and running it again ends as it would have ended. Says which fingerprints went.
+pub(crate) fn exchange(
+    place: &Place,
+    file: &Path,
+    server: &Server,
+    others: &[Server],
+    blocks: &[Block],
+) -> Result<Vec<String>, Failure> {
+    let own = own_file(place, server);
+    let going = noted_alone(place, server, others)?;
+    pem::write(&own, &join(pem::blocks_of(&own)?, blocks))?;
+    let before = pem::blocks_of(file)?;
+    let rest: Vec<Block> = before.iter().filter(|block| !holds(&going, block)).cloned().collect();
+    let all = join(rest, blocks);
+    if all != before {
+        pem::write(file, &all)?;
+    }
+    pem::write(&own, blocks)?;
+    let removed = |block: &&Block| holds(&going, block) && !holds(blocks, block);
+    Ok(fingerprints(before.iter().filter(removed)))
+}
+
+/// What is noted as this server's and as no other one's of `others`.
+fn noted_alone(place: &Place, server: &Server, others: &[Server]) -> Result<Vec<Block>, Failure> {
+    let own = own_file(place, server);
+    let mut alone = pem::blocks_of(&own)?;
+    for other in others.iter().filter(|other| own_file(place, other) != own) {
+        let kept = pem::blocks_of(&own_file(place, other))?;
+        alone.retain(|block| !holds(&kept, block));
+    }
+    Ok(alone)
 }
 
 /// Ends the trust in what is noted as this server's and as no other one's of `others`. Says which fingerprints went.
@@ -51,24 +87,31 @@ pub(crate) fn remove(
     server: &Server,
     others: &[Server],
 ) -> Result<Vec<String>, Failure> {
-    let own = own_file(place, server);
-    let mut going = pem::blocks_of(&own)?;
-    for other in others.iter().filter(|other| own_file(place, other) != own) {
-        let kept = pem::blocks_of(&own_file(place, other))?;
-        going.retain(|block| !holds(&kept, block));
-    }
+    let going = noted_alone(place, server, others)?;
     let trusted = pem::blocks_of(file)?;
     let rest: Vec<Block> = trusted.iter().filter(|block| !holds(&going, block)).cloned().collect();
     if rest.len() < trusted.len() {
         pem::write(file, &rest)?;
     }
-    if own.exists() {
-        std::fs::remove_file(&own).map_err(|error| {
-            let action = "remove it yourself; it is not read by the module";
-            Failure::new(format!("to remove {}", own.display()), error, action)
-        })?;
-    }
+    forget(place, server)?;
     Ok(fingerprints(trusted.iter().filter(|block| holds(&going, block))))
+}
+
+/// What is noted as this server's.
+pub(crate) fn noted(place: &Place, server: &Server) -> Result<Vec<Block>, Failure> {
+    pem::blocks_of(&own_file(place, server))
+}
+
+/// Takes the note of a server away; what it told of stays trusted.
+pub(crate) fn forget(place: &Place, server: &Server) -> Result<(), Failure> {
+    let own = own_file(place, server);
+    if !own.exists() {
+        return Ok(());
+    }
+    std::fs::remove_file(&own).map_err(|error| {
+        let action = "remove it yourself; it is not read by the module";
+        Failure::new(format!("to remove {}", own.display()), error, action)
+    })
 }
 
 /// Whether anything is noted as this server's.

@@ -100,3 +100,58 @@ fn servers_without_a_client_certificate_name_the_command_that_makes_it() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("make the client's certificate with vtl createCert"));
 }
+
+/// Makes certificates of so many names and gives their files.
+fn certificates(folder: &Path, count: usize) -> Vec<String> {
+    let make = |at: usize| {
+        let name = format!("hsm{at}");
+        assert_eq!(vtl(folder, &["createCert", "-n", &name]).status.code(), Some(0));
+        folder.join(format!("cert/client/{name}.pem")).to_str().unwrap().to_owned()
+    };
+    (0..count).map(make).collect()
+}
+
+fn spawned(folder: &Path, words: &[&str]) -> std::process::Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vtl"));
+    command.env("ChrystokiConfigurationPath", folder).args(words);
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    command.stderr(std::process::Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn several_at_once_lose_no_server_and_no_certificate() {
+    const COUNT: usize = 8;
+    let (folder, made) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let files = certificates(made.path(), COUNT);
+    let add = |(at, file): (usize, &String)| {
+        spawned(folder.path(), &["addServer", "-n", &format!("hsm{at}"), "-c", file])
+    };
+    let running: Vec<_> = files.iter().enumerate().map(add).collect();
+    for one in running {
+        let output = one.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    }
+    let listed = vtl(folder.path(), &["listServers"]);
+    assert_eq!(text(&listed.stdout).lines().count(), COUNT, "{}", text(&listed.stdout));
+    let trusted = fs::read_to_string(folder.path().join("cert/server/CAFile.pem")).unwrap();
+    assert_eq!(trusted.matches("BEGIN CERTIFICATE").count(), COUNT);
+}
+
+#[test]
+fn a_verb_that_changes_files_waits_for_the_other_and_says_so_and_one_that_does_not_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("Chrystoki.conf"), "LunaSA Client = { ServerName00 = x; }\n").unwrap();
+    let other = fs::File::open(folder.path()).unwrap();
+    rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    assert_eq!(text(&vtl(folder.path(), &["listServers"]).stdout), "Server: x\n");
+    let mut waiting = spawned(folder.path(), &["deleteServer", "-n", "x"]);
+    let mut told = std::io::BufReader::new(waiting.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut told, &mut line).unwrap();
+    assert!(line.contains("waiting for another vtl"), "{line}");
+    assert!(waiting.try_wait().unwrap().is_none());
+    assert_eq!(text(&vtl(folder.path(), &["listServers"]).stdout), "Server: x\n");
+    drop(other);
+    assert_eq!(waiting.wait().unwrap().code(), Some(0));
+    assert_eq!(text(&vtl(folder.path(), &["listServers"]).stdout), "");
+}

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -44,6 +45,10 @@ pub(crate) fn gather(folders: &[PathBuf], proc: &Path) -> Gathered {
     let mut gathered = Gathered::default();
     let mut bytes_left = ALL_BYTES_MAX;
     for folder in folders {
+        if let Some(reason) = refused(folder) {
+            gathered.complaints.push(format!("{}: {reason}", shown(folder)));
+            continue;
+        }
         for (path, pid, serial) in names(folder) {
             let started = started_ticks(proc, pid);
             if proc.exists() && started.is_none() {
@@ -67,6 +72,18 @@ pub(crate) fn gather(folders: &[PathBuf], proc: &Path) -> Gathered {
 /// A process of the same number that began later is not the one that made the page.
 fn is_of_another(page: &Page, started: Option<u64>) -> bool {
     page.started_ticks != 0 && started.is_some_and(|ticks| ticks != page.started_ticks)
+}
+
+/// Why a folder that bears a user's number is not that user's: anybody can make one in `/tmp` and fill it with figures.
+/// Others are as the operator names them.
+fn refused(folder: &Path) -> Option<String> {
+    let uid: u32 = folder.file_name()?.to_str()?.strip_prefix("hatoki-")?.parse().ok()?;
+    let facts = std::fs::symlink_metadata(folder).ok()?;
+    if facts.is_dir() && facts.uid() == uid {
+        return None;
+    }
+    let found = if facts.is_dir() { format!("one of user {}", facts.uid()) } else { "no folder".to_owned() };
+    Some(format!("wanted a folder of user {uid}, found {found}; it is passed over, remove it"))
 }
 
 /// The pages by their names, in ascending order.

@@ -126,3 +126,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_folder_with_a_users_number_that_is_not_that_users_is_passed_over() {
+    let host = Host::new();
+    host.run(7, 70, "app");
+    host.write(&spec::stats::file_name(7, 1_111), &page(7, 70, 1));
+    let own = rustix::process::getuid().as_raw();
+    let (proc, named) =
+        (host.folder.path().join("proc"), |uid| host.folder.path().join(format!("hatoki-{uid}")));
+    std::fs::rename(host.pages(), named(own)).unwrap();
+    assert_eq!(gather(&[named(own)], &proc).pages.len(), 1);
+    std::fs::rename(named(own), named(own + 1)).unwrap();
+    std::os::unix::fs::symlink(named(own + 1), named(own)).unwrap();
+    for uid in [own, own + 1] {
+        let gathered = gather(&[named(uid)], &proc);
+        assert!(gathered.pages.is_empty());
+        assert!(gathered.complaints[0].contains("it is passed over"), "{:?}", gathered.complaints);
+    }
+}

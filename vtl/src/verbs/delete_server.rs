@@ -43,8 +43,9 @@ pub(crate) fn delete(place: &Place, delete: &DeleteServer) -> Result<Answer, Fai
     Ok(answer)
 }
 
-/// Gives the place of one server to another one, or another certificate to the same one: what is new is trusted first,
-/// then the configuration changes, then the trust in what was there ends.
+/// Gives the place of one server to another one, or another certificate to the same one. Whatever the configuration names
+/// is trusted at each moment: another server's certificate is trusted first, then the configuration changes, then the trust
+/// in what was there ends; another certificate of the same server takes the old one's place in one write.
 pub(crate) fn replace(place: &Place, replace: &ReplaceServer) -> Result<Answer, Failure> {
     let configuration = place.configuration()?;
     let old = find(&configuration, replace.o.as_deref().unwrap_or(&replace.n), None)?.clone();
@@ -65,7 +66,6 @@ pub(crate) fn replace(place: &Place, replace: &ReplaceServer) -> Result<Answer, 
     let blocks = given(&replace.c)?;
     let fingerprints: Vec<String> = blocks.iter().map(|block| block.certificate.fingerprint_text()).collect();
     let others: Vec<Server> = configuration.servers.iter().filter(|one| **one != old).cloned().collect();
-    // Out of the note first, so that what both certificates' notes share is not taken for the old one's alone.
     let mut file = place.editable()?;
     let trusted = trusted::file(place, &mut file.document, &configuration)?;
     let section = SERVER_NAME.section;
@@ -73,18 +73,19 @@ pub(crate) fn replace(place: &Place, replace: &ReplaceServer) -> Result<Answer, 
     file.document.set(section, &indexed_key(SERVER_PORT.key, old.index), &new.port.to_string())?;
     let noted = trusted::is_noted(place, &old);
     let same = (&old.name, old.port) == (&new.name, new.port);
-    let removed = if same {
+    if !same {
+        // The new one's note tells of both until the trust in the old one has ended, so that running this again, without
+        // -o, or deleting the new one ends it even if this is cut off.
+        let both = [blocks.clone(), trusted::noted(place, &old)?].concat();
+        trusted::add(place, &trusted, &new, &both)?;
         file.save()?;
-        let removed = trusted::remove(place, &trusted, &old, &others)?;
-        trusted::add(place, &trusted, &new, &blocks)?;
-        removed.into_iter().filter(|fingerprint| !fingerprints.contains(fingerprint)).collect()
+    }
+    let removed = trusted::exchange(place, &trusted, &new, &others, &blocks)?;
+    if same {
+        file.save()?;
     } else {
-        trusted::add(place, &trusted, &new, &blocks)?;
-        file.save()?;
-        let mut others = others;
-        others.push(new.clone());
-        trusted::remove(place, &trusted, &old, &others)?
-    };
+        trusted::forget(place, &old)?;
+    }
     let mut text = format!("Server {} has the place of {}.\n", address(&new), address(&old));
     for (fingerprints, what) in [(&fingerprints, "trusted"), (&removed, "trusted no more")] {
         for fingerprint in fingerprints {
@@ -215,6 +216,65 @@ mod tests {
         assert_eq!(folder.trusted(), ["b", "c"]);
         let failure = replace_of(&folder, Some("hsm-c"), "hsm-b", "d").unwrap_err();
         assert!(failure.0.contains("found hsm-b as server number 01"), "{failure}");
+    }
+
+    #[test]
+    fn at_each_moment_of_a_replacement_the_old_or_the_new_certificate_is_trusted() {
+        let folder = Folder::new(0);
+        add(&folder, "hsm-a", "odd", 1792);
+        let file = folder.configuration().server_ca;
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..30 {
+                    replace_of(&folder, None, "hsm-a", if round % 2 == 0 { "even" } else { "odd" }).unwrap();
+                }
+                ended.store(true, std::sync::atomic::Ordering::Release);
+            });
+            while !ended.load(std::sync::atomic::Ordering::Acquire) {
+                assert_eq!(crate::pem::blocks_of(&file).unwrap().len(), 1);
+            }
+        });
+        assert_eq!(folder.trusted(), ["odd"]);
+    }
+
+    #[test]
+    fn a_replacement_that_was_cut_off_is_finished_by_the_next_one() {
+        let folder = Folder::new(0);
+        add(&folder, "hsm-a", "old", 1792);
+        add(&folder, "hsm-b", "b", 1792);
+        let place = folder.place();
+        let (note, file) = (place.join("cert/server/hsm-aCert.pem"), folder.configuration().server_ca);
+        let blocks = |name: &str| given(&folder.certificate(name)).unwrap();
+        let (old, new, b) = (blocks("old"), blocks("new"), blocks("b"));
+        let both = [old.clone(), new.clone()].concat();
+        // After the note has been widened; after the trust has changed.
+        for trusted in [[old, b.clone()].concat(), [b, new].concat()] {
+            crate::pem::write(&note, &both).unwrap();
+            crate::pem::write(&file, &trusted).unwrap();
+            replace_of(&folder, None, "hsm-a", "new").unwrap();
+            assert_eq!(folder.trusted(), ["b", "new"]);
+            assert_eq!(crate::pem::blocks_of(&note).unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_change_of_servers_that_was_cut_off_leaves_a_note_by_which_the_old_trust_ends() {
+        let folder = Folder::new(0);
+        add(&folder, "hsm-a", "old", 1792);
+        let place = folder.place();
+        let server = |name: &str| Server { index: 0, name: name.to_owned(), port: 1792 };
+        // As far as the configuration: the new one is in it, the old one's certificate is trusted still.
+        let both =
+            [given(&folder.certificate("new")).unwrap(), trusted::noted(&place, &server("hsm-a")).unwrap()];
+        trusted::add(&place, &folder.configuration().server_ca, &server("hsm-c"), &both.concat()).unwrap();
+        place.change(|_, document| Ok(document.set("LunaSA Client", "ServerName00", "hsm-c")?)).unwrap();
+        assert_eq!(folder.trusted(), ["old", "new"]);
+        replace_of(&folder, None, "hsm-c", "new").unwrap();
+        assert_eq!(
+            (servers(&folder), folder.trusted()),
+            (vec![(0, "hsm-c".to_owned())], vec!["new".to_owned()])
+        );
     }
 
     #[test]

@@ -24,10 +24,12 @@ use crate::answer::{Answer, Failure};
 use crate::arguments::{Arguments, HaVerb, Standby, Verb};
 use crate::network::Ntls;
 use crate::place::Place;
+use crate::turn::Turn;
 
 /// Runs the verb.
 pub(crate) fn run(arguments: Arguments) -> Result<Answer, Failure> {
     let place = Place::new(arguments.config)?;
+    let _turn = if changes_files(&arguments.verb) { Some(Turn::take(&place)?) } else { None };
     match arguments.verb {
         Verb::CreateCert(create) => create_cert::run(&place, &create),
         Verb::CreateCsr(create) => create_cert::request_one(&place, &create),
@@ -42,6 +44,25 @@ pub(crate) fn run(arguments: Arguments) -> Result<Answer, Failure> {
         Verb::ExamineCert(file) => certificates::examine(&place, &file, System::shared().wall_ms()),
         Verb::Stats(given) => stats::run(&place, &given, arguments.json),
         Verb::HaAdmin { verb } => ha_admin(&place, verb, arguments.json),
+    }
+}
+
+/// Whether a verb may write to the folder of the configuration: before it reads anything there it waits for its turn.
+fn changes_files(verb: &Verb) -> bool {
+    match verb {
+        Verb::CreateCert(_) | Verb::CreateCsr(_) | Verb::UseCert(_) => true,
+        Verb::AddServer(_) | Verb::DeleteServer(_) | Verb::ReplaceServer(_) => true,
+        Verb::ListServers | Verb::ListSlots | Verb::Verify => false,
+        Verb::Fingerprint(_) | Verb::ExamineCert(_) | Verb::Stats(_) => false,
+        Verb::HaAdmin { verb } => match verb {
+            HaVerb::NewGroup(_) | HaVerb::AddMember(_) | HaVerb::RemoveMember(_) => true,
+            HaVerb::AddStandby(_) | HaVerb::RemoveStandby(_) | HaVerb::StandbyMembers(_) => true,
+            HaVerb::Synchronize(given) => given.enable || given.disable,
+            HaVerb::Recover(_) | HaVerb::Policy(_) | HaVerb::DeleteGroup(_) => true,
+            HaVerb::AutoRecovery(_) | HaVerb::HaOnly(_) | HaVerb::HaLog(_) => true,
+            HaVerb::Promote(_) | HaVerb::Drain(_) | HaVerb::Weight(_) => false,
+            HaVerb::Compare(_) | HaVerb::Stats(_) | HaVerb::Show => false,
+        },
     }
 }
 
