@@ -1,4 +1,4 @@
-//! Slots (RULES 2.12): the groups from 0 upwards, then member partitions when `HAOnly` is 0; and what is said of them
+//! Slots (RULES 2.12): the groups from 0 upwards (from 1 with `OneBaseSlotId`), then member partitions when `HAOnly` is 0; and what is said of them
 //! without asking a member (RULES 2.10).
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -133,7 +133,7 @@ pub(crate) fn configured(configuration: Option<&Configuration>) -> Vec<Arc<Slot>
             }
         }
     }
-    (0..).map(SlotId).zip(behind).map(|(id, behind)| Slot::new(id, behind)).collect()
+    (conf.first_slot..).map(SlotId).zip(behind).map(|(id, behind)| Slot::new(id, behind)).collect()
 }
 
 fn behind_group(group: &Group) -> Behind {
@@ -172,7 +172,7 @@ pub(crate) fn reconfigure(process: &Process, conf: &Configuration) -> Vec<Arc<Sl
             changed.push(slot.clone());
         }
     }
-    changed.extend(fresh.into_iter().map(|group| add(process, || behind_group(group))));
+    changed.extend(fresh.into_iter().map(|group| add(process, conf, || behind_group(group))));
     changed
 }
 
@@ -189,12 +189,17 @@ fn slot_of<'a>(slots: &'a [Arc<Slot>], group: &Group) -> Option<(&'a Arc<Slot>, 
     by_serial.or_else(|| groups().find(|(_, own)| same_label(own)))
 }
 
+/// The number behind all others. The first one is the configuration's to say, and stays for the life of the process.
+fn next_id(slots: &[Arc<Slot>], conf: &Configuration) -> SlotId {
+    slots.last().map_or(SlotId(conf.first_slot), |last| SlotId(last.id.0.saturating_add(1)))
+}
+
 /// Adds a slot behind all others.
-fn add(process: &Process, behind: impl Fn() -> Behind) -> Arc<Slot> {
+fn add(process: &Process, conf: &Configuration, behind: impl Fn() -> Behind) -> Arc<Slot> {
     let mut added = None;
     process.slots.rcu(|slots| {
         let mut slots: Vec<Arc<Slot>> = slots.to_vec();
-        let slot = Slot::new(SlotId(u64::try_from(slots.len()).unwrap_or(u64::MAX)), behind());
+        let slot = Slot::new(next_id(&slots, conf), behind());
         added = Some(slot.clone());
         slots.push(slot);
         slots
@@ -205,17 +210,15 @@ fn add(process: &Process, behind: impl Fn() -> Behind) -> Arc<Slot> {
 /// Adds the partitions that the servers have told of and that no slot shows yet, at the end and for good.
 fn discover(process: &Process) -> Result<()> {
     let conf = process.configuration();
-    if !conf.as_ref().is_some_and(|conf| conf.net_client && !conf.ha_only && !conf.servers.is_empty()) {
-        return Ok(());
-    }
+    let shows = |conf: &&Arc<Configuration>| conf.net_client && !conf.ha_only && !conf.servers.is_empty();
+    let Some(conf) = conf.as_ref().filter(shows) else { return Ok(()) };
     let seen = process.world().partitions(process)?;
     process.slots.rcu(|slots| {
         let mut slots: Vec<Arc<Slot>> = slots.to_vec();
         for (serial, label) in &seen {
             let shown = |slot: &Arc<Slot>| matches!(slot.behind, Behind::Partition(own, _) if own == *serial);
             if !slots.iter().any(shown) {
-                let id = SlotId(u64::try_from(slots.len()).unwrap_or(u64::MAX));
-                slots.push(Slot::new(id, Behind::Partition(*serial, Some(label.clone()))));
+                slots.push(Slot::new(next_id(&slots, conf), Behind::Partition(*serial, Some(label.clone()))));
             }
         }
         slots

@@ -1,4 +1,5 @@
-//! The numbers of the slots as the module gives them (RULES 2.12): groups from 0 upwards, then, unless `HAOnly` holds,
+//! The numbers of the slots as the module gives them (RULES 2.12): groups from 0 upwards (from 1 with
+//! `OneBaseSlotId`), then, unless `HAOnly` holds,
 //! the members of the groups in the order of the configuration, then the other partitions that the servers offer, by
 //! serial number.
 
@@ -8,6 +9,7 @@ use client::conf::{Configuration, Serial};
 
 /// The partitions that have a slot of their own, in the order of the slots behind those of the groups.
 pub(crate) struct Slots {
+    first: usize,
     groups: usize,
     partitions: Vec<u64>,
 }
@@ -26,22 +28,25 @@ impl Slots {
             }
         }
         let groups = if configuration.net_client { configuration.groups.len() } else { 0 };
-        Slots { groups, partitions }
+        let first = usize::try_from(configuration.first_slot).unwrap_or(0);
+        Slots { first, groups, partitions }
     }
 
     /// The slot of a group by its place in the configuration; `None` when applications see no slots (`NetClient = 0`).
     pub(crate) fn of_group(&self, place: usize) -> Option<usize> {
-        (place < self.groups).then_some(place)
+        (place < self.groups).then_some(self.first + place)
     }
 
     /// The slot of a partition; `None` when applications do not see it.
     pub(crate) fn of_partition(&self, serial: Serial) -> Option<usize> {
-        self.partitions.iter().position(|shown| *shown == serial.0).map(|at| self.groups + at)
+        let place = self.partitions.iter().position(|shown| *shown == serial.0)?;
+        Some(self.first + self.groups + place)
     }
 
     /// The partitions with a slot of their own, in the order of their slots.
     pub(crate) fn partitions(&self) -> impl Iterator<Item = (usize, Serial)> + '_ {
-        self.partitions.iter().enumerate().map(|(at, serial)| (self.groups + at, Serial(*serial)))
+        let first = self.first + self.groups;
+        self.partitions.iter().enumerate().map(move |(at, serial)| (first + at, Serial(*serial)))
     }
 }
 
@@ -67,6 +72,18 @@ mod tests {
         assert_eq!(seen, [(2, 7), (3, 5), (4, 6), (5, 4), (6, 9)]);
         assert_eq!((slots.of_group(1), slots.of_partition(Serial(4))), (Some(1), Some(5)));
         assert_eq!(slots.of_partition(Serial(99)), None);
+    }
+
+    #[test]
+    fn rules_2_12_with_one_base_slot_id_the_first_slot_is_1() {
+        let text =
+            format!("{GROUPS}HAConfiguration = {{ HAOnly = 0; }}\nPresentation = {{ OneBaseSlotId = 1; }}\n");
+        let slots = Slots::new(&configuration(1, &text), [4]);
+        assert_eq!(
+            (slots.of_group(0), slots.of_group(2), slots.of_partition(Serial(7))),
+            (Some(1), None, Some(3))
+        );
+        assert_eq!(slots.partitions().next(), Some((3, Serial(7))));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct Configuration {
     pub groups: Vec<Group>,
     /// Whether applications see the group slots alone (RULES 2.12).
     pub ha_only: bool,
+    /// `OneBaseSlotId`: the number of the first slot, 0 or 1.
+    pub first_slot: u64,
     /// The knobs of reconnection.
     pub recovery: Recovery,
     /// The HA log of the vendor's form.
@@ -235,6 +237,7 @@ impl Configuration {
             // DEVIATION: docs/adr/0006-deviations.md, item 1: HAOnly is 1 by default when there are groups (RULES 2.12).
             ha_only: !groups.is_empty() && values.flag(&options::HA_ONLY),
             groups,
+            first_slot: values.number(&options::ONE_BASE_SLOT_ID),
             recovery: recovery(&values),
             ha_log: HaLog {
                 enabled: values.choice(&options::LOG_STATUS) == 0,

@@ -289,3 +289,20 @@ fn size_and_counts_are_bounded() {
     );
     assert!(fault(&format!("A = {{ b = {}; }}", "x".repeat(16_385))).contains("wanted at most 16384 bytes"));
 }
+
+#[test]
+fn rules_2_12_the_first_slot_is_0_or_1_and_a_slot_that_is_pinned_gets_a_warning_that_says_what_to_do() {
+    assert_eq!(of("").unwrap().first_slot, 0);
+    assert_eq!(of("Presentation = { OneBaseSlotId = 1; }").unwrap().first_slot, 1);
+    let text =
+        "Presentation = {\n OneBaseSlotId = 2;\n ShowUserSlots = 1(1000000000001);\n ShowEmptySlots = 1;\n}";
+    let warnings = warnings(text);
+    assert!(warnings[0].contains(":2: wanted 0 or 1 for OneBaseSlotId"), "{warnings:?}");
+    assert!(
+        warnings[1].contains(":3: ShowUserSlots in section Presentation changes nothing here"),
+        "{warnings:?}"
+    );
+    assert!(warnings[1].contains("`vtl listSlots`"), "{warnings:?}");
+    assert_eq!(warnings.len(), 2);
+    assert!(of("Presentation = { ShowUserSlots = ; }").unwrap().warnings.is_empty());
+}

@@ -147,6 +147,8 @@ rows! {
     PROBE_TIMEOUT_MS = "HAConfiguration" "ProbeTimeout" Kind::Integer { min: 100, max: 600_000 }, unit "ms",
         default "1000", example "1000", DefaultUsed,
         "Time a probe may stay unanswered before a member's links are given up. Requests leave a silent member long before.";
+    ONE_BASE_SLOT_ID = "Presentation" "OneBaseSlotId" Kind::Flag, unit "", default "0", example "0", DefaultUsed,
+        "Number of the first slot: 0, or 1. Taken over by the next C_Initialize.";
     MINIMUM_COPIES = "Hatoki" "MinimumCopies" Kind::Copies, unit "members", default "2", example "2", Refused,
         "Members that must hold a new object before its creation succeeds: available, majority, all, or a number. A group of one needs 1.";
     OUTAGE_WAIT_MS = "Hatoki" "OutageWaitMs" Kind::Integer { min: 0, max: 86_400_000 }, unit "ms", default "20000",
@@ -176,8 +178,9 @@ rows! {
 pub enum Known {
     /// An option of [`TABLE`].
     Read(&'static Row),
-    /// A key of the vendor that is known and changes nothing here.
-    Unused,
+    /// A key of the vendor that is known and changes nothing here; with what to do about that, where an application would
+    /// notice.
+    Unused(Option<&'static str>),
     /// A key that no table names, in a section that does.
     UnknownKey,
     /// A section that no table names.
@@ -191,7 +194,12 @@ pub fn find(section: &str, key: &str, labels: &[&str]) -> Known {
         return Known::Read(row);
     }
     match UNUSED.iter().find(|unused| unused.0.eq_ignore_ascii_case(section)) {
-        Some((_, keys)) if keys.iter().any(|pattern| unused_fits(pattern, key)) => Known::Unused,
+        Some((_, keys)) if keys.iter().any(|pattern| unused_fits(pattern, key)) => {
+            let fits = |one: &&(&str, &str, &str)| {
+                one.0.eq_ignore_ascii_case(section) && one.1.eq_ignore_ascii_case(key)
+            };
+            Known::Unused(MISSED.iter().find(fits).map(|missed| missed.2))
+        }
         Some(_) => Known::UnknownKey,
         None if TABLE.iter().any(|row| row.section.eq_ignore_ascii_case(section)) => Known::UnknownKey,
         None => Known::UnknownSection,
@@ -268,7 +276,7 @@ static UNUSED: &[(&str, &[&str])] = &[
         ],
     ),
     ("CardReader", &["RemoteCommand", "LunaG5Slots"]),
-    ("Presentation", &["OneBaseSlotId", "ShowEmptySlots", "ShowAdminTokens", "ShowUserSlots"]),
+    ("Presentation", &["ShowEmptySlots", "ShowAdminTokens", "ShowUserSlots"]),
     (
         "Secure Trusted Channel",
         &[
@@ -290,6 +298,14 @@ static UNUSED: &[(&str, &[&str])] = &[
     ("Toggles", &["legacy_memory_rep", "lunacm_cv_ha_ui"]),
 ];
 
+/// Keys out of [`UNUSED`] whose effect an application would miss: section, key, what to do.
+static MISSED: &[(&str, &str, &str)] = &[(
+    "Presentation",
+    "ShowUserSlots",
+    "slots have the numbers that `vtl listSlots` shows; let the applications name their tokens by label or serial number, \
+     or give them these numbers, and take the key out",
+)];
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 mod tests {
@@ -306,6 +322,13 @@ mod tests {
     }
 
     #[test]
+    fn every_missed_key_is_one_of_the_unused() {
+        for (section, key, _) in MISSED {
+            assert!(matches!(find(section, key, &[]), Known::Unused(Some(_))), "{section} {key}");
+        }
+    }
+
+    #[test]
     fn keys_are_found_without_case_and_by_two_digits() {
         let read = |section, key| matches!(find(section, key, &["prod ha"]), Known::Read(_));
         assert!(read("lunasa client", "SERVERNAME07"));
@@ -314,8 +337,9 @@ mod tests {
         assert!(read("HASynchronize", "PROD ha"));
         assert!(!read("HASynchronize", "other"));
         assert!(read("HAConfiguration", "prod haStandbyMembers"));
-        assert!(matches!(find("Luna", "CommandTimeoutPedSet", &[]), Known::Unused));
-        assert!(matches!(find("LunaSA Client", "ServerHtl00", &[]), Known::Unused));
+        assert!(matches!(find("Luna", "CommandTimeoutPedSet", &[]), Known::Unused(None)));
+        assert!(matches!(find("LunaSA Client", "ServerHtl00", &[]), Known::Unused(None)));
+        assert!(matches!(find("presentation", "showUserSlots", &[]), Known::Unused(Some(_))));
         assert!(matches!(find("HASynchronize", "other", &[]), Known::UnknownKey));
         assert!(matches!(find("Lunar", "DefaultTimeOut", &[]), Known::UnknownSection));
     }

@@ -41,7 +41,12 @@ impl<'a> Values<'a> {
             }
             match options::find(&entry.section, &entry.key, &labels) {
                 Known::Read(row) => values.check_entry(row, entry)?,
-                Known::Unused | Known::UnknownSection => {}
+                Known::Unused(Some(action)) if !entry.value.is_empty() => {
+                    let text =
+                        format!("{} in section {} changes nothing here: {action}", entry.key, entry.section);
+                    values.warn(entry.key_at.line, text);
+                }
+                Known::Unused(_) | Known::UnknownSection => {}
                 Known::UnknownKey => {
                     let text = format!("unknown key {} in section {}, ignored", entry.key, entry.section);
                     values.warn(entry.key_at.line, text);

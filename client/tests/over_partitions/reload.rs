@@ -210,3 +210,14 @@ fn active_basic_ends_a_group_that_lost_all_members_until_the_application_begins_
     edited.write(&text("", &format!("{basic}{SHORT}")));
     soon("the operator has revived it", || sign().is_ok());
 }
+
+#[test]
+fn rules_2_12_with_one_base_slot_id_slots_are_numbered_from_1_for_the_life_of_the_process() {
+    let one = format!("{SHORT}\nPresentation = {{ OneBaseSlotId = 1; }}");
+    let edited = Edited::new(false, "", &one);
+    assert_eq!(edited.slots(true), [1]);
+    assert_eq!(edited.lab.module.token_info(SlotId(1)).unwrap().serial, GROUP_SERIAL.to_string());
+    assert_eq!(rv(edited.lab.module.slot_info(SlotId(0))), Rv::SLOT_ID_INVALID);
+    edited.write(&text(OTHER, SHORT));
+    soon("the new group has a slot", || edited.slots(true) == [1, 2]);
+}
