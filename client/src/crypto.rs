@@ -43,11 +43,8 @@ pub(crate) fn init(
     key: HandleObject,
 ) -> Result<()> {
     let session = process.session(session)?;
+    let Some(mechanism) = mechanism else { return pick(&session).cancel(process.epoch()) };
     let mut cell = pick(&session).take(process.epoch())?;
-    let Some(mechanism) = mechanism else {
-        cell.cancel();
-        return Ok(());
-    };
     cell.check_idle()?;
     parameters::check(&mechanism, function.1)?;
     let key = process.handles.look_up(session.slot.id, key).ok_or(Rv::KEY_HANDLE_INVALID)?;

@@ -21,11 +21,8 @@ pub(crate) struct Digesting {
 /// C_DigestInit (PKCS #11 v3.1, 5.12.1).
 pub(crate) fn init(process: &Process, session: HandleSession, mechanism: Option<Mechanism>) -> Result<()> {
     let session = process.session(session)?;
+    let Some(mechanism) = mechanism else { return session.digest.cancel(process.epoch()) };
     let mut cell = session.digest.take(process.epoch())?;
-    let Some(mechanism) = mechanism else {
-        cell.cancel();
-        return Ok(());
-    };
     cell.check_idle()?;
     parameters::check(&mechanism, DIGEST)?;
     let hash = Hash::from_mechanism(mechanism.mechanism_type.0).ok_or(Rv::MECHANISM_INVALID)?;

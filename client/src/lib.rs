@@ -21,6 +21,7 @@ mod face;
 mod halog;
 mod handles;
 mod head;
+mod host;
 mod lengths;
 mod log;
 mod login;
@@ -28,6 +29,7 @@ mod meter;
 mod module;
 mod objects;
 mod operation;
+mod outlet;
 mod page;
 mod parameters;
 mod parts;
@@ -47,13 +49,17 @@ pub use face::{
     AttributeResult, HaState, InitializeOptions, LIBRARY_DESCRIPTION, LIBRARY_VERSION, MANUFACTURER,
     Produced, Room, SessionInfo, SlotInfo, TokenInfo, Version,
 };
+pub use host::{Around, Host, enter};
 pub use module::Module;
+#[cfg(unix)]
+pub use ntls::platform::Inherited;
 pub use page::{Mapper, Mapping};
 pub use spec::messages::MechanismFacts;
 
-/// The descriptors of the links (sockets and events) that a forked child has inherited, each told once: to be closed by number, in the
-/// child's first call and before [`Module::forked`] (HA 6). Called anywhere else it only makes a later child forget them.
+/// The sockets of the links that a forked child has inherited, each told once: to be closed by number, unless another file has
+/// that number by now, in the child's first call and before [`Module::forked`] (HA 6). Called anywhere else it only makes a
+/// later child forget them.
 #[cfg(unix)]
-pub fn inherited_descriptors() -> impl Iterator<Item = std::os::fd::RawFd> {
-    ntls::platform::take_open_descriptors()
+pub fn inherited() -> impl Iterator<Item = Inherited> {
+    ntls::platform::take_inherited()
 }

@@ -1,12 +1,10 @@
 //! The log of the module: a minimal `tracing` subscriber for `Hatoki: LogLevel` and `LogPath`.
 //!
-//! A line is `2026-11-22T02:00:00.000Z WARN ha: text key=value trace=00c0ffee00c0ffee`, with a trace within calls ([`spec::trace`]), written by one `write` to a file opened for
-//! appending, or to standard error past the standard library's lock, so that processes and forked children never mix their lines and
-//! no lock is held, which a child might inherit locked. Secrets never come
-//! here: callers log names, numbers and lengths.
+//! A line is `2026-11-22T02:00:00.000Z WARN ha: text key=value trace=00c0ffee00c0ffee`, with a trace within calls ([`spec::trace`]), written by one `write` where
+//! `outlet.rs` says, so that processes and forked children never mix their lines. Secrets never come here: callers log names,
+//! numbers and lengths.
 use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 
 use arc_swap::ArcSwapOption;
@@ -17,24 +15,42 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::calendar::Iso;
 use crate::conf::{Hatoki, LogLevel};
+use crate::outlet::{Identity, LogFile, Outlet};
 
 struct Sink {
+    life: u64,
     level: Level,
-    file: Option<File>,
+    outlet: Outlet,
     platform: Arc<dyn Platform>,
 }
 
 static SINK: ArcSwapOption<Sink> = ArcSwapOption::const_empty();
 
-/// Logs from now on as the configuration says.
+/// Standard error as it was at C_Initialize.
+static STANDARD_ERROR: ArcSwapOption<Identity> = ArcSwapOption::const_empty();
+
+/// How many lives have begun to log: a C_Finalize that takes its time must not end the log of the life after it.
+static LIVES: AtomicU64 = AtomicU64::new(0);
+
+/// The life that logs now.
+pub(crate) fn life() -> u64 {
+    LIVES.load(Ordering::Acquire)
+}
+
+/// Logs from now on as the configuration says: a life begins.
 pub(crate) fn begin(platform: &Arc<dyn Platform>, settings: &Hatoki) {
+    LIVES.fetch_add(1, Ordering::AcqRel);
+    STANDARD_ERROR.store(Identity::of_standard_error().map(Arc::new));
+    change(platform, settings);
+}
+
+/// Logs from now on as another configuration says.
+pub(crate) fn change(platform: &Arc<dyn Platform>, settings: &Hatoki) {
     let Some(level) = level(settings.log_level) else {
         SINK.store(None);
         return;
     };
-    let opened =
-        settings.log_path.as_ref().map(|path| OpenOptions::new().append(true).create(true).open(path));
-    let (file, refused) = match opened {
+    let (file, refused) = match settings.log_path.as_ref().map(|path| LogFile::open(path)) {
         None => (None, None),
         Some(Ok(file)) => (Some(file), None),
         Some(Err(error)) => (None, Some(error)),
@@ -50,19 +66,23 @@ pub(crate) fn begin(platform: &Arc<dyn Platform>, settings: &Hatoki) {
 
 /// Logs one fault of a configuration that could not be taken over, to standard error (RULES 2.13).
 pub(crate) fn fault(platform: &Arc<dyn Platform>, text: &str) {
+    LIVES.fetch_add(1, Ordering::AcqRel);
+    STANDARD_ERROR.store(Identity::of_standard_error().map(Arc::new));
     install(platform, Level::ERROR, None);
     tracing::error!("{text}");
-    end();
+    end(life());
 }
 
-/// Logs no more.
-pub(crate) fn end() {
-    SINK.store(None);
+/// A life logs no more; a later one that has begun meanwhile does.
+pub(crate) fn end(life: u64) {
+    SINK.rcu(|sink| sink.clone().filter(|sink| sink.life > life));
 }
 
-fn install(platform: &Arc<dyn Platform>, level: Level, file: Option<File>) {
+fn install(platform: &Arc<dyn Platform>, level: Level, file: Option<LogFile>) {
     static ONCE: Once = Once::new();
-    SINK.store(Some(Arc::new(Sink { level, file, platform: platform.clone() })));
+    let stderr = STANDARD_ERROR.load().as_deref().copied();
+    let outlet = file.map_or(Outlet::StandardError(stderr), Outlet::File);
+    SINK.store(Some(Arc::new(Sink { life: life(), level, outlet, platform: platform.clone() })));
     ONCE.call_once(|| {
         // Refused only where a test or tool has its own subscriber: then that one shows the events.
         let _ = tracing::subscriber::set_global_default(Writer);
@@ -100,17 +120,7 @@ impl Subscriber for Writer {
 
     fn event(&self, event: &Event<'_>) {
         let Some(sink) = SINK.load_full() else { return };
-        let line = line(sink.platform.wall_ms(), event);
-        // A log that cannot be written must not disturb the application.
-        match &sink.file {
-            Some(file) => {
-                let mut file: &File = file;
-                let _ = file.write_all(line.as_bytes());
-            }
-            None => {
-                let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
-            }
-        }
+        sink.outlet.write(line(sink.platform.wall_ms(), event).as_bytes());
     }
 
     fn enter(&self, _: &Id) {}
@@ -166,7 +176,8 @@ mod tests {
             std::path::Path::new("/x/Chrystoki.conf"),
         );
         let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
-        begin(&platform, &conf.expect("a right configuration").hatoki);
+        let conf = conf.expect("a right configuration");
+        begin(&platform, &conf.hatoki);
         tracing::info!("not shown");
         tracing::warn!(member = 7, "gone\nfor now");
         let traces = spec::trace::Traces::new();
@@ -174,11 +185,16 @@ mod tests {
         let call = traces.enter();
         tracing::warn!("within a call");
         drop(call);
-        end();
+        let first = life();
+        begin(&platform, &conf.hatoki);
+        end(first);
+        tracing::warn!("a later life");
+        end(life());
         tracing::error!("after the end");
         let written = std::fs::read_to_string(&path).expect("the log was written");
         let lines: Vec<&str> = written.lines().collect();
-        assert_eq!(lines.len(), 2, "{written}");
+        assert_eq!(lines.len(), 3, "{written}");
+        assert!(lines[2].ends_with("Z WARN client: a later life"), "{written}");
         assert!(lines[0].ends_with("Z WARN client: gone for now member=7"), "{written}");
         assert!(lines[1].ends_with("Z WARN client: within a call trace=0000000000000abc"), "{written}");
     }

@@ -145,9 +145,10 @@ impl Module {
     /// # Errors
     /// CKR_CRYPTOKI_NOT_INITIALIZED.
     pub fn finalize(&self) -> Result<()> {
+        let logged = log::life();
         let process = self.life.swap(None).ok_or(Rv::CRYPTOKI_NOT_INITIALIZED)?;
         process.world().close();
-        log::end();
+        log::end(logged);
         Ok(())
     }
 
@@ -223,6 +224,12 @@ impl Module {
     /// C_OpenSession; `flags` are those of `spec::flags::session`.
     pub fn open_session(&self, slot: SlotId, flags: u64) -> Result<HandleSession> {
         self.run(|process| sessions::open(process, slot, flags))
+    }
+
+    /// What every call with a session answers before it looks at its other arguments (PKCS #11 v3.1, 5.1.2):
+    /// CKR_SESSION_HANDLE_INVALID; CKR_DEVICE_REMOVED while the slot's group is not in the configuration.
+    pub fn check_session(&self, session: HandleSession) -> Result<()> {
+        self.run(|process| sessions::check(process, session))
     }
 
     /// C_CloseSession.

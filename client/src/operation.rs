@@ -53,6 +53,17 @@ impl<T> Cell<T> {
             .map_err(|_| Error::Rv(Rv::OPERATION_ACTIVE))?;
         Ok(Taken { cell: self, held: self.held.take(), in_use: false })
     }
+
+    /// Ends the operation whatever its state: what C_SessionCancel and an Init without a mechanism ask for
+    /// (PKCS #11 v3.1, 5.6.6 and 5.8.1).
+    ///
+    /// # Errors
+    /// CKR_OPERATION_CANCEL_FAILED while another thread of this process has it.
+    pub(crate) fn cancel(&self, epoch: u64) -> Result<()> {
+        let mut taken = self.take(epoch).map_err(|_| Error::Rv(Rv::OPERATION_CANCEL_FAILED))?;
+        taken.held = None;
+        Ok(())
+    }
 }
 
 /// A cell that this thread has taken; dropping it gives the cell back.
@@ -93,11 +104,6 @@ impl<T> Taken<'_, T> {
         let held = self.held.as_mut().ok_or(Rv::OPERATION_NOT_INITIALIZED)?;
         self.in_use = true;
         Ok(&mut held.operation)
-    }
-
-    /// Ends the operation whatever its state.
-    pub(crate) fn cancel(&mut self) {
-        self.held = None;
     }
 
     /// Ends the operation if this outcome of a call ends it. `last` says whether success of the call does.
@@ -191,6 +197,19 @@ mod tests {
         assert_eq!(cell.take(1).err().unwrap().rv(), Rv::OPERATION_ACTIVE);
         drop(first);
         assert!(cell.take(1).unwrap().is_active());
+    }
+
+    #[test]
+    fn an_operation_is_cancelled_unless_another_thread_is_in_it() {
+        let cell = Cell::default();
+        cell.take(1).unwrap().begin(7);
+        let first = cell.take(1).unwrap();
+        assert_eq!(cell.cancel(1).err().unwrap().rv(), Rv::OPERATION_CANCEL_FAILED);
+        drop(first);
+        assert!(cell.take(1).unwrap().is_active());
+        cell.cancel(1).unwrap();
+        assert!(!cell.take(1).unwrap().is_active());
+        cell.cancel(1).unwrap();
     }
 
     #[test]

@@ -7,8 +7,8 @@
 //!                                                         '---different--> links, groups, slots, logs take it over
 //! ```
 //! Slots, serial numbers, sessions and handles stay (RULES 2.10 to 2.12): a group keeps its slot, a new one gets the next
-//! number, one that is gone keeps its number without a token. `HAOnly`, `NetClient` and `StatsPath` are taken over by the
-//! next C_Initialize.
+//! number, one that is gone keeps its number without a token. `HAOnly`, `NetClient`, `OneBaseSlotId` and
+//! `StatsPath` are taken over by the next C_Initialize.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -148,7 +148,7 @@ fn apply(process: &Process, world: &World, new: Configuration) {
     tell_what_waits(old.as_deref(), &new);
     let logs = |conf: &Configuration| (conf.hatoki.log_level, conf.hatoki.log_path.clone());
     if old.as_deref().map(logs) != Some(logs(&new)) {
-        log::begin(&process.platform, &new.hatoki);
+        log::change(&process.platform, &new.hatoki);
     }
     process.set_configuration(new.clone());
     world.log().configure(Some(&new.ha_log));
@@ -178,6 +178,7 @@ fn tell_what_waits(old: Option<&Configuration>, new: &Configuration) {
     let rows = [
         ("HAOnly", old.ha_only != new.ha_only && !new.groups.is_empty()),
         ("NetClient", old.net_client != new.net_client),
+        ("OneBaseSlotId", old.first_slot != new.first_slot),
         ("StatsPath", old.hatoki.stats != new.hatoki.stats),
     ];
     for (key, _) in rows.iter().filter(|(_, changed)| *changed) {

@@ -73,6 +73,11 @@ pub(crate) fn open(process: &Process, id: SlotId, flags: u64) -> Result<HandleSe
     Ok(HandleSession(entry.key))
 }
 
+/// What the standard says of a session before it says anything of a call (PKCS #11 v3.1, 5.1.2).
+pub(crate) fn check(process: &Process, handle: HandleSession) -> Result<()> {
+    if process.session(handle)?.slot.is_gone() { Err(Rv::DEVICE_REMOVED.into()) } else { Ok(()) }
+}
+
 /// C_CloseSession (PKCS #11 v3.1, 5.6.2).
 pub(crate) fn close(process: &Process, handle: HandleSession) -> Result<()> {
     let session = process.sessions.remove(handle.0).ok_or(Rv::SESSION_HANDLE_INVALID)?;
@@ -138,7 +143,7 @@ pub(crate) fn cancel(process: &Process, handle: HandleSession, flags: u64) -> Re
     ];
     for (flag, cancel) in rows {
         if flags & flag != 0 {
-            cancel(&session, process.epoch()).map_err(|_| Error::Rv(Rv::OPERATION_CANCEL_FAILED))?;
+            cancel(&session, process.epoch())?;
         }
     }
     Ok(())
@@ -148,25 +153,25 @@ pub(crate) fn cancel(process: &Process, handle: HandleSession, flags: u64) -> Re
 type Cancel = fn(&Session, u64) -> Result<()>;
 
 fn cancel_sign(session: &Session, epoch: u64) -> Result<()> {
-    session.sign.take(epoch).map(|mut cell| cell.cancel())
+    session.sign.cancel(epoch)
 }
 
 fn cancel_verify(session: &Session, epoch: u64) -> Result<()> {
-    session.verify.take(epoch).map(|mut cell| cell.cancel())
+    session.verify.cancel(epoch)
 }
 
 fn cancel_encrypt(session: &Session, epoch: u64) -> Result<()> {
-    session.encrypt.take(epoch).map(|mut cell| cell.cancel())
+    session.encrypt.cancel(epoch)
 }
 
 fn cancel_decrypt(session: &Session, epoch: u64) -> Result<()> {
-    session.decrypt.take(epoch).map(|mut cell| cell.cancel())
+    session.decrypt.cancel(epoch)
 }
 
 fn cancel_digest(session: &Session, epoch: u64) -> Result<()> {
-    session.digest.take(epoch).map(|mut cell| cell.cancel())
+    session.digest.cancel(epoch)
 }
 
 fn cancel_find(session: &Session, epoch: u64) -> Result<()> {
-    session.find.take(epoch).map(|mut cell| cell.cancel())
+    session.find.cancel(epoch)
 }

@@ -15,7 +15,7 @@ use spec::platform::{Lock, Platform};
 use spec::stats::Birth;
 use spec::{Rv, SlotId, UserType};
 
-use crate::conf::{Configuration, Stats};
+use crate::conf::{self, Configuration, Stats};
 use crate::drive::{self, Drive};
 use crate::error::Result;
 use crate::events::Events;
@@ -180,8 +180,8 @@ impl World {
             Stats::Off => return None,
             Stats::Folder(folder) => folder.clone(),
             Stats::Default => {
-                let runtime = std::env::var_os("XDG_RUNTIME_DIR");
-                let uid = rustix::process::getuid().as_raw();
+                let runtime = conf::location::variable("XDG_RUNTIME_DIR");
+                let uid = rustix::process::geteuid().as_raw();
                 spec::stats::folder(runtime.as_deref().map(std::path::Path::new), uid)
             }
         };

@@ -30,6 +30,7 @@ mod material;
 mod names;
 pub mod platform;
 mod reason;
+mod registry;
 mod server;
 pub mod tls;
 mod up;

@@ -1,15 +1,13 @@
 //! System: the production [`Platform`] (HA 8). It makes no decisions; it is the only place below `appliance` where
 //! threads, clocks and sockets of the standard library are named.
 //!
-//! A forked child inherits sockets and event descriptors and none of what looks after them: their numbers stand in a
-//! registry without locks, from which the child takes them to close them without a word (HA 6). Sockets stand in it
-//! before they begin to connect. What owned a descriptor before the fork leaves its number alone after it.
+//! A forked child inherits sockets and event descriptors and none of what looks after them: see `registry.rs` (HA 6).
 use std::any::Any;
 use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,6 +15,9 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
 use spec::platform::{Joiner, Lock, Moment, Park, Platform, Stream, Watched};
+
+use crate::registry::Owned;
+pub use crate::registry::{Inherited, take_inherited};
 
 /// The operating system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,6 +28,14 @@ impl System {
     pub fn shared() -> Arc<dyn Platform> {
         Arc::new(Self)
     }
+}
+
+static START_WITHIN: OnceLock<fn(&mut dyn FnMut())> = OnceLock::new();
+
+/// From now on threads are started within this, which blocks signals meanwhile: a new thread inherits what is blocked. The
+/// first one stays.
+pub fn start_threads_within(around: fn(&mut dyn FnMut())) {
+    let _ = START_WITHIN.set(around);
 }
 
 /// The moment that all others are counted from.
@@ -50,8 +59,18 @@ impl Platform for System {
     }
 
     fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn Joiner>> {
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
-        Ok(Box::new(Thread(thread)))
+        let mut work = Some(work);
+        let mut started = Err(io::Error::other("the thread was not started"));
+        let mut start = || {
+            if let Some(work) = work.take() {
+                started = thread::Builder::new().name(name.to_owned()).spawn(work);
+            }
+        };
+        match START_WITHIN.get() {
+            Some(around) => around(&mut start),
+            None => start(),
+        }
+        Ok(Box::new(Thread(started?)))
     }
 
     fn thread(&self) -> u64 {
@@ -94,48 +113,6 @@ impl Platform for System {
     }
 }
 
-/// Most descriptors that the registry holds. One that finds no room is left open in a forked child, which does no harm
-/// but to the peer's hope of seeing the end soon.
-const REGISTERED_MAX: usize = 4096;
-
-/// A place of the registry that holds no descriptor.
-const FREE: i32 = -1;
-
-/// The descriptors of every open [`Socket`] and [`Bell`] of this process.
-static OPEN: [AtomicI32; REGISTERED_MAX] = [const { AtomicI32::new(FREE) }; REGISTERED_MAX];
-
-/// How often this process has taken the registry: what was made before belongs to an ancestor.
-static TAKEN: AtomicU64 = AtomicU64::new(0);
-
-/// Takes all descriptors out of the registry: in a forked child, what it inherited and has to close by number. The
-/// parent's registry is another one. In a process that is not a fresh child they stay in use: do not close them.
-pub fn take_open_descriptors() -> impl Iterator<Item = RawFd> {
-    TAKEN.fetch_add(1, Ordering::AcqRel);
-    OPEN.iter().map(|place| place.swap(FREE, Ordering::AcqRel)).filter(|descriptor| *descriptor != FREE)
-}
-
-/// Puts a descriptor into the registry; answers the age that it was made in.
-fn register(descriptor: RawFd) -> u64 {
-    let take = |place: &AtomicI32| {
-        place.compare_exchange(FREE, descriptor, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    };
-    let _ = OPEN.iter().any(take);
-    TAKEN.load(Ordering::Acquire)
-}
-
-/// Before a descriptor is closed, so that its number never stands for somebody else's file; whether it is this
-/// process's to close.
-fn unregister(descriptor: RawFd, age: u64) -> bool {
-    if age != TAKEN.load(Ordering::Acquire) {
-        return false;
-    }
-    let give = |place: &AtomicI32| {
-        place.compare_exchange(descriptor, FREE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    };
-    let _ = OPEN.iter().any(give);
-    true
-}
-
 struct Thread(JoinHandle<()>);
 
 impl Joiner for Thread {
@@ -145,39 +122,13 @@ impl Joiner for Thread {
     }
 }
 
-/// A descriptor in the registry.
-struct Owned {
-    descriptor: Option<OwnedFd>,
-    age: u64,
-}
-
-impl Owned {
-    fn new(descriptor: OwnedFd) -> Self {
-        let age = register(descriptor.as_raw_fd());
-        Self { descriptor: Some(descriptor), age }
-    }
-
-    fn get(&self) -> &OwnedFd {
-        self.descriptor.as_ref().expect("it is held until it is dropped")
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        let descriptor = self.descriptor.take();
-        if let Some(inherited) = descriptor.filter(|own| !unregister(own.as_raw_fd(), self.age)) {
-            // Its number was closed with the registry and may be another file's by now.
-            let _ = inherited.into_raw_fd();
-        }
-    }
-}
-
 /// An event descriptor that ends a poll.
 struct Bell(Owned);
 
 impl Bell {
     fn new() -> io::Result<Self> {
-        Ok(Self(Owned::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Self(Owned::unregistered(rustix::event::eventfd(0, flags)?)))
     }
 
     fn ring(&self) {
@@ -216,9 +167,8 @@ struct Place(Option<Token>);
 
 impl Place {
     fn new() -> Self {
-        let age = TAKEN.load(Ordering::Acquire);
         let mut spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-        spare = spare.filter(|token| token.bell.get().is_none_or(|bell| bell.0.age == age));
+        spare = spare.filter(|token| token.bell.get().is_none_or(|bell| bell.0.is_own()));
         if let Some(token) = &spare {
             *token.left.lock() = Left::default();
         }
@@ -363,7 +313,7 @@ struct Socket(Owned);
 
 impl Socket {
     fn new(socket: OwnedFd, keep_alive: bool) -> io::Result<Self> {
-        let this = Self(Owned::new(socket));
+        let this = Self(Owned::registered(socket));
         let socket = this.0.get();
         sockopt::set_tcp_nodelay(socket, true)?;
         if keep_alive {
@@ -396,8 +346,10 @@ impl Stream for Socket {
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::{AsRawFd as _, RawFd};
 
     use super::*;
+    use crate::registry::tests::stands;
 
     fn pair(keep_alive: bool) -> (Arc<dyn Stream>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -414,10 +366,6 @@ mod tests {
 
     fn descriptor(stream: &Arc<dyn Stream>) -> RawFd {
         (&**stream as &dyn Any).downcast_ref::<Socket>().unwrap().0.get().as_raw_fd()
-    }
-
-    fn stands(descriptor: RawFd) -> bool {
-        OPEN.iter().any(|place| place.load(Ordering::Acquire) == descriptor)
     }
 
     #[test]
@@ -445,7 +393,7 @@ mod tests {
         let copy = rustix::io::dup((&*stream as &dyn Any).downcast_ref::<Socket>().unwrap().0.get()).unwrap();
         assert!(!stands(copy.as_raw_fd()), "never registered");
         let bell = Bell::new().unwrap();
-        assert!(stands(bell.0.get().as_raw_fd()));
+        assert!(!stands(bell.0.get().as_raw_fd()), "nothing tells it from the application's own");
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! Where the configuration is: the folder named by `ChrystokiConfigurationPath`, else `/etc`.
+//! Where the configuration is: the folder named by `ChrystokiConfigurationPath`, else `/etc`. In a process with more rights
+//! than the user who started it no environment variable is looked at: they are that user's.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::configuration::Configuration;
 use super::error::Error;
@@ -16,9 +18,26 @@ pub const FOLDER_VARIABLE: &str = "ChrystokiConfigurationPath";
 /// The folder when the variable is unset or empty.
 pub const DEFAULT_FOLDER: &str = "/etc";
 
+static DISTRUSTED: AtomicBool = AtomicBool::new(false);
+
+/// From now on this process looks at no environment variable.
+pub(crate) fn distrust_environment() {
+    DISTRUSTED.store(true, Ordering::Release);
+}
+
+/// Whether environment variables may decide anything.
+pub(crate) fn is_environment_trusted() -> bool {
+    !DISTRUSTED.load(Ordering::Acquire)
+}
+
+/// An environment variable, if they may decide anything.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|_| is_environment_trusted())
+}
+
 /// The folder of the configuration by the environment of this process.
 pub fn folder() -> PathBuf {
-    folder_from(std::env::var_os(FOLDER_VARIABLE))
+    folder_from(variable(FOLDER_VARIABLE))
 }
 
 /// The folder for a value of [`FOLDER_VARIABLE`]; unset and empty give [`DEFAULT_FOLDER`].

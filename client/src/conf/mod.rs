@@ -20,5 +20,6 @@ pub use configuration::{
 };
 pub use document::{Document, Entry, Position};
 pub use error::Error;
+pub(crate) use location::distrust_environment;
 pub use location::{FILE_NAME, folder, load, load_from};
 pub use write::EditableFile;

@@ -64,14 +64,28 @@ extern "C" fn in_child() {
 }
 
 /// Closes by number what the parent had open, in the first call in a child: nothing is written to it and the parent's
-/// connections live on (HA 6).
+/// connections live on (HA 6). A number that stands for another file by now is the application's: it has closed what it
+/// inherited and opened files of its own before it came here.
 #[cfg(unix)]
-pub(super) fn close_inherited(sockets: impl Iterator<Item = std::os::fd::RawFd>) {
-    for socket in sockets {
-        // SAFETY: the registry of `ntls` promises that the number is a socket's which this process inherited; what owned
-        // it is leaked with the parent's world and never touched again.
-        unsafe { libc::close(socket) };
+pub(super) fn close_inherited(sockets: impl Iterator<Item = client::Inherited>) {
+    for socket in sockets.filter(still_stands) {
+        // SAFETY: the registry of `ntls` promises that the number was a socket's which this process inherited, and it
+        // still is that one's; what owned it is leaked with the parent's world and never touched again.
+        unsafe { libc::close(socket.descriptor) };
     }
+}
+
+/// Whether the number still stands for the file that was inherited.
+#[cfg(unix)]
+fn still_stands(socket: &client::Inherited) -> bool {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `stat` is a local that outlives the call; a number that is not open is refused by the system.
+    if unsafe { libc::fstat(socket.descriptor, stat.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: the system has filled it, as its answer of 0 says.
+    let stat = unsafe { stat.assume_init() };
+    (stat.st_dev, stat.st_ino) == (socket.device, socket.inode)
 }
 
 /// Registers the child handler, once for the life of the process and its children.
@@ -101,6 +115,26 @@ pub(super) fn register() -> Result<(), Rv> {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_number_is_closed_while_it_stands_for_the_inherited_file_and_not_afterwards() {
+        use std::os::fd::{AsRawFd, IntoRawFd};
+        use std::os::unix::fs::MetadataExt;
+        let own = std::fs::File::open("/proc/self/stat").unwrap();
+        let other = std::fs::File::open("/dev/null").unwrap();
+        let meta = own.metadata().unwrap();
+        let mut told =
+            client::Inherited { descriptor: other.as_raw_fd(), device: meta.dev(), inode: meta.ino() };
+        close_inherited(std::iter::once(told));
+        assert!(other.metadata().is_ok(), "another file has the number");
+        told.descriptor = own.into_raw_fd();
+        assert!(still_stands(&told));
+        close_inherited(std::iter::once(told));
+        assert!(!still_stands(&told));
+        told.descriptor = -1;
+        close_inherited(std::iter::once(told));
+    }
 
     #[test]
     fn one_caller_cleans_after_each_fork_and_the_others_wait() {

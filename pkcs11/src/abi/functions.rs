@@ -4,6 +4,9 @@
 //! A row without an expression answers what the table of functions says ([`spec::functions`]); that the table and
 //! these rows agree is checked while compiling. `=` needs `C_Initialize`, `=>` works in any state. `m` is the module,
 //! `c` the proof that we are inside a call of C.
+//!
+//! A row with `hSession` looks at the session before anything else of its arguments: what the standard says of sessions
+//! comes before what it says of a call (PKCS #11 v3.1, 5.1.2, 5.1.7).
 #![allow(non_snake_case, reason = "the names are those of the header")]
 #![allow(unused_variables, reason = "a row that is not supported does not look at its arguments")]
 
@@ -24,7 +27,10 @@ use super::{attributes, general, lists};
 /// Makes one exported function.
 macro_rules! function {
     ($m:ident, $c:ident, $name:ident($($argument:ident: $kind:ty),*) = $body:expr) => {
-        function!(@export $m, $c, answer, $name($($argument: $kind),*), $body);
+        function!(@export $m, $c, answer, $name($($argument: $kind),*), {
+            $(function!(@session $m, $name, $argument $argument);)*
+            $body
+        });
         const _: () = assert!(refusal(stringify!($name)).is_none(), "the table says that this is not supported");
     };
     ($m:ident, $c:ident, $name:ident($($argument:ident: $kind:ty),*) => $body:expr) => {
@@ -48,6 +54,10 @@ macro_rules! function {
             })
         }
     };
+    // Ends a session whatever has become of its token.
+    (@session $m:ident, C_CloseSession, hSession $handle:ident) => {};
+    (@session $m:ident, $name:ident, hSession $handle:ident) => { $m.check_session(session($handle))?; };
+    (@session $m:ident, $name:ident, $other:ident $argument:ident) => {};
 }
 
 /// Makes the functions and, from the same rows, the three function lists.

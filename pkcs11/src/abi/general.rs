@@ -28,6 +28,7 @@ pub(super) fn initialize(caller: &Caller, arguments: *mut c_void) -> Result<(), 
         options(&caller.value(arguments.cast())?)?
     };
     fork::register()?;
+    client::enter(super::signals::host());
     #[cfg(unix)]
     MODULE.map_pages_with(&super::mapping::SharedFiles);
     match crate::over::given() {

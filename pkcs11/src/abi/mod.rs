@@ -7,6 +7,7 @@
 //!                            convert (C shapes <-> ours)
 //!                       -> client::Module
 //! extensions: the vendor's functions beside the standard's
+//! signals: what keeps the library away from the application's signals
 //! mapping: the metrics pages' shared memory
 //! lists: the function lists and interfaces, made from the same rows
 //! ```
@@ -25,6 +26,7 @@ mod lists;
 mod mapping;
 mod mechanism;
 mod pointer;
+mod signals;
 mod template;
 #[cfg(test)]
 mod tests;

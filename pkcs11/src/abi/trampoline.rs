@@ -25,7 +25,7 @@ pub(super) fn answer_always(name: &'static str, body: impl FnOnce() -> Result<()
     let _trace = MODULE.trace();
     let settled = || {
         GATE.settle(|| {
-            fork::close_inherited(client::inherited_descriptors());
+            fork::close_inherited(client::inherited());
             MODULE.forked();
         });
         body()
