@@ -100,9 +100,11 @@ fn a_group_that_goes_keeps_its_slot_without_a_token_and_returns_with_its_session
         rv(module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key)),
         Rv::DEVICE_REMOVED
     );
+    assert_eq!(rv(module.check_session(session)), Rv::DEVICE_REMOVED);
     edited.write(&text(OTHER, SHORT));
     soon("the group is back", || edited.slots(true) == [0, 1]);
     assert_eq!(event(&edited), Some(SLOT));
+    module.check_session(session).unwrap();
     module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key).unwrap();
     bytes(module.sign(session, b"m", ROOM));
 }

@@ -54,8 +54,11 @@ macro_rules! function {
             })
         }
     };
-    // Ends a session whatever has become of its token.
+    // What ends something works whatever has become of the token, and looks at nothing but the session.
     (@session $m:ident, C_CloseSession, hSession $handle:ident) => {};
+    (@session $m:ident, C_FindObjectsFinal, hSession $handle:ident) => {};
+    (@session $m:ident, C_Logout, hSession $handle:ident) => {};
+    (@session $m:ident, C_SessionCancel, hSession $handle:ident) => {};
     (@session $m:ident, $name:ident, hSession $handle:ident) => { $m.check_session(session($handle))?; };
     (@session $m:ident, $name:ident, $other:ident $argument:ident) => {};
 }
