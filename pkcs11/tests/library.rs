@@ -398,7 +398,15 @@ fn the_first_call_in_a_forked_child_closes_the_links_of_the_parent_and_only_ther
         0,
         "1: nothing was inherited; 2: it was still open; 100: another answer"
     );
-    // A child that has put a file of its own in the place of the link, as daemons do, keeps it.
+    a_child_keeps_a_file_of_its_own_in_the_place_of_the_link(port, login);
+    assert_eq!(call(login), CKR_SESSION_HANDLE_INVALID);
+    assert_eq!(connected_to(port), 1, "the parent keeps its link");
+    assert_eq!(call(finalize), CKR_OK);
+}
+
+/// A child that has put a file of its own in the place of the link, as daemons do, keeps it.
+#[cfg(target_os = "linux")]
+fn a_child_keeps_a_file_of_its_own_in_the_place_of_the_link(port: u16, login: Any) {
     let own = std::fs::File::open("/dev/null").unwrap();
     // SAFETY: the child calls the library and leaves by `_exit`.
     let child = unsafe { libc::fork() };
@@ -413,12 +421,10 @@ fn the_first_call_in_a_forked_child_closes_the_links_of_the_parent_and_only_ther
         // SAFETY: ends the child without running what the parent had registered.
         unsafe { libc::_exit(i32::from(!is_open)) };
     }
+    let mut status = 0;
     // SAFETY: waits for the child made above.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
     assert_eq!(status, 0, "the library has closed a file of the application");
-    assert_eq!(call(login), CKR_SESSION_HANDLE_INVALID);
-    assert_eq!(connected_to(port), 1, "the parent keeps its link");
-    assert_eq!(call(finalize), CKR_OK);
 }
 
 /// The number of slots that `C_GetSlotList` tells.
