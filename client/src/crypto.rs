@@ -105,12 +105,12 @@ impl KeyOperation {
         if held_only { Ok(Expected::exactly(0)) } else { lengths::expected(&self.head.plan, gathered) }
     }
 
-    /// Single call with an output.
+    /// Single call with an output. After Update there is no single operation to be run (PKCS #11 v3.1, 5.13.2).
     pub(crate) fn whole(&mut self, asking: &Asking<'_>, data: &[u8], room: Room) -> Result<Produced> {
         match &self.stage {
             Stage::Fresh => {}
             Stage::Kept { by_final: false, .. } => return self.keep_or_give(None, false, room),
-            _ => return Err(Rv::OPERATION_ACTIVE.into()),
+            _ => return Err(Rv::OPERATION_NOT_INITIALIZED.into()),
         }
         if let Some(answer) = self.expected_whole(data)?.answer(room) {
             return Ok(answer);
@@ -123,7 +123,7 @@ impl KeyOperation {
     pub(crate) fn verify(&mut self, asking: &Asking<'_>, data: &[u8], signature: &[u8]) -> Result<()> {
         match self.stage {
             Stage::Fresh => self.execute(asking, data, signature).map(drop),
-            _ => Err(Rv::OPERATION_ACTIVE.into()),
+            _ => Err(Rv::OPERATION_NOT_INITIALIZED.into()),
         }
     }
 
@@ -170,7 +170,7 @@ impl KeyOperation {
     /// Update: takes a part and gives what can be given. The caller has checked the room.
     pub(crate) fn update(&mut self, asking: &Asking<'_>, part: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         let outcome = match &mut self.stage {
-            Stage::Kept { .. } => return Err(Rv::OPERATION_ACTIVE.into()),
+            Stage::Kept { .. } => return Err(Rv::OPERATION_NOT_INITIALIZED.into()),
             Stage::Gathered(buffer) => {
                 buffer.extend(part).map_err(|_| lengths::length_error(self.head.function))?;
                 return Ok(Zeroizing::default());
@@ -196,7 +196,7 @@ impl KeyOperation {
     pub(crate) fn finish(&mut self, asking: &Asking<'_>, room: Room) -> Result<Produced> {
         match &self.stage {
             Stage::Kept { by_final: true, .. } => return self.keep_or_give(None, true, room),
-            Stage::Kept { by_final: false, .. } => return Err(Rv::OPERATION_ACTIVE.into()),
+            Stage::Kept { by_final: false, .. } => return Err(Rv::OPERATION_NOT_INITIALIZED.into()),
             _ => {}
         }
         if let Some(answer) = self.expected_final()?.answer(room) {

@@ -30,12 +30,12 @@ pub(crate) fn init(process: &Process, session: HandleSession, mechanism: Option<
     Ok(())
 }
 
-/// C_Digest (PKCS #11 v3.1, 5.12.2).
+/// C_Digest (PKCS #11 v3.1, 5.12.2): no end of what was begun in parts, and the end of it all the same.
 pub(crate) fn whole(process: &Process, session: HandleSession, data: &[u8], room: Room) -> Result<Produced> {
     let session = process.session(session)?;
     let mut cell = session.digest.take(process.epoch())?;
     if cell.operation()?.updated {
-        return cell.settle(Err(Rv::OPERATION_ACTIVE.into()), true);
+        return cell.settle(Err(Rv::OPERATION_NOT_INITIALIZED.into()), true);
     }
     conclude(&mut cell, data, room)
 }

@@ -1,10 +1,12 @@
 //! What the configuration means for links and groups: the one place where its values become theirs.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ha::{Group, GroupSettings, Minimum, Policy};
 use ntls::ServerAddress;
 use ntls::instance::InstanceKey;
 use ntls::links::{LINKS_PER_MEMBER, LinkSettings, Links};
+use spec::platform::Moment;
 use spec::seam::{MemberId, Seam};
 
 use crate::conf::{self, Attempts, Configuration, Copies};
@@ -12,23 +14,43 @@ use crate::meter::GroupMeter;
 use crate::process::{Driver, Process};
 use crate::slots::{Behind, Slot};
 
-/// How long the first C_GetSlotList waits for servers to tell their partitions, in milliseconds.
+/// How long the first C_GetSlotList of a world waits for servers to tell their partitions, in milliseconds.
 const DISCOVERY_MS: u64 = 2_000;
 
 /// The seam in use, and the links behind it when there are any.
 pub(crate) struct Drive {
     pub(crate) seam: Arc<dyn Seam>,
     pub(crate) links: Option<Arc<Links>>,
+    discovery: Discovery,
+}
+
+impl Drive {
+    fn over(seam: Arc<dyn Seam>, links: Option<Arc<Links>>) -> Drive {
+        Drive { seam, links, discovery: Discovery::default() }
+    }
+}
+
+/// Until when servers are waited for to tell their partitions: two seconds from the first question, and no more after
+/// that, so that a server that is out of reach holds nobody up again.
+#[derive(Default)]
+struct Discovery(AtomicU64);
+
+impl Discovery {
+    fn ends(&self, now: Moment) -> Moment {
+        let ends = now.after_ms(DISCOVERY_MS).0;
+        let first = self.0.compare_exchange(0, ends, Ordering::AcqRel, Ordering::Acquire);
+        Moment(first.map_or_else(|before| before, |_| ends))
+    }
 }
 
 /// Starts what carries requests; returns at once.
 pub(crate) fn start(process: &Process) -> Drive {
     match &process.driver {
-        Driver::Given(seam) => Drive { seam: seam.clone(), links: None },
+        Driver::Given(seam) => Drive::over(seam.clone(), None),
         Driver::Links(instance) => {
             let settings = link_settings(process, instance);
             let links = Links::new(process.platform.clone(), settings);
-            Drive { seam: links.clone(), links: Some(links) }
+            Drive::over(links.clone(), Some(links))
         }
     }
 }
@@ -111,14 +133,28 @@ fn minimum(copies: Copies) -> Minimum {
     }
 }
 
-/// The partitions that the servers offer: serial number and label, in ascending order. Waits a moment when the links
-/// have only just been started.
+/// The partitions that the servers offer: serial number and label, in ascending order. Waits a moment when it is asked
+/// for the first time.
 pub(crate) fn partitions(process: &Process, drive: &Drive) -> Vec<(u64, String)> {
     let Some(links) = &drive.links else { return Vec::new() };
-    links.settle(process.platform.now().after_ms(DISCOVERY_MS));
+    links.settle(drive.discovery.ends(process.platform.now()));
     let mut seen: Vec<(u64, String)> =
         links.partitions().into_iter().map(|seen| (seen.serial, seen.label)).collect();
     seen.sort_unstable();
     seen.dedup_by_key(|(serial, _)| *serial);
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_waited_for_once() {
+        let discovery = Discovery::default();
+        let first = discovery.ends(Moment(5));
+        assert_eq!(first, Moment(5).after_ms(DISCOVERY_MS));
+        assert_eq!(discovery.ends(Moment(6)), first);
+        assert_eq!(discovery.ends(Moment(0).after_ms(60_000)), first);
+    }
 }

@@ -8,9 +8,11 @@ use spec::Rv;
 pub enum Error {
     /// Decided by the standard's rules, here or on a member: the code says all.
     Rv(Rv),
-    /// Environment: no member, or none that may know the object (HA 3.1), could be reached within the call's time. The part was not taken; sessions, logins and
-    /// handles stay valid (RULES 1.3).
+    /// Environment: no member, or none that may know the object (HA 3.1), could be reached within the call's time. The
+    /// part was not taken; sessions, logins and handles stay valid (RULES 1.3).
     Outage(String),
+    /// Environment: the call's time was over before a member had answered; members may well be there.
+    Late(String),
     /// Peer: a write may or may not have happened; the log says which (HA 2.2, CONVENTIONS 18).
     OutcomeUnknown(String),
     /// Environment: fewer members than `Hatoki: MinimumCopies` demands; nothing was made (HA 2.2).
@@ -42,6 +44,7 @@ impl Error {
         match self {
             Self::Rv(rv) => *rv,
             Self::Outage(_)
+            | Self::Late(_)
             | Self::OutcomeUnknown(_)
             | Self::BelowMinimum(_)
             | Self::NeedBlob
@@ -73,7 +76,8 @@ impl fmt::Display for Error {
             Self::Rv(rv) => write!(f, "{rv}"),
             Self::Outage(text) => write!(f, "no member can be reached: {text}"),
             Self::OutcomeUnknown(text) => write!(f, "outcome unknown: {text}"),
-            Self::BelowMinimum(text)
+            Self::Late(text)
+            | Self::BelowMinimum(text)
             | Self::WrongGroup(text)
             | Self::Protocol(text)
             | Self::Ourselves(text)
@@ -101,7 +105,8 @@ impl From<ha::Error> for Error {
             ha::Error::PlanChanged => Self::PlanChanged,
             ha::Error::TicketDead => Self::TicketDead,
             ha::Error::NotOpened => Self::Rv(error.rv()),
-            ha::Error::Outage { .. } | ha::Error::Deadline | ha::Error::Undecided(_) => Self::Outage(text),
+            ha::Error::Outage { .. } | ha::Error::Undecided(_) => Self::Outage(text),
+            ha::Error::Deadline => Self::Late(text),
             ha::Error::OutcomeUnknown(_) => Self::OutcomeUnknown(text),
             ha::Error::BelowMinimum { .. } => Self::BelowMinimum(text),
             ha::Error::NoGroup(_) => Self::WrongGroup(text),
@@ -122,7 +127,9 @@ mod tests {
 
     #[test]
     fn total_outage_and_missing_copies_are_device_errors_and_nothing_tells_the_application_of_links() {
-        for error in [Error::Outage(String::new()), Error::BelowMinimum(String::new())] {
+        for error in
+            [Error::Outage(String::new()), Error::Late(String::new()), Error::BelowMinimum(String::new())]
+        {
             assert_eq!(error.rv(), Rv::DEVICE_ERROR);
         }
         // The part was not taken: the operation stays (RULES 1.3).

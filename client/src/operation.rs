@@ -149,13 +149,12 @@ impl Outcome for Produced {
     }
 }
 
-/// The end of an operation (RULES 1.3): every error ends it but a total outage and the answer to a call that the
-/// operation's state does not allow now (CKR_OPERATION_ACTIVE); a length query and CKR_BUFFER_TOO_SMALL do not.
+/// The end of an operation (RULES 1.3; PKCS #11 v3.1, 5.12.2, 5.13.2): every error ends it but a total outage; a length
+/// query and CKR_BUFFER_TOO_SMALL do not. A second thread hears CKR_OPERATION_ACTIVE from `take` and never comes here.
 fn ends<O: Outcome>(outcome: &Result<O>, last: bool) -> bool {
     match outcome {
         Ok(produced) => last && !produced.is_question(),
         Err(Error::Outage(_)) => false,
-        Err(Error::Rv(rv)) => *rv != Rv::OPERATION_ACTIVE && *rv != Rv::OPERATION_NOT_INITIALIZED,
         Err(_) => true,
     }
 }
@@ -182,9 +181,14 @@ mod tests {
         assert!(!ended_by(Ok(Produced::TooSmall(1)), true));
         assert!(ended_by(Ok(()), true));
         assert!(!ended_by::<()>(Err(Error::Outage(String::new())), true));
-        assert!(!ended_by::<()>(Err(Rv::OPERATION_ACTIVE.into()), true));
-        for rv in [Rv::DATA_LEN_RANGE, Rv::SIGNATURE_INVALID, Rv::KEY_HANDLE_INVALID, Rv::USER_NOT_LOGGED_IN]
-        {
+        assert!(ended_by::<()>(Err(Error::Late(String::new())), true));
+        for rv in [
+            Rv::OPERATION_NOT_INITIALIZED,
+            Rv::DATA_LEN_RANGE,
+            Rv::SIGNATURE_INVALID,
+            Rv::KEY_HANDLE_INVALID,
+            Rv::USER_NOT_LOGGED_IN,
+        ] {
             assert!(ended_by::<()>(Err(rv.into()), false), "{rv}");
         }
     }

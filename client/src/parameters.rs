@@ -18,7 +18,7 @@ pub(crate) fn check(mechanism: &Mechanism, function: u64) -> Result<()> {
 }
 
 /// What of a mechanism a plan depends on: never IV, AAD or label.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Relevant {
     number: u64,
     tag_bits: u64,

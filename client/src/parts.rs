@@ -74,7 +74,9 @@ pub(crate) fn advance(
             buffer.extend(part).map_err(|_| lengths::length_error(head.function))?;
             Ok((Some(Stage::Gathered(buffer)), Zeroizing::default()))
         }
-        Stage::Gathered(_) | Stage::Hashed(_) | Stage::Kept { .. } => Err(Rv::OPERATION_ACTIVE.into()),
+        Stage::Gathered(_) | Stage::Hashed(_) | Stage::Kept { .. } => {
+            Err(Rv::OPERATION_NOT_INITIALIZED.into())
+        }
     }
 }
 
@@ -179,7 +181,7 @@ pub(crate) fn conclude(
             let part = Part::new(How::STREAM, stream.buffer.bytes());
             head.give(asking, Part { state: &stream.state, number: stream.part, signature, ..part })
         }
-        Stage::Kept { .. } => Err(Rv::OPERATION_ACTIVE.into()),
+        Stage::Kept { .. } => Err(Rv::OPERATION_NOT_INITIALIZED.into()),
     }
 }
 

@@ -1,6 +1,10 @@
 //! The cache of plans (RULES 1.1). A plan is advice: the member checks everything again.
+//!
+//! Every C_*Init reads it, so it is cut into shards by object: threads that use different keys seldom meet at a lock, and
+//! what is done under one is a few comparisons, whatever the number of keys.
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use spec::messages::PlanAnswer;
 use spec::platform::{Lock, Moment};
@@ -10,11 +14,15 @@ use crate::parameters::Relevant;
 
 /// How long a refusal is remembered, in milliseconds (RULES 1.1).
 const REFUSAL_MS: u64 = 1_000;
-/// Plans kept at most; a fuller cache is emptied.
-const PLANS_MAX: usize = 65_536;
+/// Shards of the cache.
+const SHARDS: usize = 16;
+/// Objects kept in a shard at most; a fuller one is emptied.
+const OBJECTS_MAX: usize = 4_096;
+/// Plans and refusals kept of one object at most; the oldest goes.
+const OF_ONE_OBJECT_MAX: usize = 64;
 
 /// What a plan depends on (RULES 1.1).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) slot: SlotId,
     pub(crate) ouid: Ouid,
@@ -27,20 +35,34 @@ pub(crate) struct Key {
 
 enum Known {
     Plan(Arc<PlanAnswer>),
-    Refused(Rv, Moment),
+    Refused {
+        rv: Rv,
+        until: Moment,
+        /// The era of the cache in which it was refused.
+        era: u64,
+    },
 }
+
+type Shard = HashMap<(SlotId, Ouid), Vec<(Key, Known)>>;
 
 /// The cache; part of the `World`.
 #[derive(Default)]
-pub(crate) struct Plans(Lock<HashMap<Key, Known>>);
+pub(crate) struct Plans {
+    shards: [Lock<Shard>; SHARDS],
+    /// Raised by every login and logout: refusals of an older era say nothing.
+    era: AtomicU64,
+}
 
 impl Plans {
     /// The plan or the refusal that is remembered.
     pub(crate) fn look_up(&self, key: &Key, now: Moment) -> Option<std::result::Result<Arc<PlanAnswer>, Rv>> {
-        match self.0.lock().get(key)? {
-            Known::Plan(plan) => Some(Ok(plan.clone())),
-            Known::Refused(rv, until) if now < *until => Some(Err(*rv)),
-            Known::Refused(..) => None,
+        let shard = self.shard(key.slot, key.ouid).lock();
+        let known = shard.get(&(key.slot, key.ouid))?;
+        match known.iter().find(|(own, _)| own == key)?.1 {
+            Known::Plan(ref plan) => Some(Ok(plan.clone())),
+            Known::Refused { rv, until, era } => {
+                (now < until && era == self.era.load(Ordering::Acquire)).then_some(Err(rv))
+            }
         }
     }
 
@@ -51,25 +73,38 @@ impl Plans {
 
     /// Remembers a refusal for a second.
     pub(crate) fn refuse(&self, key: Key, rv: Rv, now: Moment) {
-        self.insert(key, Known::Refused(rv, now.after_ms(REFUSAL_MS)));
+        let era = self.era.load(Ordering::Acquire);
+        self.insert(key, Known::Refused { rv, until: now.after_ms(REFUSAL_MS), era });
+    }
+
+    fn shard(&self, slot: SlotId, ouid: Ouid) -> &Lock<Shard> {
+        let [.., last] = ouid.0;
+        let number = usize::from(last) ^ usize::try_from(slot.0 % SHARDS as u64).unwrap_or(0);
+        &self.shards[number % SHARDS]
     }
 
     fn insert(&self, key: Key, known: Known) {
-        let mut plans = self.0.lock();
-        if plans.len() >= PLANS_MAX {
-            plans.clear();
+        let mut shard = self.shard(key.slot, key.ouid).lock();
+        let object = (key.slot, key.ouid);
+        if shard.len() >= OBJECTS_MAX && !shard.contains_key(&object) {
+            shard.clear();
         }
-        plans.insert(key, known);
+        let of_object = shard.entry(object).or_default();
+        of_object.retain(|(own, _)| *own != key);
+        if of_object.len() >= OF_ONE_OBJECT_MAX {
+            of_object.remove(0);
+        }
+        of_object.push((key, known));
     }
 
     /// Drops what is known of an object.
     pub(crate) fn forget(&self, slot: SlotId, ouid: Ouid) {
-        self.0.lock().retain(|key, _| key.slot != slot || key.ouid != ouid);
+        self.shard(slot, ouid).lock().remove(&(slot, ouid));
     }
 
-    /// Drops every refusal of a slot: none outlives a login or logout.
-    pub(crate) fn forget_refusals(&self, slot: SlotId) {
-        self.0.lock().retain(|key, known| key.slot != slot || matches!(known, Known::Plan(_)));
+    /// Refusals no longer count: none outlives a login or logout.
+    pub(crate) fn forget_refusals(&self) {
+        self.era.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -96,7 +131,7 @@ mod tests {
         assert_eq!(plans.look_up(&key(None), Moment(0)), Some(Err(Rv::KEY_FUNCTION_NOT_PERMITTED)));
         assert_eq!(plans.look_up(&key(None), Moment(0).after_ms(1_000)), None);
         plans.refuse(key(None), Rv::KEY_FUNCTION_NOT_PERMITTED, Moment(0));
-        plans.forget_refusals(SlotId(0));
+        plans.forget_refusals();
         assert_eq!(plans.look_up(&key(None), Moment(0)), None);
     }
 
@@ -104,10 +139,32 @@ mod tests {
     fn a_plan_lives_until_its_object_changes_or_goes() {
         let plans = Plans::default();
         plans.keep(key(Some(1)), Arc::new(PlanAnswer::default()));
-        plans.forget_refusals(SlotId(0));
+        plans.forget_refusals();
         assert!(plans.look_up(&key(Some(1)), Moment::NEVER).is_some());
         assert!(plans.look_up(&key(None), Moment(0)).is_none());
         plans.forget(SlotId(0), Ouid([1; 16]));
         assert!(plans.look_up(&key(Some(1)), Moment(0)).is_none());
+    }
+
+    #[test]
+    fn the_cache_stays_bounded_and_one_object_crowds_out_no_other() {
+        let plans = Plans::default();
+        let plan = || Arc::new(PlanAnswer::default());
+        let of = |number: u64, function| {
+            let mut ouid = [0; 16];
+            ouid[..8].copy_from_slice(&number.to_be_bytes());
+            ouid[15] = number.to_be_bytes()[7];
+            Key { ouid: Ouid(ouid), function, ..key(None) }
+        };
+        plans.keep(of(0, 0), plan());
+        (1..1_000).for_each(|function| plans.keep(of(1, function), plan()));
+        assert!(plans.look_up(&of(0, 0), Moment(0)).is_some());
+        assert!(
+            plans.look_up(&of(1, 999), Moment(0)).is_some() && plans.look_up(&of(1, 1), Moment(0)).is_none()
+        );
+        (0..100_000).for_each(|number| plans.keep(of(number, 1), plan()));
+        let kept: usize = plans.shards.iter().map(|shard| shard.lock().len()).sum();
+        assert!((1..=SHARDS * OBJECTS_MAX).contains(&kept), "{kept} objects");
+        assert!(plans.shards.iter().all(|shard| !shard.lock().is_empty()));
     }
 }

@@ -123,7 +123,11 @@ fn look_at_configuration(process: &Process, world: &World, seen: &mut Seen) {
     match conf::load_from(file.parent().unwrap_or(Path::new(""))) {
         // Replaced between the two looks: the next one finds what is there then.
         Ok(None) => seen.configuration = None,
-        Ok(Some(new)) => {
+        Ok(Some(mut new)) => {
+            if let Some(old) = process.configuration().as_deref() {
+                tell_what_waits(old, &new);
+                keep_what_waits(old, &mut new);
+            }
             let same = process.configuration().as_deref() == Some(&new);
             if !same {
                 apply(process, world, new);
@@ -145,7 +149,6 @@ fn apply(process: &Process, world: &World, new: Configuration) {
     for warning in &new.warnings {
         tracing::warn!("{warning}");
     }
-    tell_what_waits(old.as_deref(), &new);
     let logs = |conf: &Configuration| (conf.hatoki.log_level, conf.hatoki.log_path.clone());
     if old.as_deref().map(logs) != Some(logs(&new)) {
         log::change(&process.platform, &new.hatoki);
@@ -173,8 +176,7 @@ fn apply(process: &Process, world: &World, new: Configuration) {
 }
 
 /// Names what a running application does not take over.
-fn tell_what_waits(old: Option<&Configuration>, new: &Configuration) {
-    let Some(old) = old else { return };
+fn tell_what_waits(old: &Configuration, new: &Configuration) {
     let rows = [
         ("HAOnly", old.ha_only != new.ha_only && !new.groups.is_empty()),
         ("NetClient", old.net_client != new.net_client),
@@ -187,6 +189,13 @@ fn tell_what_waits(old: Option<&Configuration>, new: &Configuration) {
             new.file.display()
         );
     }
+}
+
+/// What `tell_what_waits` names stays as it was: the slots of a running application keep their tokens.
+fn keep_what_waits(old: &Configuration, new: &mut Configuration) {
+    new.ha_only = old.ha_only;
+    new.net_client = old.net_client;
+    new.hatoki.stats.clone_from(&old.hatoki.stats);
 }
 
 /// Members that were given up are tried again: the operator has written the file (`vtl haAdmin recover` does).

@@ -22,7 +22,7 @@ use spec::messages::{Outcome, ReplyBody, ReplyHeader, RequestBody};
 use spec::meter::Moved;
 use spec::platform::Moment;
 use spec::record::MemberRole;
-use spec::seam::MemberId;
+use spec::seam::{MemberId, Standing};
 
 use crate::avoid::Avoided;
 use crate::body::Body;
@@ -31,7 +31,8 @@ use crate::errand::Errand;
 use crate::error::Error;
 use crate::group::Group;
 use crate::line::InLine;
-use crate::member::Member;
+use crate::meaning::Meaning;
+use crate::member::{Member, Seat};
 use crate::ready::{Answered, LOOK_AGAIN_MS, Without, answered};
 use crate::route::Choice;
 
@@ -319,33 +320,33 @@ impl<'a> Attempts<'a> {
             return answered(member.id, header, reply).map(Some);
         };
         self.moved_from = Some((member.id, Moved::Failover));
-        match outcome {
-            Outcome::UNKNOWN | Outcome::BEHIND => {
+        match Meaning::of(outcome) {
+            Meaning::Missing | Meaning::Behind => {
                 self.executed += desk.flights();
                 desk.clear();
                 self.ask_others(desk, member, error)
             }
-            Outcome::RECOVERING => {
+            Meaning::Recovering => {
                 member.demote();
                 self.avoid.unable(member.id, error);
                 Ok(None)
             }
-            Outcome::NO_PARTITION | Outcome::FAILED | Outcome::EXPIRED => {
+            meaning @ (Meaning::Failed | Meaning::Later) => {
                 tracing::warn!(member = %member.id, "{error}: another member is asked");
                 // A failed login may have spent a try: two members at most (HA 4.2).
-                if outcome == Outcome::FAILED && self.errand.class == Class::Role {
+                if meaning == Meaning::Failed && self.errand.class == Class::Role {
                     self.count_executed(desk).map_err(|_| error.clone())?;
                 }
                 self.avoid.failed(member.id, error);
                 Ok(None)
             }
-            Outcome::WRONG_GROUP => self.rebuild(desk, member, error),
-            Outcome::RV if self.may_lie_elsewhere(member, Rv(reply.rv)) => {
+            Meaning::OtherGroup => self.rebuild(desk, member, error),
+            Meaning::Decided if self.may_lie_elsewhere(member, &error) => {
                 self.unable.push(member.clone());
                 self.avoid.failed(member.id, error);
                 Ok(None)
             }
-            _ => {
+            Meaning::Done | Meaning::Decided | Meaning::Destroyed => {
                 // What the last member refuses too, nobody has.
                 if error != Error::Rv(Rv::MECHANISM_INVALID) {
                     self.learn_abilities();
@@ -356,8 +357,9 @@ impl<'a> Attempts<'a> {
     }
 
     /// Whether another member may have the mechanism that this one refused: one that lists it, or has listed nothing.
-    fn may_lie_elsewhere(&self, member: &Member, rv: Rv) -> bool {
-        let Some(mechanism) = self.errand.mechanism.filter(|_| rv == Rv::MECHANISM_INVALID) else {
+    fn may_lie_elsewhere(&self, member: &Member, error: &Error) -> bool {
+        let lacks = *error == Error::Rv(Rv::MECHANISM_INVALID);
+        let Some(mechanism) = self.errand.mechanism.filter(|_| lacks) else {
             return false;
         };
         let may = |other: &Member| {
@@ -459,12 +461,14 @@ impl Group {
         }
     }
 
-    /// Members that were suspected by calls that have ended: a probe decides about them too (HA 4.4).
+    /// Members that were suspected by calls that have ended and have not been heard since: a probe decides about them too
+    /// (HA 4.4). What is stuck on a link that is heard is left to trials: a probe would say nothing about it.
     fn look_after_suspects(&self, desk: &mut Desk<'_>, now: Moment) {
-        for seat in &self.view().seats {
-            if seat.member.load.was_suspected() && seat.member.load.is_doubted(seat.member.id, &*self.seam) {
-                self.judge_probe(&seat.member, now);
-                desk.probe(&seat.member);
+        for Seat { member, .. } in self.view().seats.iter().filter(|seat| seat.member.load.was_suspected()) {
+            let Standing::Up { heard, .. } = self.seam.standing(member.id) else { continue };
+            if member.load.is_suspect(member.id, &*self.seam, heard) {
+                self.judge_probe(member, now);
+                desk.probe(member);
             }
         }
     }

@@ -182,6 +182,10 @@ impl Group {
             }
         }
         if copies == 0 {
+            if refusal.is_none() && maybe {
+                // One of them may hold the tombstone: the destroy must go on.
+                self.owe_rest(view, &settled, &[ouid], bodies);
+            }
             return Err(match refusal {
                 Some(error) => error,
                 None if maybe => self.destroy_unknown(0, wanted),

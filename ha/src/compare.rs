@@ -185,7 +185,7 @@ impl Group {
             .and_then(|moved| self.level(participants, ticket).map(|()| moved));
         self.give_back(lease, ticket);
         let moved = moved?;
-        self.admit_all(participants);
+        self.admit_all(participants, true);
         Ok(moved)
     }
 

@@ -12,6 +12,7 @@ use crate::cost::Cost;
 use crate::errand::{is_write, reads_objects};
 use crate::group::Group;
 use crate::kit::Kit;
+use crate::meaning::Meaning;
 use crate::member::Member;
 use crate::open::{Doubt, Open};
 
@@ -291,7 +292,7 @@ impl<'a> Desk<'a> {
         let ended = match &end {
             End::Reply(_, reply) => {
                 member.load.answered(open.cost, now, open.sent);
-                if is_decided(Outcome(reply.outcome)) { Ended::Answered } else { Ended::Declined }
+                if Meaning::of(Outcome(reply.outcome)).is_final() { Ended::Answered } else { Ended::Declined }
             }
             End::Busy(ms) => {
                 member.load.rest(now.after_ms(u64::from(*ms)));
@@ -397,20 +398,6 @@ impl Group {
 /// An encoded Status for whatever group the partition is in.
 pub(crate) fn status_body(mechanisms: bool) -> Body {
     Body::encode(&[], 0, &[], &Call::Status(Status { mechanisms }))
-}
-
-/// Whether an outcome ends the call; else another member is asked.
-fn is_decided(outcome: Outcome) -> bool {
-    let declines = [
-        Outcome::UNKNOWN,
-        Outcome::BEHIND,
-        Outcome::RECOVERING,
-        Outcome::EXPIRED,
-        Outcome::WRONG_GROUP,
-        Outcome::NO_PARTITION,
-        Outcome::FAILED,
-    ];
-    !declines.contains(&outcome)
 }
 
 /// A reply that cannot be read counts as a failure of the member.

@@ -1,5 +1,6 @@
 //! Searches (HA 3.2): one member in pages; all of them, merged, while contents are known to differ. A member that
-//! fails, is busy or does not answer is left for another one.
+//! fails, is busy or does not answer is left for another one; in a merged search it is asked again, for a result without a
+//! member that can be read may lack what only that member holds.
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,10 +14,13 @@ use spec::{Ouid, Template};
 use crate::attempts::HEARD_MS;
 use crate::avoid::Avoided;
 use crate::body::Body;
+use crate::cost::Cost;
 use crate::desk::{Desk, End, Heard};
 use crate::error::Error;
 use crate::group::Group;
+use crate::meaning::Meaning;
 use crate::member::Member;
+use crate::verdict::{OPEN_AGAIN_MS, OPEN_MS_MAX};
 use crate::view::View;
 
 /// Matches in one page.
@@ -29,6 +33,13 @@ const AGAIN_MS: u64 = 20;
 /// Whether members in debt are searched: only in a planted bug (HA 2.5).
 fn on_debtor() -> bool {
     planted::is(Bug::SearchOnDebtor)
+}
+
+/// What is searched for.
+struct Question<'a> {
+    template: &'a Template,
+    /// Empty for public objects.
+    ticket: &'a [u8],
 }
 
 /// A search of one member.
@@ -59,6 +70,22 @@ enum SearchEnd {
     WrongGroup(Error),
     /// The partition decided: the template is wrong, the ticket is dead.
     Decided(Error),
+}
+
+impl SearchEnd {
+    /// Why there is no result, for the operator.
+    fn why(&self) -> String {
+        match self {
+            SearchEnd::Busy(_) => "is busy".to_owned(),
+            SearchEnd::Going | SearchEnd::Complete | SearchEnd::Lost { .. } => {
+                "did not answer a search".to_owned()
+            }
+            SearchEnd::Failed(error)
+            | SearchEnd::Unable(error)
+            | SearchEnd::WrongGroup(error)
+            | SearchEnd::Decided(error) => format!("gave no result ({error})"),
+        }
+    }
 }
 
 impl Search {
@@ -118,6 +145,14 @@ impl Tries {
             SearchEnd::WrongGroup(error) => self.avoid.unable(id, error.clone()),
         }
     }
+
+    /// At most members + 1 sends that may have executed (HA 4.2).
+    fn ensure_few(&self, view: &View) -> Result<(), Error> {
+        if self.unanswered <= view.seats.len() {
+            return Ok(());
+        }
+        Err(Error::Peer(format!("a search was sent {} times and never answered", self.unanswered)))
+    }
 }
 
 impl Group {
@@ -130,6 +165,7 @@ impl Group {
         let mut desk = Desk::new(self);
         drop(self.ready(&mut desk, deadline)?);
         let mut tries = Tries::new(deadline);
+        let question = Question { template, ticket };
         loop {
             self.ensure_open()?;
             let now = self.platform.now();
@@ -138,7 +174,7 @@ impl Group {
             }
             let view = arc_swap::Guard::into_inner(self.view());
             let changed = self.read_set_changed(&view);
-            let mut searchable = self.searchable(&view, &tries.avoid);
+            let searchable = self.searchable(&view, &tries.avoid);
             if searchable.is_empty() {
                 self.nobody_to_search(&mut desk, &mut tries)?;
                 continue;
@@ -146,25 +182,102 @@ impl Group {
             // Without replication contents differ by intention (HA 2.9).
             let differ = self.is_divergent() || !self.settings().synchronize;
             let one = self.searcher(&view, &searchable).filter(|_| !differ);
-            let found = match one {
-                Some(member) => self.search(&mut desk, &view, &[member], template, ticket, &mut tries)?,
-                None => self.search(&mut desk, &view, &searchable, template, ticket, &mut tries)?,
+            let Some(member) = one else {
+                return self.search_all(&mut desk, &question, &mut tries, Vec::new());
             };
+            let search = self.search(&mut desk, &view, vec![member], &question, deadline).remove(0);
+            tries.learn(&search);
             let fresh = now < changed.after_ms(FRESH_READ_SET_MS);
-            match found {
-                Some(found) if found.is_empty() && fresh && searchable.len() > 1 => {
-                    searchable.retain(|member| member.is_readable(&*self.seam));
-                    let merged = self.search(&mut desk, &view, &searchable, template, ticket, &mut tries)?;
-                    return Ok(merged.unwrap_or(found));
+            match search.end {
+                SearchEnd::Complete if fresh && search.found.is_empty() => {
+                    return self.search_all(&mut desk, &question, &mut tries, vec![search]);
                 }
-                Some(found) => return Ok(found),
-                None => {}
-            }
-            if tries.unanswered > view.seats.len() {
-                let text = format!("a search was sent {} times and never answered", tries.unanswered);
-                return Err(Error::Peer(text));
+                SearchEnd::Complete => return Ok(merge(vec![search])),
+                SearchEnd::Decided(error) => return Err(error),
+                SearchEnd::Going
+                | SearchEnd::Lost { .. }
+                | SearchEnd::Busy(_)
+                | SearchEnd::Failed(_)
+                | SearchEnd::Unable(_)
+                | SearchEnd::WrongGroup(_) => tries.ensure_few(&view)?,
             }
         }
+    }
+
+    /// Searches every member that can be read, but for those that are done, and merges. A member that gave no result and
+    /// can still be read is asked again for a while: nothing is told without it (HA 3.2).
+    fn search_all(
+        &self,
+        desk: &mut Desk<'_>,
+        question: &Question<'_>,
+        tries: &mut Tries,
+        mut done: Vec<Search>,
+    ) -> Result<Vec<Found>, Error> {
+        let mut since = None;
+        loop {
+            self.ensure_open()?;
+            if self.platform.now() >= tries.deadline {
+                return Err(tries.avoid.last().unwrap_or(Error::Deadline));
+            }
+            let view = arc_swap::Guard::into_inner(self.view());
+            let mut open = self.searchable(&view, &Avoided::default());
+            open.retain(|member| !done.iter().any(|search| search.member.id == member.id));
+            if open.is_empty() && !done.is_empty() {
+                return Ok(merge(done));
+            }
+            if open.is_empty() {
+                self.nobody_to_search(desk, tries)?;
+                continue;
+            }
+            let mut left = Vec::new();
+            for search in self.search(desk, &view, open, question, tries.deadline) {
+                tries.learn(&search);
+                match search.end {
+                    SearchEnd::Complete => done.push(search),
+                    SearchEnd::Decided(error) => return Err(error),
+                    _ => left.push(search),
+                }
+            }
+            left.retain(|search| search.member.is_readable(&*self.seam));
+            if !left.is_empty() {
+                tries.ensure_few(&view)?;
+                let since = *since.get_or_insert(self.platform.now());
+                self.search_again(desk, tries, &left, since)?;
+            }
+        }
+    }
+
+    /// Members that can be read gave no result: waits before they are asked again, or ends the search.
+    fn search_again(
+        &self,
+        desk: &mut Desk<'_>,
+        tries: &mut Tries,
+        left: &[Search],
+        since: Moment,
+    ) -> Result<(), Error> {
+        let outage_wait_ms = self.settings().outage_wait_ms;
+        // A busy member is patiently waited for; one that fails is given less time.
+        let (bound_ms, pause_ms) = match tries.busy_ms.take() {
+            Some(ms) => (outage_wait_ms, u64::from(ms)),
+            None => (OPEN_MS_MAX.min(outage_wait_ms), OPEN_AGAIN_MS),
+        };
+        let pause_ms = self.jitter_ms(pause_ms).max(1);
+        let now = self.platform.now();
+        if now >= since.after_ms(bound_ms) || now.after_ms(pause_ms) >= tries.deadline {
+            let search = &left[0];
+            return Err(Error::Peer(format!(
+                "the members' contents may differ, and member {} {}: repair or remove it",
+                search.member.id,
+                search.end.why()
+            )));
+        }
+        let other_group = left.iter().any(|search| matches!(search.end, SearchEnd::WrongGroup(_)));
+        if other_group && !std::mem::replace(&mut tries.looked, true) {
+            self.look(desk, true);
+            return Ok(());
+        }
+        desk.pause(pause_ms);
+        Ok(())
     }
 
     /// Every member that can be searched is passed over: ends the search when all have failed it, waits when one is
@@ -208,7 +321,9 @@ impl Group {
     /// The member that searches go to: the same while it lives (HA 3.2).
     fn searcher(&self, view: &View, searchable: &[Arc<Member>]) -> Option<Arc<Member>> {
         let last = MemberId(self.searcher.load(Ordering::Relaxed));
-        let doubted = |member: &Arc<Member>| member.load.is_doubted(member.id, &*self.seam);
+        let now = self.platform.now();
+        let doubted =
+            |member: &Arc<Member>| member.load.is_doubted(member.id, &*self.seam, Cost::Search, now);
         if let Some(member) = searchable.iter().find(|member| member.id == last && !doubted(member)) {
             return Some(member.clone());
         }
@@ -262,23 +377,24 @@ impl Group {
         leaves
     }
 
-    /// Searches the members in parallel and merges; `None` when none could be asked to the end.
+    /// Searches the members in parallel, each to its end.
     fn search(
         &self,
         desk: &mut Desk<'_>,
         view: &View,
-        members: &[Arc<Member>],
-        template: &Template,
-        ticket: &[u8],
-        tries: &mut Tries,
-    ) -> Result<Option<Vec<Found>>, Error> {
-        let deadline = tries.deadline;
-        let mut searches: Vec<Search> = members.iter().cloned().map(Search::new).collect();
+        members: Vec<Arc<Member>>,
+        question: &Question<'_>,
+        deadline: Moment,
+    ) -> Vec<Search> {
+        let mut searches: Vec<Search> = members.into_iter().map(Search::new).collect();
         let page = |desk: &mut Desk<'_>, place: usize, search: &Search| {
-            let find = Find { template: Some(template.clone()), after: search.after.clone(), limit: PAGE };
-            desk.send(&search.member, &Body::of(view, ticket, Call::Find(find)), place, 0, deadline);
+            let template = Some(question.template.clone());
+            let find = Find { template, after: search.after.clone(), limit: PAGE };
+            let body = Body::of(view, question.ticket, Call::Find(find));
+            desk.send(&search.member, &body, place, 0, deadline);
         };
         for (place, search) in searches.iter().enumerate() {
+            search.member.load.begin_trial(Cost::Search, self.platform.now());
             page(desk, place, search);
         }
         while desk.is_waiting() {
@@ -313,10 +429,7 @@ impl Group {
             }
         }
         desk.clear();
-        for search in &searches {
-            tries.learn(search);
-        }
-        merge(searches)
+        searches
     }
 }
 
@@ -326,41 +439,26 @@ fn odd(member: &Member, what: &str) -> Error {
 
 /// What a refusal means for the search of one member.
 fn refused(outcome: Outcome, error: Error, search: &Search) -> SearchEnd {
-    match outcome {
-        Outcome::RECOVERING => {
+    match Meaning::of(outcome) {
+        Meaning::Recovering => {
             search.member.demote();
             SearchEnd::Unable(error)
         }
-        Outcome::WRONG_GROUP => SearchEnd::WrongGroup(error),
-        Outcome::BEHIND | Outcome::EXPIRED | Outcome::NO_PARTITION | Outcome::FAILED => {
+        Meaning::OtherGroup => SearchEnd::WrongGroup(error),
+        Meaning::Behind | Meaning::Later | Meaning::Failed | Meaning::Missing | Meaning::Destroyed => {
             tracing::warn!(member = %search.member.id, "{error}: another member is searched");
             SearchEnd::Failed(error)
         }
-        _ => SearchEnd::Decided(error),
+        Meaning::Done | Meaning::Decided => SearchEnd::Decided(error),
     }
 }
 
-/// The union by ouid without what any member knows as deleted (HA 3.2); `None` when no search was completed.
-fn merge(searches: Vec<Search>) -> Result<Option<Vec<Found>>, Error> {
+/// The union by ouid without what any member knows as deleted (HA 3.2).
+fn merge(searches: Vec<Search>) -> Vec<Found> {
     let mut merged: BTreeMap<Vec<u8>, Found> = BTreeMap::new();
     let mut deleted = BTreeSet::new();
-    let mut complete = false;
-    let mut decided = None;
     for search in searches {
         deleted.extend(search.deleted);
-        match search.end {
-            SearchEnd::Complete => complete = true,
-            SearchEnd::Going
-            | SearchEnd::Lost { .. }
-            | SearchEnd::Busy(_)
-            | SearchEnd::Failed(_)
-            | SearchEnd::Unable(_)
-            | SearchEnd::WrongGroup(_) => continue,
-            SearchEnd::Decided(error) => {
-                decided = Some(error);
-                continue;
-            }
-        }
         for found in search.found {
             let newer = merged.get(&found.ouid).is_none_or(|other| other.version < found.version);
             if newer {
@@ -368,9 +466,6 @@ fn merge(searches: Vec<Search>) -> Result<Option<Vec<Found>>, Error> {
             }
         }
     }
-    if !complete {
-        return decided.map_or(Ok(None), Err);
-    }
     merged.retain(|ouid, _| Ouid::from_bytes(ouid).is_none_or(|ouid| !deleted.contains(&ouid)));
-    Ok(Some(merged.into_values().collect()))
+    merged.into_values().collect()
 }

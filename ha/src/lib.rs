@@ -25,6 +25,7 @@ mod known;
 mod lease;
 mod line;
 mod load;
+mod meaning;
 mod member;
 mod membership;
 mod minimum;

@@ -29,6 +29,8 @@ const HEDGE_MIN_NS: u64 = 1_000_000;
 const HEDGE_MAX_NS: u64 = 50_000_000;
 /// Between two trials of a member that is stuck.
 const TRIAL: Duration = Duration::from_secs(1);
+/// How long tools show that work was stuck which nobody has tried since.
+const STUCK_SHOWN: Duration = Duration::from_secs(10);
 /// How long a returning member's share grows (HA 4.5).
 const RAMP_MS: u64 = 5_000;
 /// What it begins with, in percent.
@@ -166,11 +168,6 @@ impl Load {
         }
     }
 
-    /// Whether the member's work of any class is stuck.
-    fn is_stuck_somewhere(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.stuck.load(Ordering::Acquire) != 0)
-    }
-
     /// A request of the class goes to the member: if it is stuck, that is the trial, and the next is due a second later.
     pub(crate) fn begin_trial(&self, cost: Cost, now: Moment) {
         let stuck = &self.lanes[cost.place()].stuck;
@@ -195,10 +192,23 @@ impl Load {
         suspected != 0 && heard.0 <= suspected && !seam.has_unread(id)
     }
 
-    /// A member that is suspected, or stuck in any class, as tools show it.
-    pub(crate) fn is_doubted(&self, id: MemberId, seam: &dyn Seam) -> bool {
+    /// Whether a request of the class should rather go elsewhere: the member is suspected, or stuck in that class with no
+    /// trial due.
+    pub(crate) fn is_doubted(&self, id: MemberId, seam: &dyn Seam, cost: Cost, now: Moment) -> bool {
         match seam.standing(id) {
-            Standing::Up { heard, .. } => self.is_suspect(id, seam, heard) || self.is_stuck_somewhere(),
+            Standing::Up { heard, .. } => self.is_suspect(id, seam, heard) || self.is_stuck(cost, now),
+            Standing::Down { .. } => false,
+        }
+    }
+
+    /// A member that is suspected, or was found stuck in any class within the last seconds, as tools show it.
+    pub(crate) fn looks_doubtful(&self, id: MemberId, seam: &dyn Seam, now: Moment) -> bool {
+        let lately = |stuck: u64| stuck != 0 && now < Moment(stuck).after(STUCK_SHOWN);
+        match seam.standing(id) {
+            Standing::Up { heard, .. } => {
+                self.is_suspect(id, seam, heard)
+                    || self.lanes.iter().any(|lane| lately(lane.stuck.load(Ordering::Acquire)))
+            }
             Standing::Down { .. } => false,
         }
     }

@@ -17,7 +17,7 @@
 //! younger counts as Fresh until it is judged again. Every member whose link is up is in the write set (HA 2.4).
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use spec::Ouid;
@@ -30,6 +30,11 @@ use crate::debt::{DEBT_MAX, Debt};
 use crate::known::{Known, KnownCell, Shown};
 use crate::load::Load;
 use crate::view::age;
+
+/// A member at which a repair failed is left out of the next ones for so long at first, in milliseconds.
+const REPAIR_REST_MS: u64 = 250;
+/// The same at most.
+const REPAIR_REST_MS_MAX: u64 = 60_000;
 
 /// What was decided about a member (see the head of this file).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +129,9 @@ pub(crate) struct Member {
     given_up: AtomicBool,
     /// When the link came up on which it was first read since `forget_use`; the greatest number for none.
     used_link: AtomicU64,
+    /// Repairs that failed at it one after the other on this link, and until when it is left out of the next one.
+    repair_failures: AtomicU32,
+    repair_after: AtomicU64,
 }
 
 impl Member {
@@ -148,6 +156,8 @@ impl Member {
             debts: AtomicUsize::new(0),
             given_up: AtomicBool::new(false),
             used_link: AtomicU64::new(u64::MAX),
+            repair_failures: AtomicU32::new(0),
+            repair_after: AtomicU64::new(0),
         })
     }
 
@@ -190,6 +200,7 @@ impl Member {
         if self.link.load(Ordering::Acquire) != since.0 {
             self.phase.store(Phase::Fresh.byte(), Ordering::Release);
             self.load.new_link();
+            self.repair_done();
             self.link.store(since.0, Ordering::Release);
         }
         self.phase.store(phase.byte(), Ordering::Release);
@@ -213,6 +224,24 @@ impl Member {
     /// Whether `give_up` was called.
     pub(crate) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
+    }
+
+    /// A repair failed at this member: it is left out of the next ones for a time that doubles with each failure.
+    pub(crate) fn repair_failed(&self, now: Moment) {
+        let failures = self.repair_failures.fetch_add(1, Ordering::AcqRel).min(16);
+        let ms = (REPAIR_REST_MS << failures).min(REPAIR_REST_MS_MAX);
+        self.repair_after.fetch_max(now.after_ms(ms).0, Ordering::AcqRel);
+    }
+
+    /// The member has taken part in a whole repair, or is another one than the one that failed.
+    pub(crate) fn repair_done(&self) {
+        self.repair_failures.store(0, Ordering::Release);
+        self.repair_after.store(0, Ordering::Release);
+    }
+
+    /// Whether the member is left out of repairs (see `repair_failed`).
+    pub(crate) fn rests_from_repair(&self, now: Moment) -> bool {
+        now.0 < self.repair_after.load(Ordering::Acquire)
     }
 
     /// The member counts as never used.

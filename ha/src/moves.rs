@@ -55,11 +55,19 @@ pub(crate) struct Way {
     pub(crate) targets: Vec<usize>,
 }
 
+impl Way {
+    /// Whether a target is left that takes records.
+    fn leads_somewhere(&self, participants: &[Participant]) -> bool {
+        self.targets.iter().any(|target| participants[*target].failed.is_none())
+    }
+}
+
 /// Who holds which state of an object: digests by the place of the participant.
 pub(crate) type States = BTreeMap<Ouid, BTreeMap<usize, Vec<u8>>>;
 
 impl Group {
-    /// Every member whose link is up and that has been judged as one of the group.
+    /// Every member whose link is up and that has been judged as one of the group; references first, since what a
+    /// participant differs in is told against the first one.
     pub(crate) fn participants(&self) -> Vec<Participant> {
         let view = self.view();
         let judged = view.seats.iter().filter_map(|seat| {
@@ -73,7 +81,9 @@ impl Group {
             let mark = member.position();
             Some(Participant { member, since, reference, mark, failed: None })
         });
-        judged.collect()
+        let mut participants: Vec<Participant> = judged.collect();
+        participants.sort_by_key(|one| !one.reference);
+        participants
     }
 
     /// The digests of all buckets of each participant, or of the records of the named ones.
@@ -133,10 +143,13 @@ impl Group {
         ticket: &[u8],
     ) -> Result<(), Error> {
         let source = participants[way.source].member.clone();
-        let strange = |what: &str| Error::Peer(format!("member {} {what}", source.id));
+        let strange = |what: &str| {
+            source.repair_failed(self.platform.now());
+            Error::Peer(format!("member {} {what}", source.id))
+        };
         let mut wanted: BTreeSet<Vec<u8>> = ouids.iter().map(|ouid| ouid.0.to_vec()).collect();
         // A member answers as many records as fit into one reply; the rest is asked for again.
-        while !wanted.is_empty() {
+        while !wanted.is_empty() && way.leads_somewhere(participants) {
             let export = Export { ouids: wanted.iter().cloned().collect(), ..Export::default() };
             let Answer::Export(answer) = self.step(&source, Call::Export(export), ticket)? else {
                 return Err(odd(&source, "Export"));
@@ -168,8 +181,7 @@ impl Group {
         let join = Join { records: records.to_vec(), ..Join::default() };
         match self.step(&target.member, Call::Join(join), ticket) {
             Ok(_) => Ok(()),
-            // The caller's right to repair is at fault, not the member.
-            Err(error @ (Error::TicketDead | Error::Rv(_))) => Err(error),
+            Err(error) if is_of_the_caller(&error) => Err(error),
             Err(error) => {
                 tracing::warn!(member = %target.member.id, "the member does not take what it lacks: {error}");
                 target.failed = Some(error);
@@ -263,6 +275,9 @@ impl Group {
             let states = self.states(participants, chunk)?;
             for (way, ouids) in ways(&states, participants.len()) {
                 for some in ouids.chunks(RECORDS_AT_ONCE) {
+                    if !way.leads_somewhere(participants) {
+                        break;
+                    }
                     self.renew_lease(lease, ticket)?;
                     self.carry(participants, &way, some, ticket)?;
                     moved += some.len() as u64;
@@ -273,12 +288,16 @@ impl Group {
         Ok(moved)
     }
 
-    /// One request of a repair to one member.
+    /// One request of a repair to one member. A member that fails it is left out of the next repairs for a while.
     pub(crate) fn step(&self, member: &Arc<Member>, call: Call, ticket: &[u8]) -> Result<Answer, Error> {
         self.ensure_open()?;
         let body = Body::of(&self.view(), ticket, call);
         let deadline = self.platform.now().after_ms(STEP_MS);
-        self.ask_member(&mut Desk::new(self), member, &body, deadline).map(|answered| answered.answer)
+        let asked = self.ask_member(&mut Desk::new(self), member, &body, deadline);
+        if asked.as_ref().is_err_and(|error| !is_of_the_caller(error)) {
+            member.repair_failed(self.platform.now());
+        }
+        asked.map(|answered| answered.answer)
     }
 }
 
@@ -316,4 +335,9 @@ pub(crate) fn union(differing: &[BTreeSet<u16>]) -> BTreeSet<u16> {
 
 fn odd(member: &Member, call: &str) -> Error {
     Error::Peer(format!("member {} answered {call} with something else", member.id))
+}
+
+/// Whether the caller's right to repair is at fault and not the member.
+fn is_of_the_caller(error: &Error) -> bool {
+    matches!(error, Error::TicketDead | Error::Rv(_) | Error::Ourselves(_))
 }

@@ -42,14 +42,18 @@ impl Group {
             return;
         }
         let mut participants = self.participants();
+        let (all, now) = (participants.len(), self.platform.now());
+        participants.retain(|one| !one.member.rests_from_repair(now));
         if participants.len() < 2 {
             return;
         }
         let newcomers = participants.iter().any(|one| !one.reference);
-        let found = self.has_diverged(&participants, newcomers);
+        // Without the one that a repair failed at, equality of the others says nothing about the group.
+        let whole = participants.len() == all;
+        let found = whole && self.has_diverged(&participants, newcomers);
         let Some(ticket) = self.repair_ticket() else { return };
         let suspects = self.take_suspects();
-        let everything = newcomers || found || self.is_divergent();
+        let everything = newcomers || found || whole && self.is_divergent();
         let work = if everything {
             Work::All
         } else if !suspects.is_empty() || uneven(&participants) {
@@ -60,7 +64,7 @@ impl Group {
         match self.repair(&mut participants, &work, &ticket) {
             Err(_) if self.is_closed() => {}
             Ok(None) => self.suspect(&suspects),
-            Ok(Some(moved)) => self.repaired(&participants, &work, moved),
+            Ok(Some(moved)) => self.repaired(&participants, &work, moved, whole),
             Err(Error::TicketDead | Error::Rv(_)) => {
                 tracing::warn!("the login of this process does not permit repair: a Crypto Officer's does");
                 self.set_repair_ticket(None);
@@ -72,20 +76,22 @@ impl Group {
         }
     }
 
-    fn repaired(&self, participants: &[Participant], work: &Work, moved: u64) {
+    fn repaired(&self, participants: &[Participant], work: &Work, moved: u64, whole: bool) {
         match work {
             Work::None => return,
-            Work::All => self.admit_all(participants),
+            Work::All => self.admit_all(participants, whole),
             Work::Some(_) => {}
         }
+        participants.iter().filter(|one| one.failed.is_none()).for_each(|one| one.member.repair_done());
         tracing::info!(moved, members = participants.len(), "repair is done");
         if moved > 0 {
             self.settings().meter.news(&News::Repaired { records: moved });
         }
     }
 
-    /// Admits everybody who took what it lacked and still stands where it was marked (HA 4.6 (3)).
-    pub(crate) fn admit_all(&self, participants: &[Participant]) {
+    /// Admits everybody who took what it lacked and still stands where it was marked (HA 4.6 (3)). `whole` tells that
+    /// every member that can be reached took part.
+    pub(crate) fn admit_all(&self, participants: &[Participant], whole: bool) {
         // A reference whose store went elsewhere meanwhile proves nothing about the others.
         let references = participants.iter().filter(|one| one.reference);
         let proven =
@@ -96,7 +102,7 @@ impl Group {
                 self.decide(&one.member, one.since, Phase::Admitted);
             }
         }
-        if proven && participants.iter().all(|one| one.failed.is_none()) {
+        if proven && whole && participants.iter().all(|one| one.failed.is_none()) {
             self.set_divergent(false);
             *self.last_difference.lock() = None;
         }
@@ -144,7 +150,7 @@ impl Group {
     }
 
     /// Admits the newcomers that differ from no reference for good. What a participant differs in is told against the
-    /// first one, so that must be a reference.
+    /// first one, which is a reference unless there is none.
     fn admit_those_level(&self, participants: &[Participant], lasting: &dyn Fn(usize) -> bool) {
         let references = participants.iter().enumerate().filter(|(_, one)| one.reference);
         if !participants[0].reference || references.clone().any(|(place, _)| lasting(place)) {

@@ -1,6 +1,7 @@
 //! Role calls: login on one member, everything else at the home (HA 2.7, 4.2).
 use std::sync::Arc;
 
+use spec::calls::{self, Class};
 use spec::messages::{Answer, Call, Join, Login, Outcome, SetPin};
 use spec::platform::Moment;
 use spec::seam::MemberId;
@@ -10,12 +11,15 @@ use crate::desk::{Desk, End};
 use crate::errand::Errand;
 use crate::error::Error;
 use crate::group::Group;
+use crate::meaning::Meaning;
 use crate::member::Member;
 use crate::ready::Answered;
 use crate::view::View;
 
 /// Before the same bytes go to the same member again, in milliseconds.
 const AGAIN_MS: u64 = 20;
+/// The number of `Adopt`.
+const ADOPT: u32 = 25;
 /// `CKU_USER`: the Crypto Officer (RULES 2.5).
 const CRYPTO_OFFICER: u64 = 1;
 
@@ -47,8 +51,8 @@ impl Group {
     /// RULES 2.9). The tag is filled in here when it is empty.
     ///
     /// # Errors
-    /// What the partition answered; `Home` when the home cannot be reached; `BelowMinimum` before anything was
-    /// changed; `OutcomeUnknown` when the PIN has changed at the home and the minimum did not acknowledge in time.
+    /// What the partition answered; `Home` when the home cannot be reached or went back to an older state;
+    /// `BelowMinimum` before anything was changed; `OutcomeUnknown` when the PIN has changed at the home and the minimum did not acknowledge in time.
     pub fn set_pin(&self, mut set: SetPin, ticket: &[u8]) -> Result<(), Error> {
         if set.tag.is_empty() {
             set.tag = self.random_tag();
@@ -133,6 +137,32 @@ impl Group {
         self.ask_member(&mut desk, &asked, &body, deadline)
     }
 
+    /// Fails a role call to a member whose store went back, or that knows of older credentials than another member: it
+    /// would judge by a PIN that counts no more, or change what is void (HA 1.5, 2.7). `Adopt` is how an operator makes
+    /// such a member one of the group again, and the last member is never put out.
+    fn ensure_trusted(&self, member: &Member, body: &Body) -> Result<(), Error> {
+        let view = self.view();
+        let is_role = calls::call(body.call).is_some_and(|row| row.class == Class::Role);
+        if !is_role || body.call == ADOPT || view.seats.len() < 2 {
+            return Ok(());
+        }
+        let (own, greatest) = (member.credential_epoch(), greatest_credentials(&view));
+        let what = if member.is_rolled_back() {
+            "went back to an older state".to_owned()
+        } else if own < greatest {
+            format!("holds credentials of version {own} and another one those of version {greatest}")
+        } else {
+            return Ok(());
+        };
+        let text = format!(
+            "member {} {what}, so it decides about no PIN and no role: let a process with the Crypto Officer logged in \
+             repair it, or make another member the home (vtl haAdmin promote)",
+            member.id
+        );
+        tracing::error!("{text}");
+        Err(Error::Home(text))
+    }
+
     /// Sends a body to one member until it answers: NotSent and Busy as long as the time allows, at most members + 1
     /// sends that may have executed.
     pub(crate) fn ask_member(
@@ -147,6 +177,10 @@ impl Group {
         let mut unknown = 0_usize;
         loop {
             self.ensure_open()?;
+            self.ensure_trusted(member, body).map_err(|error| match unknown {
+                0 => error,
+                _ => Error::OutcomeUnknown(format!("a request was sent and not answered: {error}")),
+            })?;
             desk.send(member, body, 0, unknown, deadline);
             let Some((_, _, end)) = desk.next(Moment::NEVER) else {
                 desk.clear();
@@ -156,8 +190,10 @@ impl Group {
                 )));
             };
             let pause_ms = match end {
-                End::Reply(_, reply) if reply.outcome == Outcome::EXPIRED.0 => AGAIN_MS,
+                End::Reply(_, reply) if Meaning::of(Outcome(reply.outcome)) == Meaning::Later => AGAIN_MS,
                 End::Reply(header, reply) => {
+                    // What a store says that turns out to have gone back is not believed.
+                    self.ensure_trusted(member, body)?;
                     return match Error::of_reply(member.id, &reply) {
                         Some(error) => Err(error),
                         None => crate::ready::answered(member.id, header, reply),
@@ -186,4 +222,9 @@ impl Group {
             desk.pause(pause_ms);
         }
     }
+}
+
+/// The greatest version of the credentials that any member has named.
+fn greatest_credentials(view: &View) -> u64 {
+    view.seats.iter().map(|seat| seat.member.credential_epoch()).max().unwrap_or(0)
 }

@@ -15,6 +15,7 @@ use crate::body::Body;
 use crate::desk::{Desk, End};
 use crate::error::Error;
 use crate::group::Group;
+use crate::meaning::Meaning;
 use crate::member::Member;
 
 /// Once enough have acknowledged, the others are waited for so long, in milliseconds; what they have not
@@ -227,27 +228,30 @@ impl Spread<'_> {
 }
 
 fn replied(job: &mut Job<'_>, reply: &ReplyBody, again: Moment) {
-    let outcome = Outcome(reply.outcome);
-    match (outcome, Error::of_reply(job.member.id, reply)) {
-        (_, None) => {
-            job.step += 1;
-            job.settled = if job.step == job.bodies.len() {
-                Settled::Done { destroyed: false }
-            } else {
-                Settled::Open { maybe: true }
-            };
-        }
-        (Outcome::DESTROYED, Some(_)) => job.settled = Settled::Done { destroyed: !job.unsure },
-        (Outcome::UNKNOWN, Some(_)) if job.step == 0 => job.settled = Settled::Missing,
-        (Outcome::UNKNOWN, Some(error)) => {
+    let Some(error) = Error::of_reply(job.member.id, reply) else {
+        job.step += 1;
+        job.settled = match job.step == job.bodies.len() {
+            true => Settled::Done { destroyed: false },
+            false => Settled::Open { maybe: true },
+        };
+        return;
+    };
+    match Meaning::of(Outcome(reply.outcome)) {
+        Meaning::Destroyed => job.settled = Settled::Done { destroyed: !job.unsure },
+        Meaning::Missing if job.step == 0 => job.settled = Settled::Missing,
+        Meaning::Missing if job.restarts < RESTARTS_MAX => {
             job.step = 0;
             job.restarts += 1;
-            if job.restarts > RESTARTS_MAX {
-                job.settled = Settled::Refused(error);
-            }
         }
-        (Outcome::EXPIRED, Some(_)) => job.again_at = again,
-        (_, Some(error)) => {
+        Meaning::Later => job.again_at = again,
+        // Another member's copy is its own affair: this one will not take the write.
+        Meaning::Missing
+        | Meaning::Done
+        | Meaning::Decided
+        | Meaning::Behind
+        | Meaning::Failed
+        | Meaning::Recovering
+        | Meaning::OtherGroup => {
             tracing::warn!(member = %job.member.id, "{error}");
             job.settled = Settled::Refused(error);
         }

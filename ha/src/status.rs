@@ -115,7 +115,7 @@ impl Group {
             seq,
             debt: member.debts(),
             outstanding: member.load.outstanding(),
-            suspect: member.load.is_doubted(member.id, &*self.seam),
+            suspect: member.load.looks_doubtful(member.id, &*self.seam, self.platform.now()),
             standby: seat.role == MemberRole::Standby,
             lacks: member.lacks(),
             server_certificate_ends_ms: ends(|report| report.server_certificate_ends_ms),

@@ -15,6 +15,7 @@ use spec::seam::{MemberId, Standing};
 use crate::desk::{Desk, End};
 use crate::error::Error;
 use crate::group::Group;
+use crate::meaning::Meaning;
 use crate::member::{Member, Phase, Told};
 
 /// Between two rounds when all is well, in milliseconds.
@@ -198,7 +199,7 @@ impl Group {
         since: Moment,
         reply: spec::messages::ReplyBody,
     ) -> Option<Seen> {
-        if reply.outcome == Outcome::EXPIRED.0 {
+        if Meaning::of(Outcome(reply.outcome)) == Meaning::Later {
             return None;
         }
         if let Some(error) = Error::of_reply(member.id, &reply) {

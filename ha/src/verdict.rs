@@ -25,7 +25,7 @@ use crate::ready::{Answered, answered};
 
 /// How long members that fail or do not answer are asked about an object that another member misses, in milliseconds
 /// (at most `OutageWaitMs`).
-const OPEN_MS_MAX: u64 = 2_000;
+pub(crate) const OPEN_MS_MAX: u64 = 2_000;
 /// Between two such questions, in milliseconds.
 pub(crate) const OPEN_AGAIN_MS: u64 = 200;
 /// So many verified members that agree always decide.

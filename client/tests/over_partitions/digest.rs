@@ -25,10 +25,22 @@ fn digests_run_in_the_process_whole_and_in_parts() {
         for part in [&b"a"[..], b"", b"bc"] {
             lab.module.digest_update(session, part).unwrap();
         }
-        assert_eq!(rv(lab.module.digest(session, b"abc", ROOM)), Rv::OPERATION_ACTIVE);
         assert_eq!(bytes(lab.module.digest_final(session, ROOM)), whole);
         assert_eq!(rv(lab.module.digest_final(session, ROOM)), Rv::OPERATION_NOT_INITIALIZED);
     }
+}
+
+#[test]
+fn a_single_call_after_a_part_is_refused_and_ends_the_digest() {
+    let lab = Lab::new();
+    let session = lab.session();
+    for room in [Room::Ask, ROOM] {
+        lab.module.digest_init(session, Some(Mechanism::plain(M::SHA256))).unwrap();
+        lab.module.digest_update(session, b"a").unwrap();
+        assert_eq!(rv(lab.module.digest(session, b"bc", room)), Rv::OPERATION_NOT_INITIALIZED);
+        assert_eq!(rv(lab.module.digest_final(session, ROOM)), Rv::OPERATION_NOT_INITIALIZED);
+    }
+    lab.module.digest_init(session, Some(Mechanism::plain(M::SHA256))).unwrap();
 }
 
 #[test]

@@ -148,6 +148,26 @@ fn a_serial_number_that_changes_under_the_same_label_does_not_change_the_slots()
 }
 
 #[test]
+fn what_is_taken_over_by_the_next_initialize_leaves_a_running_application_its_tokens() {
+    let edited = Edited::new(false, "", SHORT);
+    let module = &edited.lab.module;
+    let session = edited.lab.user();
+    let (_, key) = edited.lab.p256(session, true);
+    let changed = "LunaSA Client = { NetClient = 0; }\nHAConfiguration = { HAOnly = 0; }\n\
+                   Hatoki = { LogLevel = off; OutageWaitMs = 201; }";
+    for groups in [OTHER, ""] {
+        edited.write(&text(groups, changed));
+        let slots = if groups.is_empty() { vec![0] } else { vec![0, 1] };
+        soon("the groups are taken over", || edited.slots(true) == slots);
+        assert_eq!(module.token_info(SLOT).unwrap().serial, GROUP_SERIAL.to_string());
+        module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key).unwrap();
+        bytes(module.sign(session, b"m", ROOM));
+    }
+    let conf = Configuration::from_bytes(&std::fs::read(&edited.file).unwrap(), &edited.file).unwrap();
+    assert!(!conf.net_client && !conf.ha_only, "the file says otherwise");
+}
+
+#[test]
 fn the_outage_wait_and_the_minimum_of_copies_change_while_the_module_runs() {
     for threads in [false, true] {
         let edited =

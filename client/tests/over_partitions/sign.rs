@@ -30,9 +30,6 @@ fn both_ways(
     for part in data.chunks(7) {
         module.sign_update(session, part).unwrap();
     }
-    if !data.is_empty() {
-        assert_eq!(rv(module.sign(session, data, ROOM)), Rv::OPERATION_ACTIVE, "{name}");
-    }
     assert_eq!(module.sign_final(session, Room::Ask).unwrap(), Produced::Length(whole.len()), "{name}");
     let parts = bytes(module.sign_final(session, ROOM));
     for signature in [&whole, &parts] {
@@ -50,6 +47,34 @@ fn both_ways(
     assert_eq!(rv(module.verify(session, data, &wrong)), Rv::SIGNATURE_INVALID, "{name}");
     assert_eq!(rv(module.verify(session, data, &wrong)), Rv::OPERATION_NOT_INITIALIZED, "{name}");
     parts
+}
+
+#[test]
+fn a_single_call_after_a_part_is_refused_and_ends_the_operation() {
+    let lab = Lab::new();
+    let module = &lab.module;
+    let session = lab.user();
+    let (public, private) = lab.p256(session, true);
+    let mechanism = || Some(Mechanism::plain(M::ECDSA_SHA256));
+    module.sign_init(session, mechanism(), private).unwrap();
+    module.sign_update(session, b"part").unwrap();
+    assert_eq!(rv(module.sign(session, b"whole", ROOM)), Rv::OPERATION_NOT_INITIALIZED);
+    assert_eq!(rv(module.sign_final(session, ROOM)), Rv::OPERATION_NOT_INITIALIZED);
+    module.verify_init(session, mechanism(), public).unwrap();
+    module.verify_update(session, b"part").unwrap();
+    assert_eq!(rv(module.verify(session, b"whole", &[0; 64])), Rv::OPERATION_NOT_INITIALIZED);
+    assert_eq!(rv(module.verify_final(session, &[0; 64])), Rv::OPERATION_NOT_INITIALIZED);
+    let aes = lab.aes(session, true);
+    let ecb = || Some(Mechanism::plain(M::AES_ECB));
+    module.encrypt_init(session, ecb(), aes).unwrap();
+    bytes(module.encrypt_update(session, &[1; 16], ROOM));
+    assert_eq!(rv(module.encrypt(session, &[1; 16], ROOM)), Rv::OPERATION_NOT_INITIALIZED);
+    module.decrypt_init(session, ecb(), aes).unwrap();
+    bytes(module.decrypt_update(session, &[1; 16], ROOM));
+    assert_eq!(rv(module.decrypt(session, &[1; 16], ROOM)), Rv::OPERATION_NOT_INITIALIZED);
+    [module.sign_init(session, mechanism(), private), module.encrypt_init(session, ecb(), aes)]
+        .into_iter()
+        .for_each(Result::unwrap);
 }
 
 #[test]

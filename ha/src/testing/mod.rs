@@ -10,6 +10,7 @@ mod partition;
 mod reads;
 mod repairing;
 mod roles;
+mod searches;
 mod sick;
 mod timing;
 mod verdicts;
@@ -305,6 +306,16 @@ impl World {
     /// The member answers nothing any more, its link stays up.
     pub(super) fn freeze(&self, member: u64) {
         self.places.lock().get_mut(&MemberId(member)).unwrap().frozen = true;
+    }
+
+    /// The member of `freeze` answers again, on the same link.
+    pub(super) fn thaw(&self, member: u64) {
+        self.places.lock().get_mut(&MemberId(member)).unwrap().frozen = false;
+    }
+
+    /// How many requests were sent, of all calls.
+    pub(super) fn sent_in_all(&self) -> usize {
+        self.sent.lock().len()
     }
 
     /// The member answers probes and does no work, or works again.

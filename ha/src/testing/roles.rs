@@ -1,6 +1,7 @@
 //! Login and PIN changes (HA 2.7, 4.2; RULES 2.5, 2.9).
-use spec::Rv;
 use spec::messages::{Login, SetPin};
+use spec::record::State;
+use spec::{Ouid, Rv};
 
 use super::{Fate, TICKET, World};
 use crate::error::Error;
@@ -112,4 +113,62 @@ fn credentials_that_are_behind_are_levelled_with_a_ticket() {
     group.set_repair_ticket(Some(TICKET));
     world.tend(&group, 2);
     assert!((1..=3).all(|member| world.model(member, |model| model.pin == b"7654321")));
+}
+
+/// Three members of which all hold a changed PIN, but the home, which goes back to the image from before the change.
+fn with_the_home_gone_back() -> (std::sync::Arc<World>, std::sync::Arc<Group>) {
+    let world = World::new(3);
+    let group = world.group();
+    let image = world.model(1, |model| model.clone());
+    set_pin(&group, b"1234567", b"7654321", TICKET).unwrap();
+    (1..=3).for_each(|member| world.model(member, |model| model.put(Ouid([6; 16]), State::Committed)));
+    world.tend(&group, 1);
+    world.model(1, |model| *model = image);
+    world.forget();
+    (world, group)
+}
+
+fn home_error<T: std::fmt::Debug>(result: Result<T, Error>) {
+    match result {
+        Err(Error::Home(text)) => assert!(text.contains("member 1"), "{text}"),
+        other => panic!("wanted Home, found {other:?}"),
+    }
+}
+
+#[test]
+fn ha_1_5_what_a_home_that_went_back_says_of_a_pin_is_not_believed() {
+    // The old PIN is right for it, the new one is wrong.
+    for old in [b"1234567", b"7654321"] {
+        let (world, group) = with_the_home_gone_back();
+        home_error(set_pin(&group, old, b"0000000", TICKET));
+        assert_eq!(world.executed(SET_PIN), [1], "the reply showed it");
+        home_error(set_pin(&group, old, b"0000000", TICKET));
+        assert_eq!(world.executed(SET_PIN), [1], "it is not asked any more");
+        assert!((2..=3).all(|member| world.model(member, |model| model.pin == b"7654321")));
+    }
+}
+
+#[test]
+fn ha_2_7_a_home_with_older_credentials_than_another_member_decides_about_no_pin() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    world.model(2, |model| (model.credential_epoch, model.pin) = (2, b"7654321".to_vec()));
+    world.tend(&group, 1);
+    home_error(set_pin(&group, b"1234567", b"0000000", TICKET));
+    assert!(world.sent(SET_PIN).is_empty());
+    group.set_repair_ticket(Some(TICKET));
+    world.tend(&group, 2);
+    set_pin(&group, b"7654321", b"0000000", TICKET).unwrap();
+    assert!((1..=3).all(|member| world.model(member, |model| model.pin == b"0000000")));
+}
+
+#[test]
+fn ha_1_5_the_only_member_of_a_group_decides_about_its_pin_whatever_became_of_its_store() {
+    let world = World::new(1);
+    let group = world.group();
+    let image = world.model(1, |model| model.clone());
+    set_pin(&group, b"1234567", b"7654321", TICKET).unwrap();
+    world.model(1, |model| *model = image);
+    set_pin(&group, b"1234567", b"0000000", TICKET).unwrap();
 }

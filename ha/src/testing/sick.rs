@@ -304,7 +304,7 @@ fn a_repair_ends_when_a_member_gives_out_records_that_nobody_asked_for() {
     world.tend(&group, 2);
     assert_eq!(group.status().members[1].state, MemberState::Recovering);
     (1..=2).for_each(|member| world.model(member, |model| model.exports_strangers = false));
-    world.tend(&group, 2);
+    world.tend(&group, 6);
     assert_eq!(group.status().members[1].state, MemberState::Up);
     assert!(world.model(2, |model| model.is_live(ouid)));
 }

@@ -139,6 +139,29 @@ fn a_search_leaves_a_silent_member_too() {
 }
 
 #[test]
+fn ha_8_after_a_pause_of_a_member_a_call_costs_one_message_again() {
+    let (world, group, ouid) = warm();
+    let find = || group.find(&Template::default(), TICKET).unwrap().len();
+    (0..120).for_each(|_| assert_eq!(find(), 1));
+    used(&group, ouid).unwrap();
+    // The pause catches a search, and searches go elsewhere from then on: that work of the member is not tried again.
+    let searcher = *world.sent(FIND).last().unwrap();
+    world.freeze(searcher);
+    world.tend(&group, 1);
+    assert_eq!(find(), 1);
+    world.thaw(searcher);
+    world.tend(&group, 1);
+    world.forget();
+    for _ in 0..50 {
+        used(&group, ouid).unwrap();
+        find();
+    }
+    assert!(world.sent_in_all() <= 102, "{} messages for 100 calls", world.sent_in_all());
+    world.pass_ms(10_000);
+    assert!(!group.status().members[searcher as usize - 1].suspect);
+}
+
+#[test]
 fn requests_move_only_to_a_member_heard_within_the_last_second() {
     let (world, group, ouid) = warm();
     while group.budget.take(1) {}

@@ -314,3 +314,16 @@ fn ha_2_2_a_change_on_its_way_at_the_deadline_has_no_known_outcome() {
     (1..=3).for_each(|member| world.script(member, CHANGE, Fate::Slow(60_000)));
     assert!(matches!(change(&group, ouid), Err(Error::OutcomeUnknown(_))));
 }
+
+#[test]
+fn ha_2_5_a_destroy_whose_replies_were_all_lost_goes_on_in_the_background() {
+    let (world, group) = warm(3);
+    let ouid = create(&group).unwrap();
+    world.script(1, DESTROY, Fate::LostAfter);
+    (1..=3).for_each(|member| (0..9).for_each(|_| world.script(member, DESTROY, Fate::LostBefore)));
+    assert!(matches!(group.destroy(reference(ouid), TICKET), Err(Error::OutcomeUnknown(_))));
+    (1..=3).for_each(|member| world.unscript(member));
+    world.tend(&group, 1);
+    let states = (1..=3).map(|member| world.model(member, |model| model.state(ouid)));
+    assert!(states.into_iter().all(|state| state == Some(State::Deleted)));
+}

@@ -172,7 +172,7 @@ pub const SOFTHSM2: &[Deviation] = &[
         reason: "demands room for the bound before it decrypts",
     },
     Deviation {
-        row: "single_call_after_parts_is_refused",
+        row: "single_call_after_parts_is_refused_and_ends_the_operation",
         reason: "C_Digest ends an operation in parts and answers CKR_OK",
     },
     Deviation {

@@ -15,7 +15,7 @@ rows! {
     "RULES 1.3" => decrypt_that_failed_is_gone,
     "RULES 1.3" => encrypt_final_that_failed_is_gone,
     "v3.1, 5.13.1" => init_that_failed_begins_nothing,
-    "v3.1, 5.13.3" => single_call_after_parts_is_refused,
+    "v3.1, 5.12.2, 5.13.2" => single_call_after_parts_is_refused_and_ends_the_operation,
     "v3.1, 5.13.4" => final_without_parts_is_the_operation_over_nothing,
     "v3.1, 5.13.2" => operation_ends_with_its_output,
     "v3.1, 5.13.1" => operations_of_two_sessions_do_not_meet,
@@ -114,12 +114,13 @@ fn init_that_failed_begins_nothing(cx: &Context) -> Outcome<()> {
     cx.p11.sign_init(session, plain(CKM_RSA_PKCS), private)
 }
 
-fn single_call_after_parts_is_refused(cx: &Context) -> Outcome<()> {
+fn single_call_after_parts_is_refused_and_ends_the_operation(cx: &Context) -> Outcome<()> {
     let session = cx.user()?;
     let mac = cx.mac(session)?;
     cx.p11.sign_init(session, plain(CKM_SHA256_HMAC), mac)?;
     cx.p11.sign_update(session, b"part")?;
     refused(cx.p11.sign(session, b"whole"), &[CKR_OPERATION_NOT_INITIALIZED, CKR_OPERATION_ACTIVE]);
+    refused(cx.p11.sign_final(session), &[CKR_OPERATION_NOT_INITIALIZED]);
     let session = cx.open()?;
     cx.p11.digest_init(session, plain(CKM_SHA256))?;
     cx.p11.digest_update(session, b"part")?;
@@ -127,6 +128,7 @@ fn single_call_after_parts_is_refused(cx: &Context) -> Outcome<()> {
     let data = b"x".as_ptr().cast_mut();
     let rv = raw!(cx, C_Digest(session, data, 1, room.as_mut_ptr(), &mut length));
     answered(rv, &[CKR_OPERATION_NOT_INITIALIZED, CKR_OPERATION_ACTIVE]);
+    refused(cx.p11.digest_final(session), &[CKR_OPERATION_NOT_INITIALIZED]);
     Ok(())
 }
 
