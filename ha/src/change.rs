@@ -21,6 +21,9 @@ use crate::member::Member;
 use crate::spread::{Goal, Settled};
 use crate::verdict::OPEN_AGAIN_MS;
 
+/// How long a destroy waits for members that do not hold the object to take its tombstone, each step in milliseconds.
+const TOMBSTONE_MS: u64 = 1_000;
+
 impl Group {
     /// Changes attributes (C_SetAttributeValue): one member changes the record, the others join it, until the
     /// minimum of copies holds it. A session object's new blob comes back and is stored nowhere. The tag is filled
@@ -38,9 +41,9 @@ impl Group {
         let session = object.is_some_and(|object| !object.blob_hash.is_empty() || !object.blob.is_empty());
         let ouid = object.and_then(|object| Ouid::from_bytes(&object.ouid));
         if !session {
-            self.ensure_minimum()?;
+            self.ensure_minimum(deadline)?;
         }
-        let mut desk = Desk::new(self);
+        let mut desk = Desk::until(self, deadline);
         let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
         let call = Call::SetAttributes(change);
         let class = if session { Class::Use } else { Class::Change };
@@ -58,14 +61,10 @@ impl Group {
             )));
         };
         if let (false, true, Some(ouid)) = (session, self.settings().synchronize, ouid) {
-            let records = self.changed_record(&view, answered.member, ouid, &changed.record, ticket)?;
-            self.join_others(
-                answered.member,
-                &[ouid],
-                Join { records, ..Join::default() },
-                ticket,
-                deadline,
-            )?;
+            let records =
+                self.changed_record(&view, answered.member, ouid, &changed.record, ticket, deadline)?;
+            let join = Join { records, ..Join::default() };
+            self.join_others(answered.member, &[ouid], join, ticket, deadline)?;
         }
         Ok(changed)
     }
@@ -79,6 +78,7 @@ impl Group {
         ouid: Ouid,
         record: &[u8],
         ticket: &[u8],
+        deadline: Moment,
     ) -> Result<Vec<SealedRecord>, Error> {
         match SealedRecord::decode(record) {
             Ok(record) if record.ouid == ouid.0 => return Ok(vec![record]),
@@ -91,7 +91,8 @@ impl Group {
         let member = view.member(writer).ok_or_else(|| unknown(Error::Deadline))?;
         let export = Export { ouids: vec![ouid.0.to_vec()], ..Export::default() };
         let body = Body::of(view, ticket, Call::Export(export));
-        match self.ask_member(&mut Desk::new(self), member, &body, self.deadline()).map_err(unknown)?.answer {
+        let mut desk = Desk::until(self, deadline);
+        match self.ask_member(&mut desk, member, &body, deadline).map_err(unknown)?.answer {
             Answer::Export(exported) => Ok(exported.records),
             _ => Err(Error::Peer(format!("member {writer} answered Export with something else"))),
         }
@@ -106,11 +107,11 @@ impl Group {
         let ouid = Ouid::from_bytes(&object.ouid)
             .ok_or_else(|| Error::Ourselves("an ouid is not 16 bytes".to_owned()))?;
         let deadline = self.deadline();
-        self.ensure_minimum()?;
+        self.ensure_minimum(deadline)?;
         let view = arc_swap::Guard::into_inner(self.view());
         let bodies = [Body::of(&view, ticket, Call::Destroy(Destroy { object: Some(object) }))];
         if !self.settings().synchronize {
-            return self.destroy_at_holder(&bodies[0], ouid);
+            return self.destroy_at_holder(&bodies[0], ouid, deadline);
         }
         let members: Vec<(Arc<Member>, usize)> =
             self.write_set(&view, MemberId(0)).into_iter().map(|member| (member, 0)).collect();
@@ -126,7 +127,7 @@ impl Group {
             let settled = self.spread(&members, &bodies, &goal);
             let missed = self.missed_by(&settled, ouid);
             if missed.is_empty() {
-                return self.destroyed(&view, ouid, settled, wanted, ticket, &bodies);
+                return self.destroyed(&view, ouid, settled, wanted, ticket, &bodies, deadline);
             }
             // Those that do not know the object do not decide that there is none (HA 3.1).
             let now = self.platform.now();
@@ -134,7 +135,7 @@ impl Group {
                 return Err(self.undecided(&missed, now.since(begun)));
             }
             self.ensure_open()?;
-            let mut desk = Desk::new(self);
+            let mut desk = Desk::until(self, deadline);
             desk.pause(self.jitter_ms(OPEN_AGAIN_MS).max(1));
             self.look(&mut desk, false);
         }
@@ -160,6 +161,7 @@ impl Group {
     }
 
     /// Judges what became of a destroy.
+    #[allow(clippy::too_many_arguments, reason = "what one write consists of")]
     fn destroyed(
         &self,
         view: &crate::view::View,
@@ -168,6 +170,7 @@ impl Group {
         wanted: usize,
         ticket: &[u8],
         bodies: &[Body],
+        deadline: Moment,
     ) -> Result<(), Error> {
         let copies = acknowledged(&settled);
         let mut refusal = None;
@@ -196,7 +199,7 @@ impl Group {
         let holder = settled.iter().find(|(_, settled)| matches!(settled, Settled::Done { .. }));
         let spread = match holder {
             Some((holder, _)) if !missing.is_empty() => {
-                self.spread_tombstone(view, holder, &missing, ouid, ticket)
+                self.spread_tombstone(view, holder, &missing, ouid, ticket, deadline)
             }
             _ => 0,
         };
@@ -225,35 +228,33 @@ impl Group {
         missing: &[Arc<Member>],
         ouid: Ouid,
         ticket: &[u8],
+        deadline: Moment,
     ) -> usize {
         self.suspect(&[ouid]);
         let export = Export { ouids: vec![ouid.0.to_vec()], ..Export::default() };
-        let mut desk = Desk::new(self);
+        let mut desk = Desk::until(self, deadline);
         let body = Body::of(view, ticket, Call::Export(export));
-        let Ok(answered) = self.ask_member(&mut desk, holder, &body, self.platform.now().after_ms(1_000))
-        else {
-            return 0;
-        };
+        let soon = || self.platform.now().after_ms(TOMBSTONE_MS).min(deadline);
+        let Ok(answered) = self.ask_member(&mut desk, holder, &body, soon()) else { return 0 };
         let Answer::Export(exported) = answered.answer else { return 0 };
         let join = Join { records: exported.records, ..Join::default() };
         let body = Body::of(view, ticket, Call::Join(join));
         let members: Vec<(Arc<Member>, usize)> = missing.iter().map(|member| (member.clone(), 0)).collect();
-        let deadline = self.platform.now().after_ms(1_000);
-        let goal = Goal { enough: members.len(), deadline, lost_ms: 0, sends_max: None };
+        let goal = Goal { enough: members.len(), deadline: soon(), lost_ms: 0, sends_max: None };
         acknowledged(&self.spread(&members, &[body], &goal))
     }
 
     /// Without replication an object lives on one member: the one that answers for it (HA 2.9).
-    fn destroy_at_holder(&self, destroy: &Body, ouid: Ouid) -> Result<(), Error> {
+    fn destroy_at_holder(&self, destroy: &Body, ouid: Ouid, deadline: Moment) -> Result<(), Error> {
         let errand = Errand {
             class: Class::Destroy,
             object: Some(ouid),
             mechanism: None,
             cost: Cost::Other,
-            deadline: self.deadline(),
+            deadline,
             newest_credentials: false,
         };
-        self.run(&mut Desk::new(self), destroy, errand).map(drop)
+        self.run(&mut Desk::until(self, deadline), destroy, errand).map(drop)
     }
 
     /// Joins what one member has written on the others, until the minimum of copies holds it.

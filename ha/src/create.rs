@@ -13,6 +13,7 @@
 //! success; whoever has not acknowledged owes it (HA 2.5)
 //! ```
 use std::sync::Arc;
+use std::time::Duration;
 
 use spec::messages::{Answer, Call, Commit, Discard, Make, MakeAnswer, MakeKind, Store};
 use spec::planted::{self, Bug};
@@ -47,13 +48,13 @@ impl Group {
             make.tag = self.random_tag();
         }
         let tag = make.tag.clone();
-        let is_stored = stores(&make);
-        let call = Call::Make(make);
-        let deadline = self.deadline_of(&call);
-        if is_stored {
-            self.ensure_minimum()?;
+        let stores = stores(&make);
+        let make = Call::Make(make);
+        let deadline = self.deadline_of(&make);
+        if stores {
+            self.ensure_minimum(deadline)?;
         }
-        let answered = self.any_until(call, ticket, deadline)?;
+        let answered = self.any_until(make, ticket, deadline)?;
         let Answer::Make(made) = answered.answer else {
             return Err(Error::Peer(format!(
                 "member {} answered a Make with something else",
@@ -74,9 +75,9 @@ impl Group {
     }
 
     /// Waits shortly until the minimum of members can be reached, or fails before anything is done (HA 2.2).
-    pub(crate) fn ensure_minimum(&self) -> Result<(), Error> {
-        let mut desk = Desk::new(self);
-        drop(self.ready(&mut desk, self.deadline())?);
+    pub(crate) fn ensure_minimum(&self, deadline: Moment) -> Result<(), Error> {
+        let mut desk = Desk::until(self, deadline);
+        drop(self.ready(&mut desk, deadline)?);
         let start = self.platform.now();
         let wait_ms = MINIMUM_WAIT_MS.min(self.settings().outage_wait_ms);
         loop {
@@ -88,7 +89,7 @@ impl Group {
                 return Ok(());
             }
             drop(view);
-            if self.platform.now() >= start.after_ms(wait_ms) {
+            if self.platform.now() >= start.after_ms(wait_ms).min(deadline) {
                 let error = Error::BelowMinimum { wanted, reachable };
                 tracing::error!("nothing is written: {error}");
                 return Err(error);
@@ -142,7 +143,14 @@ impl Group {
         } else {
             self.settings().outage_wait_ms
         };
-        let goal = Goal { enough: wanted, deadline, lost_ms, sends_max: None };
+        // Copies that must be taken back are taken back before the call ends.
+        let reserve = self.time_until(deadline).min(Duration::from_millis(4 * DISCARD_MS)) / 4;
+        let store_until = if provisional {
+            self.platform.now().after(self.time_until(deadline) - reserve)
+        } else {
+            deadline
+        };
+        let goal = Goal { enough: wanted, deadline: store_until, lost_ms, sends_max: None };
         let stored = self.spread(&members, &bodies[..1], &goal);
         let copies = acknowledged(&stored);
         if copies < wanted {
@@ -154,6 +162,7 @@ impl Group {
                 tag,
                 token_ouids().collect(),
                 wanted,
+                deadline,
             ));
         }
         if !provisional {
@@ -169,13 +178,13 @@ impl Group {
                 Settled::Refused(_) => None,
             })
             .collect();
-        let goal = Goal { lost_ms: self.settings().outage_wait_ms, ..goal };
+        let goal = Goal { lost_ms: self.settings().outage_wait_ms, deadline, ..goal };
         let committed = self.spread(&members, &bodies, &goal);
         let copies = acknowledged(&committed);
         self.owe_rest(&view, &committed, &ouids, &bodies);
         if copies < wanted && planted::is(Bug::TombstoneAfterCommit) {
             let all = token_ouids().collect();
-            return Err(self.not_stored(&view, committed, true, ticket, tag, all, wanted));
+            return Err(self.not_stored(&view, committed, true, ticket, tag, all, wanted, deadline));
         }
         if copies < wanted {
             let what =
@@ -184,6 +193,10 @@ impl Group {
             return Err(Error::OutcomeUnknown(what));
         }
         Ok(())
+    }
+
+    fn time_until(&self, moment: Moment) -> Duration {
+        moment.since(self.platform.now())
     }
 
     /// Every member of the group that has not acknowledged the write owes it.
@@ -215,6 +228,7 @@ impl Group {
         tag: &[u8],
         ouids: Vec<Vec<u8>>,
         wanted: usize,
+        deadline: Moment,
     ) -> Error {
         let reachable = acknowledged(&stored);
         let mut refusal = None;
@@ -233,7 +247,7 @@ impl Group {
         }
         if !copies.is_empty() {
             let discard = Body::of(view, ticket, Call::Discard(Discard { ouids, tag: tag.to_vec() }));
-            let deadline = self.platform.now().after_ms(DISCARD_MS);
+            let deadline = self.platform.now().after_ms(DISCARD_MS).min(deadline);
             let goal = Goal { enough: copies.len(), deadline, lost_ms: 0, sends_max: Some(copies.len() + 1) };
             self.spread(&copies, &[discard], &goal);
         }

@@ -46,13 +46,25 @@ pub(crate) struct Desk<'a> {
     group: &'a Group,
     kit: Option<Kit>,
     trace: u64,
+    /// When the call must have ended.
+    end: Moment,
 }
 
 impl<'a> Desk<'a> {
-    /// A desk with nothing on it.
+    /// A desk with nothing on it, for work that nobody waits for or that is bounded by its requests' deadlines.
     pub(crate) fn new(group: &'a Group) -> Self {
+        Self::until(group, Moment::NEVER)
+    }
+
+    /// A desk with nothing on it for a call that must have ended at this moment: its pauses and looks end then too (HA 4.2).
+    pub(crate) fn until(group: &'a Group, end: Moment) -> Self {
         let kit = Some(Kit::take(group.identity, &group.platform));
-        Self { group, kit, trace: spec::trace::current().unwrap_or_else(|| group.number()) }
+        Self { group, kit, trace: spec::trace::current().unwrap_or_else(|| group.number()), end }
+    }
+
+    /// When the call must have ended.
+    pub(crate) fn end(&self) -> Moment {
+        self.end
     }
 
     /// The mailbox and the requests on their way.
@@ -253,9 +265,9 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Waits so many milliseconds, or until the group is closed; nothing may be on its way.
+    /// Waits so many milliseconds, or until the group is closed or the call must end; nothing may be on its way.
     pub(crate) fn pause(&mut self, ms: u64) {
-        let until = self.group.platform.now().after_ms(ms);
+        let until = self.group.platform.now().after_ms(ms).min(self.end);
         while self.group.platform.now() < until && !self.group.is_closed() {
             self.rest(until);
         }

@@ -162,7 +162,7 @@ impl Group {
     /// What the partition answered, the failure that every member answered, or `Outage`.
     pub fn find(&self, template: &Template, ticket: &[u8]) -> Result<Vec<Found>, Error> {
         let deadline = self.deadline();
-        let mut desk = Desk::new(self);
+        let mut desk = Desk::until(self, deadline);
         drop(self.ready(&mut desk, deadline)?);
         let mut tries = Tries::new(deadline);
         let question = Question { template, ticket };

@@ -16,7 +16,7 @@ use crate::desk::status_body;
 use crate::error::Error;
 use crate::hedge::Budget;
 use crate::line::Line;
-use crate::repair::Difference;
+use crate::repair::{Difference, UnderWay};
 use crate::settings::GroupSettings;
 use crate::view::View;
 
@@ -57,6 +57,7 @@ pub struct Group {
     pub(crate) read_set: Lock<ReadSet>,
     pub(crate) tending: AtomicBool,
     pub(crate) last_difference: Lock<Option<Difference>>,
+    pub(crate) under_way: Lock<Option<UnderWay>>,
     suspects: Lock<BTreeSet<Ouid>>,
     repair_ticket: Lock<Option<Zeroizing<Vec<u8>>>>,
 }
@@ -94,6 +95,7 @@ impl Group {
             read_set: Lock::new(ReadSet { ids: Vec::new(), changed: platform.now() }),
             tending: AtomicBool::new(false),
             last_difference: Lock::new(None),
+            under_way: Lock::new(None),
             suspects: Lock::new(BTreeSet::new()),
             repair_ticket: Lock::new(None),
             platform,

@@ -272,19 +272,44 @@ impl Group {
         let (mut moved, total) = (0, buckets.len() as u64);
         for (at, chunk) in buckets.chunks(BUCKETS_AT_ONCE).enumerate() {
             progress((at * BUCKETS_AT_ONCE) as u64, total);
-            let states = self.states(participants, chunk)?;
+            moved += self.move_some(participants, &mut chunk.to_vec(), lease, ticket, Moment::NEVER)?;
+        }
+        progress(total, total);
+        Ok(moved)
+    }
+
+    /// As `move_all`, and stops once the moment has come and something is done: `buckets` are those left then. How many
+    /// records were moved.
+    pub(crate) fn move_some(
+        &self,
+        participants: &mut [Participant],
+        buckets: &mut Vec<u16>,
+        lease: &mut Held,
+        ticket: &[u8],
+        until: Moment,
+    ) -> Result<u64, Error> {
+        let mut moved = 0;
+        while !buckets.is_empty() {
+            let chunk = buckets[..buckets.len().min(BUCKETS_AT_ONCE)].to_vec();
+            let states = self.states(participants, &chunk)?;
             for (way, ouids) in ways(&states, participants.len()) {
                 for some in ouids.chunks(RECORDS_AT_ONCE) {
                     if !way.leads_somewhere(participants) {
                         break;
+                    }
+                    if moved > 0 && self.platform.now() >= until {
+                        return Ok(moved);
                     }
                     self.renew_lease(lease, ticket)?;
                     self.carry(participants, &way, some, ticket)?;
                     moved += some.len() as u64;
                 }
             }
+            buckets.drain(..chunk.len());
+            if self.platform.now() >= until {
+                break;
+            }
         }
-        progress(total, total);
         Ok(moved)
     }
 

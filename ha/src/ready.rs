@@ -54,10 +54,10 @@ impl Group {
         self.any_until(call, ticket, deadline)
     }
 
-    /// The same, ended at this moment.
+    /// As [`Group::any`], for a call that must have ended at this moment.
     pub(crate) fn any_until(&self, call: Call, ticket: &[u8], deadline: Moment) -> Result<Answered, Error> {
         let errand = Errand::of(&call, deadline);
-        let mut desk = Desk::new(self);
+        let mut desk = Desk::until(self, deadline);
         let view = self.ready(&mut desk, deadline)?;
         let body = Body::of(&view, ticket, call);
         drop(view);
@@ -73,26 +73,26 @@ impl Group {
         answered
     }
 
-    /// When a call that begins now must have ended.
-    pub(crate) fn deadline_of(&self, call: &Call) -> Moment {
-        if generates(call) {
-            self.platform.now().after_ms(self.settings().generate_ms_max)
-        } else {
-            self.deadline()
-        }
-    }
-
-    /// When a call that begins now must have ended, unless it generates keys.
+    /// When a call that begins now must have ended, unless it generates keys. A call has one deadline, however many
+    /// requests it consists of (HA 4.2).
     pub(crate) fn deadline(&self) -> Moment {
         self.platform.now().after_ms(self.settings().call_ms_max)
     }
 
-    /// When a write that begins now gives up waiting for acknowledgements: two silences and one outage later, and at the
-    /// deadline of its call at the latest (HA 4.2).
+    /// When this call must have ended if it begins now.
+    pub(crate) fn deadline_of(&self, call: &Call) -> Moment {
+        match generates(call) {
+            true => self.platform.now().after_ms(self.settings().generate_ms_max),
+            false => self.deadline(),
+        }
+    }
+
+    /// When a write that begins now gives up waiting for acknowledgements: two silences and one outage later, and not past
+    /// the deadline of the call that it is part of.
     pub(crate) fn write_deadline(&self, deadline: Moment) -> Moment {
         let settings = self.settings();
         let ms = settings.receive_timeout_ms.saturating_mul(2).saturating_add(settings.outage_wait_ms);
-        self.platform.now().after_ms(ms.min(settings.call_ms_max)).min(deadline)
+        self.platform.now().after_ms(ms).min(deadline)
     }
 
     /// Waits until the manifest is known and, at the start of a process, until a majority of the members has been

@@ -16,21 +16,28 @@ use spec::platform::Moment;
 
 use crate::error::Error;
 use crate::group::Group;
-use crate::lease::Asked;
+use crate::lease::{Asked, Held};
 use crate::member::Phase;
 use crate::moves::{Participant, union};
 
 /// A bucket that differs in two comparisons so far apart is a divergence, in milliseconds (HA 4.6).
 const DIVERGENCE_MS: u64 = 2_000;
 
-/// What a round has to do.
-enum Work {
-    /// Bring everything that differs to one state.
-    All,
-    /// Look into these buckets.
-    Some(BTreeSet<u16>),
-    /// Nothing.
-    None,
+/// So long a repair works before the background thread sees to everything else, in milliseconds.
+const SLICE_MS: u64 = 200;
+
+/// A repair that has begun and is not finished: it goes on with the next round, under the same lease.
+pub(crate) struct UnderWay {
+    participants: Vec<Participant>,
+    lease: Held,
+    /// What is left to do.
+    buckets: Vec<u16>,
+    /// Whether it brings everything that differs to one state, which admits returners.
+    everything: bool,
+    /// Whether every member that can be reached takes part.
+    whole: bool,
+    suspects: Vec<Ouid>,
+    moved: u64,
 }
 
 impl Group {
@@ -40,6 +47,11 @@ impl Group {
     pub(crate) fn repair_round(&self) {
         if !self.settings().synchronize {
             return;
+        }
+        let under_way = self.under_way.lock().take();
+        if let Some(repair) = under_way {
+            // After a logout the lease runs out by itself.
+            return self.repair_ticket().map_or((), |ticket| self.go_on(repair, &ticket));
         }
         let mut participants = self.participants();
         let (all, now) = (participants.len(), self.platform.now());
@@ -54,33 +66,96 @@ impl Group {
         let Some(ticket) = self.repair_ticket() else { return };
         let suspects = self.take_suspects();
         let everything = newcomers || found || whole && self.is_divergent();
-        let work = if everything {
-            Work::All
-        } else if !suspects.is_empty() || uneven(&participants) {
-            Work::Some(suspects.iter().map(Ouid::bucket).collect())
-        } else {
-            Work::None
-        };
-        match self.repair(&mut participants, &work, &ticket) {
-            Err(_) if self.is_closed() => {}
+        if !everything && suspects.is_empty() && !uneven(&participants) {
+            return;
+        }
+        match self.begin_repair(participants, everything, whole, &suspects, &ticket) {
+            Ok(Some(repair)) => self.go_on(repair, &ticket),
+            // Another process has the lease.
             Ok(None) => self.suspect(&suspects),
-            Ok(Some(moved)) => self.repaired(&participants, &work, moved, whole),
-            Err(Error::TicketDead | Error::Rv(_)) => {
+            Err(error) => self.not_repaired(&suspects, &error),
+        }
+    }
+
+    /// Takes the lease and finds out what differs; `None` while another process has the lease.
+    fn begin_repair(
+        &self,
+        participants: Vec<Participant>,
+        everything: bool,
+        whole: bool,
+        suspects: &[Ouid],
+        ticket: &[u8],
+    ) -> Result<Option<UnderWay>, Error> {
+        let members = participants.iter().map(|one| one.member.clone()).collect();
+        let lease = match self.take_lease(members, ticket)? {
+            Asked::Granted(lease) => lease,
+            Asked::Taken(left_ms) => {
+                tracing::debug!(left_ms, "another process repairs the group");
+                return Ok(None);
+            }
+        };
+        let buckets = match everything {
+            true => self.differing_buckets(&participants).map(|differing| union(&differing)),
+            false => Ok(suspects.iter().map(Ouid::bucket).collect()),
+        };
+        match buckets {
+            Ok(buckets) => {
+                let (buckets, suspects) = (buckets.into_iter().collect(), suspects.to_vec());
+                Ok(Some(UnderWay { participants, lease, buckets, everything, whole, suspects, moved: 0 }))
+            }
+            Err(error) => {
+                self.give_back(lease, ticket);
+                Err(error)
+            }
+        }
+    }
+
+    /// One slice of a repair; what is left is kept for the next round. Every returner ends with a Join that tells it that
+    /// it has been compared (HA 1.5).
+    fn go_on(&self, mut repair: UnderWay, ticket: &[u8]) {
+        let until = self.platform.now().after_ms(SLICE_MS);
+        let UnderWay { participants, lease, buckets, .. } = &mut repair;
+        let outcome = self.move_some(participants, buckets, lease, ticket, until).and_then(|moved| {
+            repair.moved += moved;
+            let finished = repair.buckets.is_empty();
+            if finished { self.level(&repair.participants, ticket).map(|()| true) } else { Ok(false) }
+        });
+        match outcome {
+            Ok(false) => *self.under_way.lock() = Some(repair),
+            Ok(true) => {
+                self.repaired(&repair);
+                self.give_back(repair.lease, ticket);
+            }
+            Err(error) => {
+                self.give_back(repair.lease, ticket);
+                self.not_repaired(&repair.suspects, &error);
+            }
+        }
+    }
+
+    /// Whether a repair waits for the next round.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.under_way.lock().is_some()
+    }
+
+    fn not_repaired(&self, suspects: &[Ouid], error: &Error) {
+        match error {
+            _ if self.is_closed() => {}
+            Error::TicketDead | Error::Rv(_) => {
                 tracing::warn!("the login of this process does not permit repair: a Crypto Officer's does");
                 self.set_repair_ticket(None);
             }
-            Err(error) => {
-                self.suspect(&suspects);
+            error => {
+                self.suspect(suspects);
                 tracing::warn!("repair could not be finished and is tried again: {error}");
             }
         }
     }
 
-    fn repaired(&self, participants: &[Participant], work: &Work, moved: u64, whole: bool) {
-        match work {
-            Work::None => return,
-            Work::All => self.admit_all(participants, whole),
-            Work::Some(_) => {}
+    fn repaired(&self, repair: &UnderWay) {
+        let (participants, moved) = (&repair.participants, repair.moved);
+        if repair.everything {
+            self.admit_all(participants, repair.whole);
         }
         participants.iter().filter(|one| one.failed.is_none()).for_each(|one| one.member.repair_done());
         tracing::info!(moved, members = participants.len(), "repair is done");
@@ -162,47 +237,6 @@ impl Group {
                 self.decide(&one.member, one.since, Phase::Admitted);
             }
         }
-    }
-
-    /// Brings the participants to one state; how many records were moved, `None` while another process has the lease.
-    /// Every returner ends with a Join that tells it that it has been compared (HA 1.5).
-    fn repair(
-        &self,
-        participants: &mut [Participant],
-        work: &Work,
-        ticket: &[u8],
-    ) -> Result<Option<u64>, Error> {
-        if matches!(work, Work::None) {
-            return Ok(Some(0));
-        }
-        let members = participants.iter().map(|one| one.member.clone()).collect();
-        let mut lease = match self.take_lease(members, ticket)? {
-            Asked::Granted(lease) => lease,
-            Asked::Taken(left_ms) => {
-                tracing::debug!(left_ms, "another process repairs the group");
-                return Ok(None);
-            }
-        };
-        let moved = self.repair_under(participants, work, &mut lease, ticket);
-        self.give_back(lease, ticket);
-        moved.map(Some)
-    }
-
-    fn repair_under(
-        &self,
-        participants: &mut [Participant],
-        work: &Work,
-        lease: &mut crate::lease::Held,
-        ticket: &[u8],
-    ) -> Result<u64, Error> {
-        let buckets: Vec<u16> = match work {
-            Work::Some(buckets) => buckets.iter().copied().collect(),
-            Work::All => union(&self.differing_buckets(participants)?).into_iter().collect(),
-            Work::None => Vec::new(),
-        };
-        let moved = self.move_all(participants, &buckets, lease, ticket, &mut |_, _| {})?;
-        self.level(participants, ticket)?;
-        Ok(moved)
     }
 }
 

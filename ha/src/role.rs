@@ -34,8 +34,8 @@ impl Group {
         if login.tag.is_empty() {
             login.tag = self.random_tag();
         }
-        let mut desk = Desk::new(self);
         let deadline = self.deadline();
+        let mut desk = Desk::until(self, deadline);
         let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
         let call = Call::Login(login);
         let errand = Errand::of(&call, deadline);
@@ -58,14 +58,14 @@ impl Group {
             set.tag = self.random_tag();
         }
         let deadline = self.deadline();
-        self.ensure_minimum()?;
+        self.ensure_minimum(deadline)?;
         // The new PIN proves the right to move the credentials when nobody is logged in.
         let login = (ticket.is_empty() && set.user == CRYPTO_OFFICER).then(|| Login {
             user: set.user,
             pin: set.new.clone(),
             tag: self.random_tag(),
         });
-        let answered = self.at_home(Call::SetPin(set), ticket)?;
+        let answered = self.at_home_until(Call::SetPin(set), ticket, deadline)?;
         let Answer::SetPin(changed) = answered.answer else {
             return Err(Error::Peer(format!(
                 "member {} answered a PIN change with something else",
@@ -76,7 +76,7 @@ impl Group {
             return Ok(());
         }
         let mover = match (ticket.is_empty(), login) {
-            (true, Some(login)) => self.home_ticket(login),
+            (true, Some(login)) => self.home_ticket(login, deadline),
             (true, None) => self.repair_ticket().map(|ticket| ticket.to_vec()),
             (false, _) => Some(ticket.to_vec()),
         };
@@ -90,8 +90,8 @@ impl Group {
         self.join_others(answered.member, &[], join, &mover, deadline)
     }
 
-    fn home_ticket(&self, login: Login) -> Option<Vec<u8>> {
-        match self.at_home(Call::Login(login), &[]).map(|answered| answered.answer) {
+    fn home_ticket(&self, login: Login, deadline: Moment) -> Option<Vec<u8>> {
+        match self.at_home_until(Call::Login(login), &[], deadline).map(|answered| answered.answer) {
             Ok(Answer::Login(answer)) => Some(answer.ticket),
             _ => None,
         }
@@ -102,8 +102,11 @@ impl Group {
     /// # Errors
     /// What the partition answered; `Home` when the home cannot be reached for `OutageWaitMs`.
     pub fn at_home(&self, call: Call, ticket: &[u8]) -> Result<Answered, Error> {
-        let mut desk = Desk::new(self);
-        let deadline = self.deadline();
+        self.at_home_until(call, ticket, self.deadline())
+    }
+
+    fn at_home_until(&self, call: Call, ticket: &[u8], deadline: Moment) -> Result<Answered, Error> {
+        let mut desk = Desk::until(self, deadline);
         let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
         let member = self.home(&view)?;
         let body = Body::of(&view, ticket, call);
@@ -125,8 +128,8 @@ impl Group {
     /// # Errors
     /// What the partition answered; `Home` when it cannot be reached for `OutageWaitMs`.
     pub fn ask(&self, member: MemberId, call: Call, ticket: &[u8]) -> Result<Answered, Error> {
-        let mut desk = Desk::new(self);
         let deadline = self.deadline();
+        let mut desk = Desk::until(self, deadline);
         let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
         let Some(asked) = view.member(member).cloned() else {
             return Err(Error::Peer(format!(

@@ -53,6 +53,9 @@ impl Group {
         if self.is_closed() {
             return Moment::NEVER;
         }
+        if self.is_under_way() {
+            return self.platform.now();
+        }
         let waiting = self.view().seats.iter().any(|seat| {
             matches!(
                 seat.member.phase(&*self.seam),
@@ -76,7 +79,7 @@ impl Group {
     }
 
     /// Status to all members whose link is up. In a caller's look (`thorough` is false) nothing is sent when all of
-    /// them are read already, and a slow member is not waited for.
+    /// them are read already, and a slow member is not waited for. It ends when the desk's call must.
     pub(crate) fn look(&self, desk: &mut Desk<'_>, thorough: bool) {
         let view = arc_swap::Guard::into_inner(self.view());
         let links: Vec<(Arc<Member>, Moment)> = view
@@ -88,7 +91,11 @@ impl Group {
             })
             .collect();
         self.watch();
-        if self.is_closed() || !thorough && links.iter().all(|(member, _)| member.is_readable(&*self.seam)) {
+        let late = self.platform.now() >= desk.end();
+        if late
+            || self.is_closed()
+            || !thorough && links.iter().all(|(member, _)| member.is_readable(&*self.seam))
+        {
             return;
         }
         self.inquire(desk, &links, thorough);
@@ -96,7 +103,7 @@ impl Group {
 
     /// Goes for a manifest that a reply has named and that is newer than the one known (HA 2.6), at a member that has it.
     pub(crate) fn take_newer_manifest(&self, desk: &mut Desk<'_>) {
-        if !self.takes_newer() {
+        if self.platform.now() >= desk.end() || !self.takes_newer() {
             return;
         }
         let view = self.view().clone();
@@ -161,7 +168,7 @@ impl Group {
     /// Asks members for their standing and judges the answers; in a caller's inquiry a slow one is not waited for.
     fn inquire(&self, desk: &mut Desk<'_>, links: &[(Arc<Member>, Moment)], thorough: bool) {
         let (begun, probe_ms) = (self.platform.now(), self.settings().probe_ms);
-        let mut until = begun.after_ms(probe_ms);
+        let mut until = begun.after_ms(probe_ms).min(desk.end());
         for (place, (member, since)) in links.iter().enumerate() {
             if let Standing::Up { heard, .. } = self.seam.standing(member.id) {
                 member.load.begin_probe(begun, heard);

@@ -4,6 +4,7 @@
 
 mod admission;
 mod closing;
+mod deadlines;
 mod members;
 mod metering;
 mod partition;
