@@ -137,20 +137,7 @@ impl Group {
         let deadline = self.write_deadline(deadline);
         let members: Vec<(Arc<Member>, usize)> =
             self.write_set(&view, maker).into_iter().map(|member| (member, 0)).collect();
-        // With one copy wanted a lost acknowledgement may hide a finished create: it is pursued like a Commit.
-        let lost_ms = if provisional {
-            MINIMUM_WAIT_MS.min(self.settings().outage_wait_ms)
-        } else {
-            self.settings().outage_wait_ms
-        };
-        // Copies that must be taken back are taken back before the call ends.
-        let reserve = self.time_until(deadline).min(Duration::from_millis(4 * DISCARD_MS)) / 4;
-        let store_until = if provisional {
-            self.platform.now().after(self.time_until(deadline) - reserve)
-        } else {
-            deadline
-        };
-        let goal = Goal { enough: wanted, deadline: store_until, lost_ms, sends_max: None };
+        let goal = self.goal_of_store(provisional, wanted, deadline);
         let stored = self.spread(&members, &bodies[..1], &goal);
         let copies = acknowledged(&stored);
         if copies < wanted {
@@ -170,18 +157,9 @@ impl Group {
             return Ok(());
         }
         // From here on only forward (HA 2.2).
-        let members: Vec<(Arc<Member>, usize)> = stored
-            .into_iter()
-            .filter_map(|(member, settled)| match settled {
-                Settled::Done { .. } => Some((member, 1)),
-                Settled::Open { .. } | Settled::Missing => Some((member, 0)),
-                Settled::Refused(_) => None,
-            })
-            .collect();
         let goal = Goal { lost_ms: self.settings().outage_wait_ms, deadline, ..goal };
-        let committed = self.spread(&members, &bodies, &goal);
+        let committed = self.commit(&view, stored, &bodies, &ouids, &goal);
         let copies = acknowledged(&committed);
-        self.owe_rest(&view, &committed, &ouids, &bodies);
         if copies < wanted && planted::is(Bug::TombstoneAfterCommit) {
             let all = token_ouids().collect();
             return Err(self.not_stored(&view, committed, true, ticket, tag, all, wanted, deadline));
@@ -195,8 +173,41 @@ impl Group {
         Ok(())
     }
 
-    fn time_until(&self, moment: Moment) -> Duration {
-        moment.since(self.platform.now())
+    /// When a Store ends.
+    fn goal_of_store(&self, provisional: bool, wanted: usize, deadline: Moment) -> Goal {
+        let outage_wait_ms = self.settings().outage_wait_ms;
+        if !provisional {
+            // A lost acknowledgement may hide a finished create: it is pursued like a Commit.
+            return Goal { enough: wanted, deadline, lost_ms: outage_wait_ms, sends_max: None };
+        }
+        // Copies that must be taken back are taken back before the call ends.
+        let now = self.platform.now();
+        let left = deadline.since(now);
+        let reserve = (left / 4).min(Duration::from_millis(DISCARD_MS));
+        let lost_ms = MINIMUM_WAIT_MS.min(outage_wait_ms);
+        Goal { enough: wanted, deadline: now.after(left - reserve), lost_ms, sends_max: None }
+    }
+
+    /// Commits what was stored, and stores it again where it is missing; whoever has not acknowledged owes it.
+    fn commit(
+        &self,
+        view: &View,
+        stored: Vec<(Arc<Member>, Settled)>,
+        bodies: &[Body],
+        ouids: &[Ouid],
+        goal: &Goal,
+    ) -> Vec<(Arc<Member>, Settled)> {
+        let members: Vec<(Arc<Member>, usize)> = stored
+            .into_iter()
+            .filter_map(|(member, settled)| match settled {
+                Settled::Done { .. } => Some((member, 1)),
+                Settled::Open { .. } | Settled::Missing => Some((member, 0)),
+                Settled::Refused(_) => None,
+            })
+            .collect();
+        let committed = self.spread(&members, bodies, goal);
+        self.owe_rest(view, &committed, ouids, bodies);
+        committed
     }
 
     /// Every member of the group that has not acknowledged the write owes it.
