@@ -20,6 +20,7 @@ use crate::attempts::Attempts;
 use crate::desk::{Desk, End};
 use crate::error::Error;
 use crate::group::Group;
+use crate::meaning::Meaning;
 use crate::member::{Member, Phase};
 use crate::ready::{Answered, answered};
 
@@ -47,6 +48,8 @@ enum Silence {
 struct Poll {
     /// What the call ends with when nobody knows better.
     verdict: Error,
+    /// What a member that holds the object has decided by the rules: nothing but an answer or a tombstone goes before it.
+    decided: Option<Error>,
     /// Members that do not know the object.
     without: Vec<Arc<Member>>,
     /// Members that have not had their say.
@@ -78,7 +81,7 @@ impl Attempts<'_> {
         for (place, member) in others.iter().enumerate() {
             desk.send(member, &self.body, place, self.executed, self.errand.deadline);
         }
-        let mut poll = Poll { verdict: error, without: Vec::new(), open: Vec::new() };
+        let mut poll = Poll { verdict: error, decided: None, without: Vec::new(), open: Vec::new() };
         if matches!(poll.verdict, Error::Gone(_)) && !self.owes_it(first) {
             poll.without.push(first.clone());
         }
@@ -103,7 +106,10 @@ impl Attempts<'_> {
                 End::NotSent => poll.open.push((member, Silence::Lost)),
             }
         }
-        let Poll { verdict, without, mut open } = poll;
+        let Poll { verdict, decided, without, mut open } = poll;
+        if let Some(decided) = decided {
+            return Err(decided);
+        }
         open.retain(|(member, _)| member.is_readable(&*group.seam));
         if open.is_empty() && matches!(verdict, Error::Gone(_) | Error::Behind) {
             let missed = group.who_may_know(&without);
@@ -125,21 +131,23 @@ impl Attempts<'_> {
         header: ReplyHeader,
         reply: ReplyBody,
     ) -> Result<Option<Answered>, Error> {
-        match (Outcome(reply.outcome), Error::of_reply(member.id, &reply)) {
-            (_, None) => {
-                if let Some(object) = self.errand.object {
-                    self.group.suspect(&[object]);
-                }
-                return answered(member.id, header, reply).map(Some);
+        let Some(error) = Error::of_reply(member.id, &reply) else {
+            if let Some(object) = self.errand.object {
+                self.group.suspect(&[object]);
             }
-            (Outcome::DESTROYED, Some(gone)) => return Err(gone),
-            (Outcome::UNKNOWN, Some(_)) if self.owes_it(&member) => {}
-            (Outcome::UNKNOWN, Some(_)) => poll.without.push(member),
-            (Outcome::RECOVERING, Some(_)) => member.demote(),
-            (Outcome::NO_PARTITION | Outcome::FAILED | Outcome::EXPIRED, Some(error)) => {
+            return answered(member.id, header, reply).map(Some);
+        };
+        match Meaning::of(Outcome(reply.outcome)) {
+            Meaning::Destroyed => return Err(error),
+            // The refusals of a store that went back are not believed (HA 1.5).
+            _ if member.is_rolled_back() => poll.open.push((member, Silence::Failed(error))),
+            Meaning::Missing if self.owes_it(&member) => {}
+            Meaning::Missing => poll.without.push(member),
+            Meaning::Recovering => member.demote(),
+            Meaning::Behind | Meaning::Later | Meaning::Failed | Meaning::OtherGroup => {
                 poll.open.push((member, Silence::Failed(error)));
             }
-            (_, Some(other)) => poll.verdict = other,
+            Meaning::Done | Meaning::Decided => poll.decided = poll.decided.take().or(Some(error)),
         }
         Ok(None)
     }

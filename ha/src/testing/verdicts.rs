@@ -203,3 +203,35 @@ fn ha_3_1_a_destroy_is_not_told_that_the_object_is_gone_by_an_unverified_member_
     assert!(world.executed(DESTROY).contains(&1));
     assert_eq!(world.model(1, |model| model.state(OUID)), Some(State::Deleted));
 }
+
+#[test]
+fn ha_3_1_what_a_holder_of_the_object_decides_is_not_overwritten_by_another_voice() {
+    let others = [Outcome::UNKNOWN, Outcome::BEHIND, Outcome::WRONG_GROUP, Outcome::FAILED];
+    for ((decides, voice), other) in
+        [(2, 3), (3, 2)].into_iter().flat_map(|pair| others.map(|other| (pair, other)))
+    {
+        let world = world(3);
+        let group = world.group_with(|settings| settings.policy = crate::route::Policy::PrimaryFirst);
+        world.tend(&group, 1);
+        (0..9).for_each(|_| {
+            world.script(1, USE, Fate::Answer(Outcome::UNKNOWN));
+            world.script(decides, USE, Fate::Rv(Rv::KEY_FUNCTION_NOT_PERMITTED));
+            world.script(voice, USE, Fate::Answer(other));
+        });
+        assert_eq!(used(&group), Err(Error::Rv(Rv::KEY_FUNCTION_NOT_PERMITTED)), "member {voice}: {other:?}");
+    }
+}
+
+#[test]
+fn ha_3_1_a_member_that_is_behind_or_of_another_generation_keeps_the_question_open() {
+    for outcome in [Outcome::BEHIND, Outcome::WRONG_GROUP] {
+        let world = world(3);
+        (1..=3).for_each(|member| world.model(member, |model| model.put(OUID, State::Committed)));
+        let group = world.group_with(|settings| settings.policy = crate::route::Policy::PrimaryFirst);
+        world.tend(&group, 1);
+        (0..3).for_each(|_| world.script(1, USE, Fate::Answer(Outcome::UNKNOWN)));
+        (0..3).for_each(|_| world.script(2, USE, Fate::Answer(Outcome::UNKNOWN)));
+        (0..2).for_each(|_| world.script(3, USE, Fate::Answer(outcome)));
+        assert_eq!(used(&group), Ok(3), "{outcome:?}");
+    }
+}
