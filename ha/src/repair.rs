@@ -55,17 +55,21 @@ impl Group {
         }
         let mut participants = self.participants();
         let (all, now) = (participants.len(), self.platform.now());
+        if all < 2 {
+            return;
+        }
+        let is_newcomer = |one: &Participant| !one.reference;
+        let found = self.has_diverged(&participants, participants.iter().any(is_newcomer));
         participants.retain(|one| !one.member.rests_from_repair(now));
         if participants.len() < 2 {
             return;
         }
-        let newcomers = participants.iter().any(|one| !one.reference);
+        let newcomers = participants.iter().any(is_newcomer);
         // Without the one that a repair failed at, equality of the others says nothing about the group.
         let whole = participants.len() == all;
-        let found = whole && self.has_diverged(&participants, newcomers);
         let Some(ticket) = self.repair_ticket() else { return };
         let suspects = self.take_suspects();
-        let everything = newcomers || found || whole && self.is_divergent();
+        let everything = newcomers || whole && (found || self.is_divergent());
         if !everything && suspects.is_empty() && !uneven(&participants) {
             return;
         }
@@ -195,9 +199,14 @@ impl Group {
             }
             return false;
         }
-        let Ok(differing) = self.differing_buckets(participants) else { return false };
         let now = self.platform.now();
         let ids = participants.iter().map(|one| (one.member.id, one.since)).collect::<Vec<_>>();
+        let too_soon = |last: &Difference| last.ids == ids && now < last.at.after_ms(DIVERGENCE_MS);
+        if self.last_difference.lock().as_ref().is_some_and(too_soon) {
+            return false;
+        }
+        let Ok(differing) = self.differing_buckets(participants) else { return false };
+        let now = self.platform.now();
         let mut last = self.last_difference.lock();
         let before = match last.take() {
             Some(before) if before.ids == ids => before,

@@ -116,7 +116,11 @@ fn ha_4_6_a_member_that_takes_nothing_costs_the_others_less_and_less() {
             world.tend(&group, 1);
         }
         let (exports, compares) = (world.sent(EXPORT).len(), world.sent(COMPARE).len());
-        assert!(exports <= 24 && compares <= 600, "{exports} exports, {compares} comparisons in a minute");
+        // The comparison that looks for divergence goes on; what was moved again and again does not.
+        assert!(
+            exports <= 24 && compares <= if call == JOIN { 600 } else { 1_200 },
+            "{exports} exports, {compares} comparisons in a minute"
+        );
         world.unscript(3);
         world.down(3);
         world.up(3);
