@@ -239,7 +239,11 @@ impl<'a> Desk<'a> {
             let wake = self.open().iter().map(Open::due).fold(until, Moment::min).min(self.soon());
             let group = self.group;
             let (tag, end) = match group.seam.wait(&self.kit().waiter, wake) {
-                Event::Reply(tag, reply) => (tag, read_reply(reply.header, &reply.body)),
+                Event::Reply(tag, reply) => {
+                    let end = read_reply(reply.header, &reply.body);
+                    self.kit().waiter.give_back(reply.body);
+                    (tag, end)
+                }
                 Event::Busy(tag, ms) => (tag, End::Busy(ms)),
                 Event::Fault(tag, Fault::NotSent) => (tag, End::NotSent),
                 Event::Fault(tag, Fault::Unknown) => (tag, End::Unknown),

@@ -293,6 +293,11 @@ impl Channel {
         }
     }
 
+    /// Gives the memory of a body for one of the frames to come.
+    pub(crate) fn lend(&mut self, body: Zeroizing<Vec<u8>>) {
+        self.frames.lend(body);
+    }
+
     /// The next frame that has come.
     pub(crate) fn next_frame(&mut self) -> Option<Frame> {
         self.inbox.pop_front()

@@ -18,7 +18,7 @@ use std::fmt;
 
 use prost::Message as _;
 use spec::messages::{BODY_BYTES_MAX, Hello, HelloReply, ReplyHeader, RequestHeader};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Bytes of the length in front of every frame.
 pub const LENGTH_BYTES: usize = 4;
@@ -196,18 +196,52 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
+/// Bytes of everything of a Request frame in front of its body.
+pub const REQUEST_HEAD_BYTES: usize = LENGTH_BYTES + 1 + REQUEST_HEADER_BYTES;
+/// Bytes of everything of a Reply frame in front of its body.
+pub const REPLY_HEAD_BYTES: usize = LENGTH_BYTES + 1 + REPLY_HEADER_BYTES;
+
 /// Everything of a Request frame in front of a body of `body_bytes`.
-pub fn request_head(header: &RequestHeader, body_bytes: usize) -> Vec<u8> {
-    let mut out = start(FrameKind::Request, REQUEST_HEADER_BYTES, body_bytes, 0);
-    put_request(&mut out, header);
+pub fn request_head(header: &RequestHeader, body_bytes: usize) -> [u8; REQUEST_HEAD_BYTES] {
+    let mut out = [0; REQUEST_HEAD_BYTES];
+    let mut room = Room(&mut out);
+    put_start(&mut room, FrameKind::Request, REQUEST_HEADER_BYTES, body_bytes);
+    put_request(&mut room, header);
     out
 }
 
 /// Everything of a Reply frame in front of a body of `body_bytes`.
-pub fn reply_head(header: &ReplyHeader, body_bytes: usize) -> Vec<u8> {
-    let mut out = start(FrameKind::Reply, REPLY_HEADER_BYTES, body_bytes, 0);
-    put_reply(&mut out, header);
+pub fn reply_head(header: &ReplyHeader, body_bytes: usize) -> [u8; REPLY_HEAD_BYTES] {
+    let mut out = [0; REPLY_HEAD_BYTES];
+    let mut room = Room(&mut out);
+    put_start(&mut room, FrameKind::Reply, REPLY_HEADER_BYTES, body_bytes);
+    put_reply(&mut room, header);
     out
+}
+
+/// Where a header is written.
+trait Put {
+    /// Appends bytes.
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Put for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// The rest of an array of the right size.
+struct Room<'a>(&'a mut [u8]);
+
+impl Put for Room<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        let rest = std::mem::take(&mut self.0);
+        if let Some((now, later)) = rest.split_at_mut_checked(bytes.len()) {
+            now.copy_from_slice(bytes);
+            self.0 = later;
+        }
+    }
 }
 
 /// A whole frame, in one allocation that is wiped when dropped.
@@ -241,12 +275,16 @@ fn with_body(kind: FrameKind, header: usize, body: &[u8], put: impl FnOnce(&mut 
 
 /// Length and kind, in a buffer with room for the header and `room` bytes more.
 fn start(kind: FrameKind, header: usize, body_bytes: usize, room: usize) -> Vec<u8> {
-    let length = header.saturating_add(body_bytes).saturating_add(1);
     let mut out = Vec::with_capacity(header.saturating_add(room).saturating_add(LENGTH_BYTES + 1));
-    // A longer body than u32 counts is refused by the peer as what it is: oversized.
-    out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
-    out.push(kind as u8);
+    put_start(&mut out, kind, header, body_bytes);
     out
+}
+
+fn put_start(out: &mut impl Put, kind: FrameKind, header: usize, body_bytes: usize) {
+    let length = header.saturating_add(body_bytes).saturating_add(1);
+    // A longer body than u32 counts is refused by the peer as what it is: oversized.
+    out.put(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    out.put(&[kind as u8]);
 }
 
 fn cut(reason: &str) -> &str {
@@ -257,28 +295,28 @@ fn cut(reason: &str) -> &str {
     reason.get(..end).unwrap_or_default()
 }
 
-fn put_request(out: &mut Vec<u8>, header: &RequestHeader) {
+fn put_request(out: &mut impl Put, header: &RequestHeader) {
     let RequestHeader { tag, partition, attempt, remaining_ms, group_epoch, incarnation, at_least, trace } =
         header;
-    out.extend_from_slice(&tag.to_be_bytes());
-    out.extend_from_slice(&partition.to_be_bytes());
-    out.extend_from_slice(&attempt.to_be_bytes());
-    out.extend_from_slice(&remaining_ms.to_be_bytes());
-    out.extend_from_slice(&group_epoch.to_be_bytes());
-    out.extend_from_slice(&incarnation.to_be_bytes());
-    out.extend_from_slice(&at_least.to_be_bytes());
-    out.extend_from_slice(&trace.to_be_bytes());
+    out.put(&tag.to_be_bytes());
+    out.put(&partition.to_be_bytes());
+    out.put(&attempt.to_be_bytes());
+    out.put(&remaining_ms.to_be_bytes());
+    out.put(&group_epoch.to_be_bytes());
+    out.put(&incarnation.to_be_bytes());
+    out.put(&at_least.to_be_bytes());
+    out.put(&trace.to_be_bytes());
 }
 
-fn put_reply(out: &mut Vec<u8>, header: &ReplyHeader) {
+fn put_reply(out: &mut impl Put, header: &ReplyHeader) {
     let ReplyHeader { tag, incarnation, seq, credential_epoch, manifest_epoch, window, queue } = header;
-    out.extend_from_slice(&tag.to_be_bytes());
-    out.extend_from_slice(&incarnation.to_be_bytes());
-    out.extend_from_slice(&seq.to_be_bytes());
-    out.extend_from_slice(&credential_epoch.to_be_bytes());
-    out.extend_from_slice(&manifest_epoch.to_be_bytes());
-    out.extend_from_slice(&window.to_be_bytes());
-    out.extend_from_slice(&queue.to_be_bytes());
+    out.put(&tag.to_be_bytes());
+    out.put(&incarnation.to_be_bytes());
+    out.put(&seq.to_be_bytes());
+    out.put(&credential_epoch.to_be_bytes());
+    out.put(&manifest_epoch.to_be_bytes());
+    out.put(&window.to_be_bytes());
+    out.put(&queue.to_be_bytes());
 }
 
 /// Splits a stream of bytes into frames.
@@ -290,8 +328,14 @@ fn put_reply(out: &mut Vec<u8>, header: &ReplyHeader) {
 pub struct FrameReader {
     head: Vec<u8>,
     body: Option<Zeroizing<Vec<u8>>>,
+    spare: Vec<Zeroizing<Vec<u8>>>,
     failed: Option<FrameError>,
 }
+
+/// Most bodies that a reader keeps for later frames.
+const SPARE_MAX: usize = 32;
+/// A body that has taken more bytes is not kept.
+const SPARE_BYTES_MAX: usize = 1 << 10;
 
 impl FrameReader {
     /// A reader at the start of a stream.
@@ -311,6 +355,15 @@ impl FrameReader {
         self.step(input).inspect_err(|error| self.failed = Some(error.clone()))
     }
 
+    /// Gives back the memory of a body that is of no more use, for a later frame; what it held is wiped.
+    pub fn lend(&mut self, mut body: Zeroizing<Vec<u8>>) {
+        if self.spare.len() < SPARE_MAX && (1..=SPARE_BYTES_MAX).contains(&body.capacity()) {
+            body.as_mut_slice().zeroize();
+            body.clear();
+            self.spare.push(body);
+        }
+    }
+
     /// Whether the stream stands between two frames.
     pub fn is_between_frames(&self) -> bool {
         self.head.is_empty() && self.body.is_none() && self.failed.is_none()
@@ -325,7 +378,8 @@ impl FrameReader {
         if !fill(&mut self.head, header_bytes.saturating_add(LENGTH_BYTES + 1), input) {
             return Ok(None);
         }
-        let body = self.body.get_or_insert_with(|| Zeroizing::new(Vec::new()));
+        let spare = &mut self.spare;
+        let body = self.body.get_or_insert_with(|| spare.pop().unwrap_or_default());
         if !fill_wiped(body, body_bytes, input) {
             return Ok(None);
         }

@@ -77,10 +77,10 @@ fn heads_and_whole_frames_agree() {
         let whole = encode(&frame);
         match &frame {
             Frame::Request(header, body) => {
-                assert_eq!([request_head(header, body.len()), body.to_vec()].concat(), *whole);
+                assert_eq!([&request_head(header, body.len())[..], body].concat(), *whole);
             }
             Frame::Reply(header, body) => {
-                assert_eq!([reply_head(header, body.len()), body.to_vec()].concat(), *whole);
+                assert_eq!([&reply_head(header, body.len())[..], body].concat(), *whole);
             }
             _ => {}
         }
@@ -117,6 +117,23 @@ fn oversized_lengths_are_refused_from_the_head_alone() {
         "one too many"
     );
     assert!(matches!(oversized(HELLO_BYTES_MAX as u32 + 2, 1), Err(FrameError::Bounds { .. })));
+}
+
+#[test]
+fn a_body_given_back_is_wiped_and_holds_the_next_one() {
+    let mut reader = FrameReader::new();
+    let first = encode(&Frame::Reply(ReplyHeader::default(), Zeroizing::new(vec![7; 300])));
+    let second = encode(&Frame::Reply(ReplyHeader::default(), Zeroizing::new(vec![8; 200])));
+    let Some(Frame::Reply(_, body)) = reader.take(&mut &first[..]).unwrap() else { panic!("a reply") };
+    let address = body.as_ptr();
+    reader.lend(body);
+    assert!(reader.spare[0].is_empty(), "nothing of it is left");
+    let Some(Frame::Reply(_, body)) = reader.take(&mut &second[..]).unwrap() else { panic!("a reply") };
+    assert_eq!((body.as_ptr(), &body[..]), (address, &[8; 200][..]));
+    reader.lend(Zeroizing::new(Vec::with_capacity(SPARE_BYTES_MAX + 1)));
+    assert!(reader.spare.is_empty(), "a large one is not kept");
+    (0..100).for_each(|_| reader.lend(Zeroizing::new(vec![1; 10])));
+    assert_eq!(reader.spare.len(), SPARE_MAX);
 }
 
 #[test]

@@ -74,6 +74,21 @@ impl<W: Clone + Same> Lead<W> {
         self.leader.as_ref()
     }
 
+    /// Who would get the token now.
+    #[cfg(test)]
+    pub(crate) fn last(&self) -> Option<W> {
+        self.list.last().cloned()
+    }
+
+    /// What must not be: the leader hands over to somebody that it saw before, if that one is still listed, and does not
+    /// read the list again. Answers who leads then. For the models, which must find what it leaves behind.
+    #[cfg(test)]
+    pub(crate) fn leave_to(&mut self, seen: Option<W>) -> Option<W> {
+        let place = seen.and_then(|seen| self.list.iter().position(|listed| listed.same(&seen)));
+        self.leader = place.map(|place| self.list.remove(place));
+        self.leader.clone()
+    }
+
     /// Everybody, at the end of the link.
     pub(crate) fn into_all(self) -> impl Iterator<Item = W> {
         self.leader.into_iter().chain(self.list)

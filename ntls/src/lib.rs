@@ -1,7 +1,7 @@
 //! NTLS: frames, mutually authenticated TLS 1.3, links.
 //!
 //! ```text
-//! links (Seam) -- wait, duty             who waits drives: leads links, connects, watches
+//! links (Seam) -- wait (lent), duty      who waits drives: leads links, connects, watches
 //!    |
 //! server -- link -- lead                 one server; one connection; who reads for all
 //!             |
@@ -24,6 +24,7 @@ pub mod exchange;
 pub mod frame;
 pub mod instance;
 mod lead;
+mod lent;
 mod link;
 pub mod links;
 mod material;

@@ -19,7 +19,6 @@
 //!
 //! Leadership carries the [`Reader`], the right to write the [`Outgoing`]: whoever has taken them out of the link has the
 //! role, and nobody else can read or write.
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,7 +35,7 @@ use crate::frame::{Frame, encode, request_head};
 use crate::lead::Lead;
 use crate::links::{Shared, retry_delay};
 use crate::server::Public;
-use crate::up::{News, Pending, Up, unlist};
+use crate::up::{News, Outstanding, Pending, Up, unlist};
 
 /// Bytes that may wait before new requests are refused. One request more may be on top, whatever its size.
 pub(crate) const BACKLOG_BYTES_MAX: usize = 256 << 10;
@@ -210,7 +209,8 @@ impl Link {
             reader: Some(Box::new(Reader { buffer: vec![0; READ_BYTES], news: Vec::new() })),
             writer: Some(opened.outgoing),
             handed,
-            outstanding: HashMap::new(),
+            outstanding: Outstanding::default(),
+            woken: 0,
             since: now,
             heard: now,
             pinged: false,
@@ -240,8 +240,10 @@ impl Link {
             if up.backlog() > BACKLOG_BYTES_MAX {
                 return false;
             }
-            let start = up.channel.queue(&[&head, body]);
+            let start = up.channel.queue(&[&head[..], body]);
             waiter.expect(self.number);
+            // The reply is written into the memory of one that this caller has read.
+            waiter.lend().into_iter().for_each(|spare| up.channel.lend(spare));
             up.outstanding
                 .insert(Tag(header.tag), Pending { waiter: waiter.clone(), start, deadline, since });
             self.count(up);
@@ -255,7 +257,7 @@ impl Link {
     }
 
     /// Writes what waits, unless another thread is writing: that one writes ours, too. Before the combined write one
-    /// yield, when other calls are in flight, so that they join it (HA 5).
+    /// yield, when other calls are in flight or have just ended, so that those callers join it with their next (HA 5).
     pub(crate) fn flush(&self, shared: &Shared) {
         let mut mine: Option<(u64, Outgoing, Arc<dyn Stream>)> = None;
         let mut has_yielded = false;
@@ -279,9 +281,10 @@ impl Link {
                     drop(state);
                     return self.fail(shared, life, why);
                 }
-                if outgoing.left() == 0 && !has_yielded && up.outstanding.len() > 1 {
+                if outgoing.left() == 0 && !has_yielded && up.has_company() {
                     company = true;
                 } else if outgoing.left() == 0 {
+                    up.woken = 0;
                     up.channel.take(&mut outgoing);
                     up.handed = outgoing.end();
                 }

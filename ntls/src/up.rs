@@ -1,6 +1,7 @@
 //! A link that is up: what it is waiting for, who leads it, and what its frames and the passing time mean (HA 5). All of it
 //! changes under the lock of the link.
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,7 +26,9 @@ pub(crate) struct Up {
     pub(crate) writer: Option<Outgoing>,
     /// Encrypted bytes that a writer has had in its hands.
     pub(crate) handed: u64,
-    pub(crate) outstanding: HashMap<Tag, Pending>,
+    pub(crate) outstanding: Outstanding,
+    /// How many requests have ended since the last write: their callers are about to ask again.
+    pub(crate) woken: u32,
     pub(crate) since: Moment,
     pub(crate) heard: Moment,
     pub(crate) pinged: bool,
@@ -33,6 +36,29 @@ pub(crate) struct Up {
     pub(crate) draining: Option<String>,
     /// A goodbye is queued: whoever writes the last of it ends the connection, for this reason.
     pub(crate) goodbye: Option<String>,
+}
+
+/// The requests that have not ended.
+pub(crate) type Outstanding = HashMap<Tag, Pending, BuildHasherDefault<TagHasher>>;
+
+/// Spreads tags, which this process numbers itself: nobody outside can choose them so that they collide.
+#[derive(Default)]
+pub(crate) struct TagHasher(u64);
+
+impl Hasher for TagHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Fibonacci hashing: the upper bits choose the place, the lower ones are those of the link.
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 ^= self.0 >> 32;
+    }
 }
 
 /// A request that has not ended.
@@ -72,9 +98,15 @@ impl Up {
     /// Takes an ended request out.
     pub(crate) fn end(&mut self, tag: Tag, event: impl FnOnce() -> Event, news: &mut Vec<News>) {
         if let Some(pending) = self.outstanding.remove(&tag) {
+            self.woken = self.woken.saturating_add(1);
             self.withdraw(&pending.waiter, news);
             news.push(News::End(pending.waiter, event()));
         }
+    }
+
+    /// Whether others are likely to write soon: they wait here, or have just heard.
+    pub(crate) fn has_company(&self) -> bool {
+        self.outstanding.len() > 1 || self.woken > 1
     }
 
     pub(crate) fn takes_requests(&self) -> bool {

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::messages::{ReplyHeader, RequestHeader};
 use crate::platform::{Lock, Moment, Park, Platform};
@@ -129,7 +129,14 @@ struct Mail {
     events: VecDeque<Event>,
     /// Places with requests that have not ended, and how many.
     places: Vec<(u32, u32)>,
+    /// Memory of replies that have been read, for those to come.
+    spare: Vec<Zeroizing<Vec<u8>>>,
 }
+
+/// Most bodies whose memory a mailbox keeps.
+const SPARE_MAX: usize = 2;
+/// The memory of a larger body is not kept, in bytes.
+const SPARE_BYTES_MAX: usize = 1 << 10;
 
 impl Mail {
     fn less(&mut self, place: u32) {
@@ -221,6 +228,24 @@ impl Waiter {
         self.mail.lock().places.get(index).map(|(place, _)| *place)
     }
 
+    /// Takes back the body of a reply that has been read, wiped: the next reply may be written into its memory.
+    pub fn give_back(&self, mut body: Zeroizing<Vec<u8>>) {
+        if !(1..=SPARE_BYTES_MAX).contains(&body.capacity()) {
+            return;
+        }
+        body.as_mut_slice().zeroize();
+        body.clear();
+        let mut mail = self.mail.lock();
+        if mail.spare.len() < SPARE_MAX {
+            mail.spare.push(body);
+        }
+    }
+
+    /// Memory for one reply to this caller, if it has some to lend.
+    pub fn lend(&self) -> Option<Zeroizing<Vec<u8>>> {
+        self.mail.lock().spare.pop()
+    }
+
     /// In how many lists of those who wait the caller stands; changed under the lock of the list.
     pub fn listed(&self) -> &AtomicUsize {
         &self.listed
@@ -278,6 +303,21 @@ mod tests {
         fn connect(&self, _: SocketAddr, _: bool) -> io::Result<Arc<dyn Stream>> {
             Err(io::ErrorKind::Unsupported.into())
         }
+    }
+
+    #[test]
+    fn a_mailbox_lends_the_memory_of_replies_that_were_read_and_nothing_of_them() {
+        let platform: Arc<dyn Platform> = Arc::new(Still);
+        let waiter = Waiter::new(&platform);
+        assert!(waiter.lend().is_none());
+        waiter.give_back(Zeroizing::new(vec![7; SPARE_BYTES_MAX + 1]));
+        waiter.give_back(Zeroizing::default());
+        assert!(waiter.lend().is_none(), "neither a large one nor none at all");
+        (0..9).for_each(|_| waiter.give_back(Zeroizing::new(vec![7; 300])));
+        for _ in 0..SPARE_MAX {
+            assert!(waiter.lend().is_some_and(|spare| spare.is_empty() && spare.capacity() >= 300));
+        }
+        assert!(waiter.lend().is_none());
     }
 
     #[test]
