@@ -75,7 +75,7 @@ pub trait Handler: Send + Sync {
 /// A request with the moment it came in.
 pub struct Work {
     /// Who asks.
-    pub asker: Asker,
+    pub asker: Arc<Asker>,
     /// The request's header.
     pub header: RequestHeader,
     /// The encoded `RequestBody`.
@@ -153,6 +153,9 @@ impl fmt::Display for Trace {
 /// One line for each request: refusals that an operator may want to see at level info, all else at debug.
 fn log(work: &Work, reply: &[u8]) {
     let (outcome, rv) = verdict(reply);
+    if outcome == Outcome::OK && !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
     let call = Partition::call_name(&work.body).unwrap_or("none");
     let telling = match outcome {
         Outcome::RV => matches!(call, "Login" | "SetPin"),
@@ -306,7 +309,7 @@ mod tests {
         let call = spec::messages::Call::Random(spec::messages::Random { bytes: 1 });
         let body = spec::messages::RequestBody { call: Some(call), ..Default::default() }.encode_to_vec();
         let long_ago = Instant::now().checked_sub(Duration::from_millis(50)).unwrap_or_else(Instant::now);
-        let work = Work { asker, header, body: Zeroizing::new(body), received: long_ago };
+        let work = Work { asker: Arc::new(asker), header, body: Zeroizing::new(body), received: long_ago };
         tracing::subscriber::with_default(subscriber, || take_turn(&Fixed(reply), &work, Duration::ZERO));
         let bytes = lines.0.lock().clone();
         String::from_utf8(bytes).unwrap_or_default()
@@ -317,7 +320,8 @@ mod tests {
         let asker =
             Asker { name: "app1".into(), client: [1; 32], instance: [2; 32], link: LinkFacts::default() };
         let header = RequestHeader { remaining_ms: 60_000, ..RequestHeader::default() };
-        let work = Work { asker, header, body: Zeroizing::new(Vec::new()), received: Instant::now() };
+        let (asker, received) = (Arc::new(asker), Instant::now());
+        let work = Work { asker, header, body: Zeroizing::new(Vec::new()), received };
         assert!(
             !work.expires_within(Duration::from_secs(10)) && !work.expires_within(Duration::from_secs(600))
         );

@@ -38,4 +38,5 @@ pub mod sightings;
 pub mod start;
 pub mod store;
 pub mod tool;
+mod wire;
 pub mod workers;

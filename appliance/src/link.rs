@@ -5,12 +5,13 @@
 //!     |                         |   what comes meanwhile is answered Busy
 //!     +--refused: HelloReply    +--broken frame, silence, end of stream: closed, its work is dropped
 //! ```
-//! Short work runs here; the rest on lanes that send what is finished back. Everything that is ready is written at
-//! once. Bodies that wait and replies that are not yet sent are counted in bytes ([`Memory`]): what does not fit is
+//! All requests that one read brings are decoded; short work runs here, the rest on lanes that send what is finished back;
+//! everything that is ready is written at once. A link that had much to do lets the others have their turn (HA 4.5). Bodies that wait and replies that are not yet sent are counted in bytes ([`Memory`]): what does not fit is
 //! answered Busy and is not executed (HA 4.5).
 use std::collections::HashMap;
 use std::future::pending;
-use std::io::ErrorKind;
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,12 +19,12 @@ use std::time::{Duration, Instant};
 use ntls::frame::{Frame, FrameReader, encode, reply_head};
 use partition::LinkFacts;
 use spec::messages::{Outcome, ReplyHeader, RequestHeader};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::task::yield_now;
+use tokio::time::{sleep_until, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::greeting::{self, Greeted};
 use crate::handler::{Asker, Handler, Lane, Trace, Work, now_ms, outcome, take_turn};
@@ -33,16 +34,17 @@ use crate::memory::{Held, Memory};
 use crate::outbox::Outbox;
 use crate::registry::{Entrant, Registry};
 use crate::sightings::Sightings;
+use crate::wire::{BATCH_BYTES, Batch, Wire};
 use crate::workers::{Go, Owner, Workers};
 
-/// Bytes read from TLS at once: one record.
-const READ_BYTES: usize = 16 << 10;
 /// A peer that takes nothing for so long is gone.
-const WRITE_SECONDS: u64 = 30;
+const WRITE: Duration = Duration::from_secs(30);
 /// Work over this sends progress (HA 4.4).
 const PROGRESS: Duration = Duration::from_secs(1);
 /// How often outstanding work is looked at for progress.
 const TICK: Duration = Duration::from_millis(200);
+/// A link that has worked for so long without a pause lets the others have their turn.
+const TURN: Duration = Duration::from_micros(500);
 /// How long a draining link still answers Busy before it closes.
 const DRAIN: Duration = Duration::from_millis(300);
 /// With so many bytes of replies unwritten, what comes is answered Busy.
@@ -51,7 +53,7 @@ const UNWRITTEN_BYTES_MAX: usize = 4 << 20;
 const FRAME_BYTES_FREE: usize = 64 << 10;
 /// How often a link whose frame has no room looks for some.
 const STARVED: Duration = Duration::from_millis(20);
-/// How long a client is asked to wait that has filled its window or its memory, in milliseconds.
+/// How long a client is asked to wait that has filled its window or memory, in milliseconds.
 const BUSY_MS: u32 = 20;
 /// The least window that a link is granted, however many links there are.
 const WINDOW_MIN: u32 = 4;
@@ -142,6 +144,10 @@ struct Link {
     version: u32,
     outstanding: HashMap<u64, Outstanding>,
     sender: mpsc::UnboundedSender<Finished>,
+    /// Who asks, as the present batch sees it.
+    asker: Option<Arc<Asker>>,
+    /// The window and the queue that replies tell of now.
+    told: (u32, u32),
     out: Outbox,
     memory: Arc<Memory>,
     /// Bytes that have come of a frame that is not whole.
@@ -159,7 +165,7 @@ struct Link {
 /// # Errors
 /// When it ended otherwise than by the peer's or our own orderly close.
 pub(crate) async fn serve(
-    mut stream: TlsStream<TcpStream>,
+    stream: TlsStream<TcpStream>,
     shared: Arc<Shared>,
     greeted: Greeted,
 ) -> Result<(), String> {
@@ -172,6 +178,7 @@ pub(crate) async fn serve(
     let memory = share.part(shared.limits.link_bytes);
     let partial = share.hold(0);
     let owner = Owner { client: client.identity, link: next_number() };
+    let window = shared.window();
     let link = Link {
         shared,
         unfinished: 0,
@@ -183,15 +190,18 @@ pub(crate) async fn serve(
         version,
         outstanding: HashMap::new(),
         sender,
+        asker: None,
+        told: (window, 0),
         out: Outbox::new(&memory),
         memory,
         look: Instant::now(),
         draining: None,
         peer_closed: false,
     };
-    let end = link.run(&mut stream, reader, rest, finished).await;
+    let mut wire = Wire::new(stream);
+    let end = link.run(&mut wire, reader, rest, finished).await;
     // Best effort: the peer may be gone.
-    let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
+    let _ = timeout(Duration::from_secs(1), wire.shutdown()).await;
     drop(counted);
     end
 }
@@ -217,25 +227,38 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// Hands the receiver back once something has been published.
+async fn next_change(mut changes: watch::Receiver<u64>) -> watch::Receiver<u64> {
+    if changes.changed().await.is_err() {
+        pending::<()>().await;
+    }
+    changes
+}
+
 impl Link {
     async fn run(
         mut self,
-        stream: &mut TlsStream<TcpStream>,
+        wire: &mut Wire,
         mut reader: FrameReader,
         rest: Zeroizing<Vec<u8>>,
         mut finished: mpsc::UnboundedReceiver<Finished>,
     ) -> Result<(), String> {
         let mut stop = self.shared.stop.clone();
-        let mut assignments = self.shared.registry.changes();
-        let mut buffer = Zeroizing::new(vec![0; READ_BYTES]);
+        let mut stopping = pin!(stopped(&mut stop));
+        let mut assignments = pin!(next_change(self.shared.registry.changes()));
         let mut heard = Instant::now();
-        // What changed between the greeting and the subscription to changes is told now.
+        // What changed between the greeting and the subscription to changes is told now; then what came behind the Hello.
         self.offer_anew();
-        self.take(&mut reader, &rest)?;
+        let taken = self.take(&mut reader, &rest, heard);
+        self.tell_why(wire, taken).await?;
+        self.take_batch(wire, &mut reader, Batch::empty(), heard).await?;
         loop {
-            self.flush(stream).await?;
+            self.flush(wire).await?;
             if self.is_done() {
                 return Ok(());
+            }
+            if wire.has_ended() {
+                return self.ended(&reader);
             }
             if Instant::now() >= self.look {
                 self.tell_progress();
@@ -244,6 +267,7 @@ impl Link {
             tokio::select! {
                 biased;
                 Some(done) = finished.recv() => {
+                    self.tell_standing();
                     self.finish(done);
                     while self.out.len() < UNWRITTEN_BYTES_MAX
                         && let Ok(done) = finished.try_recv()
@@ -251,27 +275,52 @@ impl Link {
                         self.finish(done);
                     }
                 }
-                () = stopped(&mut stop), if self.draining.is_none() => self.drain("hsmd is stopping"),
-                Ok(()) = assignments.changed() => self.offer_anew(),
-                read = stream.read(&mut buffer), if !starved => match read {
-                    Ok(0) => return self.ended(&reader),
-                    Ok(count) => {
-                        heard = Instant::now();
-                        let taken = self.take(&mut reader, &buffer[..count]);
-                        buffer[..count].zeroize();
-                        if let Err(reason) = taken {
-                            self.close(&reason);
-                            let _ = self.flush(stream).await;
-                            return Err(reason);
-                        }
+                () = &mut stopping, if self.draining.is_none() => self.drain("hsmd is stopping"),
+                changes = &mut assignments => {
+                    assignments.set(next_change(changes));
+                    self.offer_anew();
+                }
+                read = wire.read(), if !starved => {
+                    let batch = read.map_err(|error| broken(&error))?;
+                    heard = Instant::now();
+                    self.take_batch(wire, &mut reader, batch, heard).await?;
+                    if heard.elapsed() >= TURN {
+                        self.flush(wire).await?;
+                        yield_now().await;
                     }
-                    // Frames have lengths: an end without TLS's goodbye (a killed process) can cut off nothing unseen.
-                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => return self.ended(&reader),
-                    Err(error) => return Err(format!("the connection broke: {error}")),
-                },
+                }
                 () = self.alarm(&reader, heard, starved) => self.alarmed(&reader, heard)?,
             }
+            self.out.count();
         }
+    }
+
+    /// Everything that one read has brought.
+    async fn take_batch(
+        &mut self,
+        wire: &mut Wire,
+        reader: &mut FrameReader,
+        batch: Batch,
+        now: Instant,
+    ) -> Result<(), String> {
+        self.asker = None;
+        self.tell_standing();
+        let taken = wire.open(batch, |bytes| self.take(reader, bytes, now));
+        self.tell_why(wire, taken).await
+    }
+
+    /// A link that ends by the client's fault says so.
+    async fn tell_why(&mut self, wire: &mut Wire, taken: Result<(), String>) -> Result<(), String> {
+        if let Err(reason) = &taken {
+            self.close(reason);
+            let _ = self.flush(wire).await;
+        }
+        taken
+    }
+
+    /// Window and queue for the replies of this turn (HA 4.5).
+    fn tell_standing(&mut self) {
+        self.told = (self.shared.window(), self.shared.workers.waiting());
     }
 
     /// Wakes for progress, the end of draining and silence, whichever is first.
@@ -292,7 +341,7 @@ impl Link {
     /// Takes room for the next read of a long frame; whether there is none, so that it must wait.
     fn is_starved(&mut self) -> bool {
         let Some(above) = self.unfinished.checked_sub(FRAME_BYTES_FREE) else { return false };
-        !self.partial.grow(above + READ_BYTES)
+        !self.partial.grow(above + BATCH_BYTES)
     }
 
     fn alarmed(&self, reader: &FrameReader, heard: Instant) -> Result<(), String> {
@@ -366,14 +415,18 @@ impl Link {
         }
     }
 
-    fn take(&mut self, reader: &mut FrameReader, mut bytes: &[u8]) -> Result<(), String> {
+    fn take(&mut self, reader: &mut FrameReader, mut bytes: &[u8], now: Instant) -> Result<(), String> {
         self.unfinished += bytes.len();
         while let Some(frame) = reader.take(&mut bytes).map_err(|error| error.to_string())? {
             self.unfinished = bytes.len();
             self.partial.resize(0);
             match frame {
                 Frame::Ping(number) => self.out.push(&encode(&Frame::Pong(number))),
-                Frame::Request(header, body) => self.request(header, body)?,
+                Frame::Request(header, body) => {
+                    if let Some(body) = self.request(header, body, now)? {
+                        reader.lend(body);
+                    }
+                }
                 Frame::Cancel(tag) => {
                     if let Some(work) = self.outstanding.get(&tag) {
                         work.cancelled.store(true, Ordering::Relaxed);
@@ -396,18 +449,23 @@ impl Link {
         Ok(())
     }
 
-    fn request(&mut self, header: RequestHeader, body: Zeroizing<Vec<u8>>) -> Result<(), String> {
+    /// Answers a request or gives it to a lane; answers the memory of a body that is of no more use.
+    fn request(
+        &mut self,
+        header: RequestHeader,
+        body: Zeroizing<Vec<u8>>,
+        received: Instant,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
         let tag = header.tag;
         if self.outstanding.contains_key(&tag) {
             return Err(format!("wanted a new tag, found {tag}, which is outstanding"));
         }
         let window = usize::try_from(self.shared.limits.window).unwrap_or(usize::MAX);
         let full = self.outstanding.len() >= window || self.out.len() >= UNWRITTEN_BYTES_MAX;
-        let held = if full || self.draining.is_some() { None } else { self.memory.take(body.len()) };
-        let Some(held) = held else {
+        if full || self.draining.is_some() || !self.memory.has_room(body.len()) {
             self.busy(tag, BUSY_MS);
-            return Ok(());
-        };
+            return Ok(Some(body));
+        }
         let Some(handler) = self.assigned(header.partition) else {
             let text = format!(
                 "partition {} is not assigned to client {} or not open here; run `hsm client assignPartition` on the \
@@ -421,23 +479,29 @@ impl Link {
             }
             let (reply, body) = outcome(tag, ReplyHeader::default(), Outcome::NO_PARTITION, &text);
             self.reply(reply, body);
-            return Ok(());
+            return Ok(None);
         };
         let lane = handler.lane(&body);
-        let work = Work { asker: self.asker(), header, body, received: Instant::now() };
-        match lane {
-            Lane::Inline => {
-                let (_, (reply, body)) = take_turn(&*handler, &work, Duration::ZERO);
-                self.reply(reply, body);
+        let held = if lane == Lane::Inline { None } else { Some(self.memory.take(body.len())) };
+        let work = Work { asker: self.asker(), header, body, received };
+        match held {
+            None => {
+                let (_, (reply, answer)) = take_turn(&*handler, &work, Duration::ZERO);
+                self.reply(reply, answer);
+                return Ok(Some(work.body));
             }
-            Lane::Crypto | Lane::Slow | Lane::Pin | Lane::Disk => self.delegate(lane, handler, work, held),
+            Some(Some(held)) => self.delegate(lane, handler, work, held),
+            Some(None) => self.busy(tag, BUSY_MS),
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn asker(&self) -> Asker {
+    fn asker(&mut self) -> Arc<Asker> {
+        if let Some(asker) = &self.asker {
+            return asker.clone();
+        }
         let replicator = self.client.replicator;
-        Asker {
+        let asker = Arc::new(Asker {
             name: self.name.clone(),
             client: self.client.identity,
             instance: self.instance,
@@ -448,7 +512,8 @@ impl Link {
                 wall_ms: now_ms(),
                 seen: if replicator { self.shared.seen.all() } else { Vec::new() },
             },
-        }
+        });
+        self.asker.insert(asker).clone()
     }
 
     fn assigned(&self, serial: u64) -> Option<Arc<dyn Handler>> {
@@ -510,27 +575,26 @@ impl Link {
     }
 
     fn reply(&mut self, header: ReplyHeader, body: Zeroizing<Vec<u8>>) {
-        let header =
-            ReplyHeader { window: self.shared.window(), queue: self.shared.workers.waiting(), ..header };
+        let (window, queue) = self.told;
+        let header = ReplyHeader { window, queue, ..header };
         self.out.push_reply(&reply_head(&header, body.len()), body);
     }
 
-    async fn flush(&mut self, stream: &mut TlsStream<TcpStream>) -> Result<(), String> {
-        if self.out.len() == 0 {
-            return Ok(());
-        }
-        let write = async {
-            while let Some(piece) = self.out.pop() {
-                stream.write_all(&piece).await?;
+    /// Writes everything there is to send.
+    async fn flush(&mut self, wire: &mut Wire) -> Result<(), String> {
+        let mut until = None;
+        while !wire.send(&mut self.out).map_err(|error| broken(&error))? {
+            let until = *until.get_or_insert_with(|| tokio::time::Instant::now() + WRITE);
+            match timeout_at(until, wire.writable()).await {
+                Ok(room) => room.map_err(|error| broken(&error))?,
+                Err(_) => return Err(format!("the client takes no replies for {} s", WRITE.as_secs())),
             }
-            stream.flush().await
-        };
-        let written = timeout(Duration::from_secs(WRITE_SECONDS), write).await;
-        self.out.sent();
-        match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("the connection broke: {error}")),
-            Err(_) => Err(format!("the client takes no replies for {WRITE_SECONDS} s")),
         }
+        self.out.sent();
+        Ok(())
     }
+}
+
+fn broken(error: &io::Error) -> String {
+    format!("the connection broke: {error}")
 }

@@ -72,9 +72,17 @@ impl Memory {
     }
 
     fn bytes_max(&self) -> usize {
+        self.bytes_max_with(0)
+    }
+
+    /// The bound as it would be with so many bytes more above.
+    fn bytes_max_with(&self, more: usize) -> usize {
         match self.bound {
             Bound::Bytes(bytes_max) => bytes_max,
-            Bound::FairShare => self.above.as_ref().map_or(0, |above| above.free()).max(BODY_BYTES_MAX),
+            Bound::FairShare => {
+                let free = self.above.as_ref().map_or(0, |above| above.free());
+                free.saturating_sub(more).max(BODY_BYTES_MAX)
+            }
         }
     }
 
@@ -86,6 +94,12 @@ impl Memory {
     pub fn take(self: &Arc<Self>, bytes: usize) -> Option<Held> {
         let held = self.hold(bytes);
         if self.is_over() { None } else { Some(held) }
+    }
+
+    /// Whether so many bytes would fit now, for what is held no longer than it takes to answer it.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.held().saturating_add(bytes) <= self.bytes_max_with(bytes)
+            && self.above.as_ref().is_none_or(|above| above.has_room(bytes))
     }
 
     /// Counts so many bytes that are there already, whether they fit or not.
@@ -161,9 +175,10 @@ mod tests {
         let process = Memory::new(10);
         let (first, second) = (process.part(6), process.part(6));
         let six = first.take(6).unwrap();
-        assert!(first.take(1).is_none(), "the link's bound");
+        assert!(first.take(1).is_none() && !first.has_room(1), "the link's bound");
         let four = second.take(4).unwrap();
-        assert!(second.take(1).is_none(), "the process's bound");
+        assert!(second.take(1).is_none() && !second.has_room(1), "the process's bound");
+        assert!(second.has_room(0) && !second.has_room(usize::MAX));
         assert_eq!((first.held(), second.held(), process.held()), (6, 4, 10));
         drop(six);
         let mut two = second.take(2).unwrap();
@@ -188,6 +203,7 @@ mod tests {
             held.push(more);
         }
         assert_eq!((held.len(), greedy.held()), (50, 50 * mib), "over both its links");
+        assert!(!links[0].has_room(mib) && modest.has_room(mib));
         assert!(!greedy.is_over());
         let of_modest = modest.part(64 * mib).take(20 * mib).unwrap();
         assert!(greedy.is_over(), "what is left has become less: 30 MiB");
