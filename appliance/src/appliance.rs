@@ -83,7 +83,11 @@ impl Appliance {
         Ok(Appliance {
             peers: Arc::new(peers),
             seen,
-            connections: Connections::new(config.links_max, config.handshakes_max),
+            connections: Connections::new(
+                config.links_max,
+                config.links_per_client_max,
+                config.handshakes_max,
+            ),
             acceptor: Arc::new(acceptor),
             partitions,
             listening: RwLock::new(Vec::new()),

@@ -55,8 +55,10 @@ pub struct Config {
     pub workers: usize,
     /// Threads for private RSA operations and generation, and as many more for PIN checks.
     pub crypto_threads: usize,
-    /// Most links at once.
+    /// Most links at once. A client may have as many of them as it leaves free.
     pub links_max: usize,
+    /// Most links of one client at once.
+    pub links_per_client_max: usize,
     /// Most handshakes in progress at once: connections that have not yet said Hello.
     pub handshakes_max: usize,
     /// Most requests outstanding on one link.
@@ -151,6 +153,7 @@ struct Raw {
     workers: Option<Spanned<u64>>,
     crypto_threads: Option<Spanned<u64>>,
     links_max: Option<Spanned<u64>>,
+    links_per_client_max: Option<Spanned<u64>>,
     handshakes_max: Option<Spanned<u64>>,
     window: Option<Spanned<u64>>,
     link_bytes_max: Option<Spanned<u64>>,
@@ -233,6 +236,13 @@ impl Config {
             workers: place.count("workers", raw.workers, cores, 1, 1024)?,
             crypto_threads: place.count("crypto_threads", raw.crypto_threads, cores, 1, 1024)?,
             links_max: place.count("links_max", raw.links_max, 4096, 1, 1 << 20)?,
+            links_per_client_max: place.count(
+                "links_per_client_max",
+                raw.links_per_client_max,
+                1 << 20,
+                1,
+                1 << 20,
+            )?,
             handshakes_max: place.count("handshakes_max", raw.handshakes_max, 256, 1, 65_536)?,
             window: place.small("window", raw.window, 256, 1, 65_536)?,
             link_bytes_max: place.bytes("link_bytes_max", raw.link_bytes_max, 64 << 20)?,

@@ -130,9 +130,13 @@ fn judge(stream: &TlsStream<TcpStream>, shared: &Shared, hello: &Hello) -> Resul
     }
     let instance = <[u8; 32]>::try_from(hello.instance.as_slice())
         .map_err(|_| "wanted an instance key of 32 bytes".to_owned())?;
-    let counted = shared.connections.enter().ok_or_else(|| {
-        "the appliance has as many links as it may; try again later, or let its operator raise links_max"
-            .to_owned()
+    let counted = shared.connections.enter(client.identity).map_err(|refusal| {
+        tracing::warn!(
+            client = client.name,
+            links = shared.connections.count(),
+            "a link was refused: {refusal}"
+        );
+        refusal.to_string()
     })?;
     Ok(Judged { client, instance, version, counted })
 }

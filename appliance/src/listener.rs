@@ -1,5 +1,6 @@
 //! The listener: takes connections, shakes hands, starts a link for each; no connection's fault reaches another.
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,12 +50,65 @@ impl Acceptor {
     }
 }
 
+/// The links that there are.
+#[derive(Default)]
+struct Links {
+    /// All of them; changed under the lock, read without it.
+    count: AtomicUsize,
+    /// By the client's identity; no entry is zero.
+    by_client: Mutex<HashMap<[u8; 32], usize>>,
+}
+
 /// One link, until dropped.
-pub(crate) struct Counted(Arc<AtomicUsize>);
+pub(crate) struct Counted {
+    links: Arc<Links>,
+    client: [u8; 32],
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut by_client = self.links.by_client.lock();
+        if let Some(count) = by_client.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                by_client.remove(&self.client);
+            }
+        }
+        self.links.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a client gets no further link; the text is for both operators.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TooMany {
+    /// All clients together have as many as there may be.
+    All {
+        /// `links_max`.
+        most: usize,
+    },
+    /// This client has its share: as many as it leaves free for others, or `links_per_client_max`.
+    OfClient {
+        /// How many it has.
+        found: usize,
+        /// How many are free for others.
+        free: usize,
+    },
+}
+
+impl fmt::Display for TooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All { most } => write!(
+                f,
+                "the appliance has {most} links, as many as it may; try again later, or let its operator raise links_max"
+            ),
+            Self::OfClient { found, free } => write!(
+                f,
+                "this client has {found} links and {free} are left for others: no client may have more than it leaves \
+                 free, nor more than links_per_client_max; close some, or let the appliance's operator raise links_max \
+                 or links_per_client_max"
+            ),
+        }
     }
 }
 
@@ -77,25 +131,34 @@ impl Drop for Shaking {
 }
 
 /// The connections of all listeners together and their bounds: links, which registered clients have, and handshakes,
-/// which anybody may begin; so that nobody who is not registered can keep a client out.
+/// which anybody may begin; so that nobody who is not registered can keep a client out. Nor can one client the others (HA
+/// 4.5): it may have as many links as it leaves free, so one alone has half of them at most, two a third each. One link is
+/// everybody's right while one is free.
 #[derive(Clone)]
 pub struct Connections {
-    links: Arc<AtomicUsize>,
+    links: Arc<Links>,
     links_max: usize,
+    links_per_client_max: usize,
     /// Handshakes in progress by source address; no entry is zero.
     shaking: Arc<Mutex<HashMap<IpAddr, usize>>>,
     handshakes_max: usize,
 }
 
 impl Connections {
-    /// None yet; at most so many links, and so many handshakes in progress.
-    pub fn new(links_max: usize, handshakes_max: usize) -> Self {
-        Self { links: Arc::default(), links_max, shaking: Arc::default(), handshakes_max }
+    /// None yet; at most so many links, so many of them of one client, and so many handshakes in progress.
+    pub fn new(links_max: usize, links_per_client_max: usize, handshakes_max: usize) -> Self {
+        Self {
+            links: Arc::default(),
+            links_max,
+            links_per_client_max,
+            shaking: Arc::default(),
+            handshakes_max,
+        }
     }
 
     /// How many links there are.
     pub fn count(&self) -> usize {
-        self.links.load(Ordering::Relaxed)
+        self.links.count.load(Ordering::Relaxed)
     }
 
     /// How many handshakes are in progress.
@@ -103,10 +166,20 @@ impl Connections {
         self.shaking.lock().values().sum()
     }
 
-    /// One link more, from the moment that its client has proved itself.
-    pub(crate) fn enter(&self) -> Option<Counted> {
-        let counted = Counted(self.links.clone());
-        if self.links.fetch_add(1, Ordering::Relaxed) < self.links_max { Some(counted) } else { None }
+    /// One link more for this client, from the moment that it has proved itself.
+    pub(crate) fn enter(&self, client: [u8; 32]) -> Result<Counted, TooMany> {
+        let mut by_client = self.links.by_client.lock();
+        let count = self.count();
+        if count >= self.links_max {
+            return Err(TooMany::All { most: self.links_max });
+        }
+        let (found, free) = (by_client.get(&client).copied().unwrap_or(0), self.links_max - count);
+        if found > 0 && (found >= self.links_per_client_max || found + 1 > free - 1) {
+            return Err(TooMany::OfClient { found, free });
+        }
+        by_client.insert(client, found + 1);
+        self.links.count.store(count + 1, Ordering::Relaxed);
+        Ok(Counted { links: self.links.clone(), client })
     }
 
     /// One handshake more; the error is the reason against it.
@@ -194,4 +267,48 @@ async fn shake_and_serve(
     };
     drop(shaking);
     serve(stream, shared, greeted).await
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Takes links for a client until one is refused.
+    fn greedy(connections: &Connections, client: u8) -> (Vec<Counted>, TooMany) {
+        let mut taken = Vec::new();
+        loop {
+            match connections.enter([client; 32]) {
+                Ok(counted) => taken.push(counted),
+                Err(refusal) => return (taken, refusal),
+            }
+        }
+    }
+
+    #[test]
+    fn ha_4_5_no_client_takes_the_links_of_the_others() {
+        let connections = Connections::new(100, 100, 1);
+        let (first, refusal) = greedy(&connections, 1);
+        assert_eq!((first.len(), refusal), (50, TooMany::OfClient { found: 50, free: 50 }));
+        let (second, _) = greedy(&connections, 2);
+        assert_eq!(second.len(), 25, "it leaves as many free as it has");
+        let others: Vec<Vec<Counted>> = (3..8).map(|client| greedy(&connections, client).0).collect();
+        assert!(others.iter().all(|links| !links.is_empty()), "every client comes in while one is free");
+        assert!((95..=100).contains(&connections.count()), "{}", connections.count());
+        drop((first, second, others));
+        assert_eq!((connections.count(), connections.links.by_client.lock().len()), (0, 0));
+        assert_eq!(greedy(&connections, 1).0.len(), 50);
+    }
+
+    #[test]
+    fn a_client_has_no_more_links_than_it_may_and_all_no_more_than_there_are() {
+        let connections = Connections::new(20, 3, 1);
+        let (three, refusal) = greedy(&connections, 1);
+        assert_eq!((three.len(), refusal), (3, TooMany::OfClient { found: 3, free: 17 }));
+        let full = Connections::new(2, 2, 1);
+        let held = [full.enter([1; 32]).unwrap(), full.enter([2; 32]).unwrap()];
+        assert_eq!(full.enter([3; 32]).err(), Some(TooMany::All { most: 2 }));
+        drop(held);
+        assert!(full.enter([3; 32]).is_ok());
+    }
 }

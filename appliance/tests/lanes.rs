@@ -147,7 +147,7 @@ fn bounded(window: u32, crypto_threads: usize, link_bytes: usize, bytes: usize) 
     let seen = Arc::new(Sightings::load(book.clone()).unwrap());
     let (stop, stopping) = watch::channel(false);
     let memory = Memory::new(bytes);
-    let connections = Connections::new(10, 10);
+    let connections = Connections::new(10, 10, 10);
     let shared = Arc::new(Shared {
         registry,
         acceptor,

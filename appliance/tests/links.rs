@@ -266,11 +266,11 @@ fn two_hundred_links_work_at_once() {
 
 #[test]
 fn more_links_than_allowed_are_refused_and_come_in_later() {
-    let house = House::new("links_max = 2");
+    let house = House::new("links_max = 4");
     let client = house.client("client1");
     let (first, _) = house.link(&client);
     let (_second, _) = house.link(&client);
-    assert!(open(&house, &client).is_err());
+    assert!(open(&house, &client).is_err(), "it has as many as it leaves free");
     drop(first);
     house.settle(1);
     open(&house, &client).unwrap();
@@ -302,7 +302,7 @@ fn a_stop_closes_links_in_order_and_frees_everything() {
 
 #[test]
 fn silent_connections_keep_no_client_out() {
-    let house = House::new("links_max = 2\nhandshakes_max = 100\nhandshake_seconds = 600");
+    let house = House::new("links_max = 4\nhandshakes_max = 100\nhandshake_seconds = 600");
     let client = house.client("client1");
     let silent: Vec<_> = (0..300).map(|_| connect_from(1, house.address())).collect();
     let (mut first, mut second) = (house.link_from(2, &client), house.link_from(2, &client));
@@ -322,13 +322,18 @@ fn silent_connections_keep_no_client_out() {
 }
 
 #[test]
-fn a_link_too_many_hears_why() {
-    let house = House::new("links_max = 1");
-    let client = house.client("client1");
-    let (_first, _) = house.link(&client);
-    let error = refusal(&house, &client);
-    assert!(error.contains("links_max"), "{error}");
-    house.settle(1);
+fn a_link_too_many_hears_why_and_whose_bound_it_met() {
+    let house = House::new("links_max = 3\nlinks_per_client_max = 1");
+    let clients = ["client1", "client2", "client3", "client4"].map(|name| house.client(name));
+    let (_first, _) = house.link(&clients[0]);
+    let error = refusal(&house, &clients[0]);
+    assert!(error.contains("this client has 1 links") && error.contains("links_per_client_max"), "{error}");
+    // However often the first one tries, the others come in.
+    let (_second, _) = house.link(&clients[1]);
+    let (_third, _) = house.link(&clients[2]);
+    let error = refusal(&house, &clients[3]);
+    assert!(error.contains("the appliance has 3 links") && error.contains("links_max"), "{error}");
+    house.settle(3);
 }
 
 #[test]
