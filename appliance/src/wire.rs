@@ -39,11 +39,11 @@ struct Buffers {
     plain: Zeroizing<Vec<u8>>,
 }
 
-thread_local!(static SPARE: RefCell<Vec<Box<Buffers>>> = const { RefCell::new(Vec::new()) });
+thread_local!(static SPARE: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) });
 
 /// What one read has brought, still encrypted; its buffers go back to the thread.
 pub(crate) struct Batch {
-    buffers: Option<Box<Buffers>>,
+    buffers: Option<Buffers>,
     bytes: usize,
 }
 
@@ -51,9 +51,7 @@ impl Batch {
     /// One with nothing in it: opening it gives out what had been decrypted before.
     pub(crate) fn empty() -> Batch {
         let spare = SPARE.with(|spare| spare.borrow_mut().pop());
-        let new = || {
-            Box::new(Buffers { cipher: vec![0; BATCH_BYTES], plain: Zeroizing::new(vec![0; PIECE_BYTES]) })
-        };
+        let new = || Buffers { cipher: vec![0; BATCH_BYTES], plain: Zeroizing::new(vec![0; PIECE_BYTES]) };
         Batch { buffers: Some(spare.unwrap_or_else(new)), bytes: 0 }
     }
 }
@@ -113,7 +111,7 @@ impl Wire {
         mut take: impl FnMut(&[u8]) -> Result<(), String>,
     ) -> Result<(), String> {
         let bytes = batch.bytes;
-        let Some(buffers) = batch.buffers.as_deref_mut() else { return Ok(()) };
+        let Some(buffers) = batch.buffers.as_mut() else { return Ok(()) };
         let mut cipher = buffers.cipher.get(..bytes).unwrap_or_default();
         loop {
             self.give_out(&mut buffers.plain, &mut take)?;
