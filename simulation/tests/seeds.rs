@@ -61,10 +61,10 @@ fn worlds_without_faults_are_quiet() {
 #[cfg(feature = "planted")]
 const RECORDED: &[(simulation::Bug, u64)] = &[
     (simulation::Bug::AcknowledgeBeforeDurable, 0),
-    (simulation::Bug::TombstoneByStamp, 7),
+    (simulation::Bug::TombstoneByStamp, 13),
     (simulation::Bug::JoinMintsStamp, 0),
-    (simulation::Bug::SlotWithoutGeneration, 1),
-    (simulation::Bug::UnknownOfOne, 101),
+    (simulation::Bug::SlotWithoutGeneration, 2),
+    (simulation::Bug::UnknownOfOne, 222),
 ];
 
 /// Replays the recorded seed of each bug. A change of the code moves the runs of all seeds; then the bug must be found
