@@ -65,6 +65,7 @@ const RECORDED: &[(simulation::Bug, u64)] = &[
     (simulation::Bug::JoinMintsStamp, 0),
     (simulation::Bug::SlotWithoutGeneration, 2),
     (simulation::Bug::UnknownOfOne, 222),
+    (simulation::Bug::TombstoneAfterCommit, 773),
 ];
 
 /// Replays the recorded seed of each bug. A change of the code moves the runs of all seeds; then the bug must be found
