@@ -14,6 +14,7 @@
 //! ```
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use prost::Message;
 use spec::Rv;
@@ -42,6 +43,8 @@ pub(crate) const HEARD_MS: u64 = 1_000;
 const FIRST_IN_LINE_MS: u64 = 4;
 /// The same for those behind, who are woken when their turn comes.
 const IN_LINE_MS: u64 = 100;
+/// An answer may take so many times what answers take on average before it counts as late.
+const LATE_FACTOR: f32 = 1.5;
 
 /// The attempts of one call.
 pub(crate) struct Attempts<'a> {
@@ -57,6 +60,8 @@ pub(crate) struct Attempts<'a> {
     unable: Vec<Arc<Member>>,
     busy_moved: bool,
     in_line: Option<InLine<'a>>,
+    /// How much time the call had left when it joined the line.
+    left_at_joining: Duration,
     nobody_since: Option<Moment>,
     pub(crate) open_since: Option<Moment>,
     rebuilt: bool,
@@ -75,6 +80,7 @@ impl<'a> Attempts<'a> {
             unable: Vec::new(),
             busy_moved: false,
             in_line: None,
+            left_at_joining: Duration::ZERO,
             nobody_since: None,
             open_since: None,
             rebuilt: false,
@@ -110,6 +116,7 @@ impl<'a> Attempts<'a> {
                         self.group.watch_standby();
                     }
                     drop(view);
+                    self.give_up_if_late(&member)?;
                     self.in_line = None;
                     self.start(desk, &member);
                 }
@@ -137,7 +144,7 @@ impl<'a> Attempts<'a> {
     fn stands_behind(&mut self, desk: &mut Desk<'_>) -> bool {
         let line = &self.group.line;
         if self.in_line.is_none() && line.is_occupied() {
-            self.in_line = Some(line.join(&desk.waiter()));
+            self.join_line(desk);
         }
         let behind = self.in_line.as_ref().is_some_and(|place| !place.is_first());
         if behind {
@@ -146,9 +153,30 @@ impl<'a> Attempts<'a> {
         behind
     }
 
+    fn join_line(&mut self, desk: &mut Desk<'_>) {
+        let left = self.errand.deadline.since(self.group.platform.now());
+        self.in_line = Some(self.group.line.join(&desk.waiter()));
+        self.left_at_joining = left;
+    }
+
+    /// Ends a call that has stood in line for so long that the member's answer would come too late (HA 4.5): a member's
+    /// time that is spent on it is lost to one behind. What is expected is a guess, so a call is never given up in the
+    /// first half of its time, nor when the member has nothing else to do.
+    fn give_up_if_late(&self, member: &Member) -> Result<(), Error> {
+        if self.in_line.is_none() || member.load.outstanding() == 0 {
+            return Ok(());
+        }
+        let expected = Duration::from_nanos(member.load.expected_ns(self.errand.cost)).mul_f32(LATE_FACTOR);
+        let left = self.errand.deadline.since(self.group.platform.now());
+        match left < expected.min(self.left_at_joining / 2) {
+            true => Err(self.of_doubtful_end(Error::Deadline)),
+            false => Ok(()),
+        }
+    }
+
     fn wait_for_room(&mut self, desk: &mut Desk<'_>) {
         if self.in_line.is_none() {
-            self.in_line = Some(self.group.line.join(&desk.waiter()));
+            self.join_line(desk);
         }
         self.nobody_since = None;
         let ms = self.group.jitter_ms(FIRST_IN_LINE_MS).max(1);

@@ -285,6 +285,33 @@ fn a_full_window_sends_the_call_elsewhere_and_all_full_ones_let_it_wait() {
 }
 
 #[test]
+fn ha_4_5_a_call_that_cannot_be_answered_in_time_any_more_gives_its_turn_up() {
+    let (world, group, ouid) = warm_with(|settings| settings.call_ms_max = 2_000);
+    let member = |id: u64| group.view().member(spec::seam::MemberId(id)).unwrap().clone();
+    (0..100).for_each(|_| world.script(1, USE, Fate::Slow(20)));
+    while group.budget.take(1) {}
+    (0..100).for_each(|_| assert_eq!(used(&group, ouid), Ok(1)));
+    world.unscript(1);
+    (1..=3).for_each(|id| world.model(id, |model| model.window = 2));
+    group.refresh();
+    (1..=3).for_each(|id| [1, 2].iter().for_each(|_| member(id).load.begin()));
+    // Room comes when an answer would take longer than the call still has; the member has other work.
+    let freed = member(1);
+    world.later(1_985, move |_| freed.load.end());
+    world.forget();
+    let before = world.ms();
+    assert_eq!(used(&group, ouid), Err(Error::Deadline));
+    assert!((1_985..2_000).contains(&(world.ms() - before)), "took {} ms", world.ms() - before);
+    assert!(world.sent(USE).is_empty() && !group.line.is_occupied());
+    // A member without other work is tried whatever is expected of it, and so is any in the first half of a call's time.
+    member(1).load.end();
+    [1, 2].iter().for_each(|_| member(1).load.begin());
+    let freed = member(1);
+    world.later(1_985, move |_| [1, 2].iter().for_each(|_| freed.load.end()));
+    assert_eq!(used(&group, ouid), Ok(1));
+}
+
+#[test]
 fn a_returning_member_ramps_up() {
     let (world, group, ouid) = warm();
     let round_robin = GroupSettings { policy: Policy::RoundRobin, ..GroupSettings::clone(&group.settings()) };
