@@ -8,9 +8,11 @@ use spec::Rv;
 pub enum Error {
     /// Decided by the standard's rules, here or on a member: the code says all.
     Rv(Rv),
-    /// Environment: no member, or none that may know the object (HA 3.1), could be reached within the call's time. The
-    /// part was not taken; sessions, logins and handles stay valid (RULES 1.3).
+    /// Environment: no member could be reached within the call's time. The part was not taken; sessions, logins and
+    /// handles stay valid (RULES 1.3).
     Outage(String),
+    /// Environment: members were reached, but none that may know the object (HA 3.1). Otherwise as an outage.
+    Undecided(String),
     /// Environment: the call's time was over before a member had answered; members may well be there.
     Late(String),
     /// Peer: a write may or may not have happened; the log says which (HA 2.2, CONVENTIONS 18).
@@ -44,6 +46,7 @@ impl Error {
         match self {
             Self::Rv(rv) => *rv,
             Self::Outage(_)
+            | Self::Undecided(_)
             | Self::Late(_)
             | Self::OutcomeUnknown(_)
             | Self::BelowMinimum(_)
@@ -77,6 +80,7 @@ impl fmt::Display for Error {
             Self::Outage(text) => write!(f, "no member can be reached: {text}"),
             Self::OutcomeUnknown(text) => write!(f, "outcome unknown: {text}"),
             Self::Late(text)
+            | Self::Undecided(text)
             | Self::BelowMinimum(text)
             | Self::WrongGroup(text)
             | Self::Protocol(text)
@@ -105,7 +109,8 @@ impl From<ha::Error> for Error {
             ha::Error::PlanChanged => Self::PlanChanged,
             ha::Error::TicketDead => Self::TicketDead,
             ha::Error::NotOpened => Self::Rv(error.rv()),
-            ha::Error::Outage { .. } | ha::Error::Undecided(_) => Self::Outage(text),
+            ha::Error::Outage { .. } => Self::Outage(text),
+            ha::Error::Undecided(_) => Self::Undecided(text),
             ha::Error::Deadline => Self::Late(text),
             ha::Error::OutcomeUnknown(_) => Self::OutcomeUnknown(text),
             ha::Error::BelowMinimum { .. } => Self::BelowMinimum(text),
@@ -127,13 +132,14 @@ mod tests {
 
     #[test]
     fn total_outage_and_missing_copies_are_device_errors_and_nothing_tells_the_application_of_links() {
-        for error in
-            [Error::Outage(String::new()), Error::Late(String::new()), Error::BelowMinimum(String::new())]
-        {
+        for error in [
+            Error::Outage(String::new()),
+            Error::Late(String::new()),
+            Error::BelowMinimum(String::new()),
+            Error::Undecided(String::new()),
+        ] {
             assert_eq!(error.rv(), Rv::DEVICE_ERROR);
         }
-        // The part was not taken: the operation stays (RULES 1.3).
-        assert!(matches!(Error::from(ha::Error::Undecided(String::new())), Error::Outage(_)));
         assert_eq!(Error::TicketDead.rv(), Rv::USER_NOT_LOGGED_IN);
         assert_eq!(Error::Rv(Rv::PIN_INCORRECT).rv(), Rv::PIN_INCORRECT);
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use spec::platform::Platform;
 
 use crate::calendar::{Compact, Ctime};
@@ -139,9 +139,18 @@ impl HaLog {
 /// Appends to the file and renames it when it has become long enough. The last lines may go beyond the length.
 fn append(place: &Place, text: &[u8], pid: u32, wall_ms: u64) -> io::Result<()> {
     let path = place.folder.join(FILE);
-    let flags = OFlags::APPEND | OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Without NONBLOCK a named pipe in its place would hold the application up until somebody reads.
+    let flags = OFlags::APPEND
+        | OFlags::CREATE
+        | OFlags::WRONLY
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
     let mut file = File::from(rustix::fs::open(&path, flags, mode)?);
+    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(io::Error::other("it is no regular file"));
+    }
     file.write_all(text)?;
     if rustix::fs::fstat(&file)?.st_size.unsigned_abs() < place.bytes_max {
         return Ok(());
@@ -265,6 +274,22 @@ mod tests {
         log.flush();
         let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
         assert_eq!(text.lines().count(), 240);
+    }
+
+    #[test]
+    fn a_named_pipe_in_the_place_of_the_file_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        let log = log(folder.path(), 1_000);
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).unwrap();
+        log.note(1, "nobody reads");
+        log.flush();
+        assert!(log.refused.load(Ordering::Relaxed));
+        let reader = rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
+        log.note(1, "somebody reads");
+        log.flush();
+        assert!(rustix::io::read(&reader, &mut [0; 16]).is_ok_and(|count| count == 0), "nothing is written");
     }
 
     #[test]

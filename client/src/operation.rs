@@ -112,7 +112,7 @@ impl<T> Taken<'_, T> {
         if ends(&outcome, last) {
             self.held = None;
         } else if let Some(held) = &mut self.held {
-            held.stalled = matches!(outcome, Err(Error::Outage(_)));
+            held.stalled = matches!(outcome, Err(Error::Outage(_) | Error::Undecided(_)));
         }
         outcome
     }
@@ -154,7 +154,7 @@ impl Outcome for Produced {
 fn ends<O: Outcome>(outcome: &Result<O>, last: bool) -> bool {
     match outcome {
         Ok(produced) => last && !produced.is_question(),
-        Err(Error::Outage(_)) => false,
+        Err(Error::Outage(_) | Error::Undecided(_)) => false,
         Err(_) => true,
     }
 }
@@ -181,6 +181,7 @@ mod tests {
         assert!(!ended_by(Ok(Produced::TooSmall(1)), true));
         assert!(ended_by(Ok(()), true));
         assert!(!ended_by::<()>(Err(Error::Outage(String::new())), true));
+        assert!(!ended_by::<()>(Err(Error::Undecided(String::new())), true));
         assert!(ended_by::<()>(Err(Error::Late(String::new())), true));
         for rv in [
             Rv::OPERATION_NOT_INITIALIZED,

@@ -341,7 +341,7 @@ pub(crate) fn mechanisms(process: &Process, id: SlotId) -> Result<Arc<Vec<Mechan
             })
             .collect(),
         Ok(_) => return Err(strange("Status")),
-        Err(Error::Outage(text) | Error::Late(text)) => {
+        Err(Error::Outage(text) | Error::Undecided(text) | Error::Late(text)) => {
             tracing::warn!("no member told its mechanisms, this release's own list stands in: {text}");
             mechanisms::ROWS.iter().map(own_facts).collect()
         }

@@ -71,6 +71,7 @@ impl Outcome {
             }
             Self::Refused(
                 error @ (Error::Outage(_)
+                | Error::Undecided(_)
                 | Error::OutcomeUnknown(_)
                 | Error::BelowMinimum(_)
                 | Error::TicketDead
