@@ -119,7 +119,8 @@ impl Process {
     pub(crate) fn forked(&self) {
         self.inherited.store(true, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::AcqRel);
-        std::mem::forget(self.world.load_full());
+        let parents = std::mem::ManuallyDrop::new(self.world.load_full());
+        parents.forked();
         let configuration = self.configuration();
         let world = World::empty(self.handles.index(), &self.platform, configuration.as_deref());
         self.world.store(Arc::new(world));

@@ -25,6 +25,7 @@ use crate::meter::GroupMeter;
 use crate::page::Page;
 use crate::plans::Plans;
 use crate::process::Process;
+use crate::random::Buffers;
 use crate::reload::Watch;
 use crate::slots::Slot;
 use crate::tender::Tender;
@@ -41,6 +42,8 @@ pub(crate) struct Known {
     pub(crate) meter: Arc<GroupMeter>,
     /// The generation that its manifest had when last looked at; 0 before one was known.
     pub(crate) generation: AtomicU64,
+    /// Random bytes filled ahead.
+    pub(crate) random: Buffers,
 }
 
 /// See the head of this file.
@@ -118,7 +121,8 @@ impl World {
         let meter = GroupMeter::new(process.platform.clone(), slot.serial, page, self.log.clone());
         let group = drive::group(process, drive, slot, &meter);
         let generation = AtomicU64::new(0);
-        let known = Arc::new(Known { slot: slot.clone(), group: group.clone(), meter, generation });
+        let random = Buffers::default();
+        let known = Arc::new(Known { slot: slot.clone(), group: group.clone(), meter, generation, random });
         let mut grown = groups.to_vec();
         grown.push(known);
         self.groups.store(Arc::new(grown));
@@ -126,6 +130,19 @@ impl World {
         renew(&group, slot);
         self.tender.tend(process, drive, &group);
         Ok(group)
+    }
+
+    /// The group behind a slot with what the process keeps for it, as [`World::group`].
+    ///
+    /// # Errors
+    /// Those of [`World::group`].
+    pub(crate) fn answering(&self, process: &Process, slot: &Arc<Slot>) -> Result<Arc<Known>> {
+        slot.check_usable()?;
+        if let Some(known) = self.known(slot.id) {
+            return Ok(known);
+        }
+        self.group(process, slot)?;
+        self.known(slot.id).ok_or_else(|| Rv::CRYPTOKI_NOT_INITIALIZED.into())
     }
 
     /// The group of a slot if one has been asked for.
@@ -150,10 +167,17 @@ impl World {
     }
 
     /// What is done about once a second, by the tender or, where threads are forbidden, by calls: the configuration is
-    /// looked at and waiting lines of the HA log are written.
+    /// looked at, waiting lines of the HA log are written, and random bytes that have waited too long are wiped.
     pub(crate) fn upkeep(&self, process: &Process) {
         self.watch.look(process, self);
         self.log.flush();
+        let now = self.platform.now();
+        self.groups.load().iter().for_each(|known| known.random.drop_old(now));
+    }
+
+    /// The first call in a forked child: no unused random bytes of the parent stay in it (HA 6). Nothing else is touched.
+    pub(crate) fn forked(&self) {
+        self.groups.load().iter().for_each(|known| known.random.wipe());
     }
 
     /// Looks after every group's members: losses, attempts to take them back, and those whose attempts are used up.
@@ -263,9 +287,10 @@ impl World {
 }
 
 impl Known {
-    /// Ends the group and takes its page away.
+    /// Ends the group, wipes its random bytes and takes its page away.
     fn end(&self) {
         self.group.close();
+        self.random.wipe();
         if let Some(page) = self.meter.page() {
             page.remove();
         }

@@ -164,7 +164,7 @@ rows! {
     LOCAL_VERIFY = "Hatoki" "LocalVerify" Kind::Flag, unit "", default "1", example "1", Refused,
         "1 checks signatures with public keys in the process, 0 on a member. Checked and not used by this release: a member checks them.";
     LOCAL_RANDOM = "Hatoki" "LocalRandom" Kind::Flag, unit "", default "1", example "1", Refused,
-        "1 serves C_GenerateRandom in the process, 0 from a member.";
+        "1 serves C_GenerateRandom from buffers in the process, which members fill ahead and the system's generator is mixed into; 0 asks a member each time.";
     LOG_LEVEL = "Hatoki" "LogLevel" Kind::Choice(&["off", "error", "warn", "info", "debug"]), unit "", default "warn",
         example "warn", Refused, "Least serious message that is logged.";
     LOG_PATH = "Hatoki" "LogPath" Kind::Path, unit "", default "", example "", OnUse,

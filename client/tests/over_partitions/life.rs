@@ -149,29 +149,6 @@ fn a_blocking_wait_for_slot_events_ends_with_finalize() {
     });
 }
 
-#[test]
-fn random_bytes_differ_and_seeding_is_not_supported() {
-    let lab = Lab::new();
-    let session = lab.session();
-    let one = lab.module.random(session, 32).unwrap();
-    assert_ne!(*one, *lab.module.random(session, 32).unwrap());
-    assert!(lab.module.random(session, 0).unwrap().is_empty());
-    assert_eq!(rv(lab.module.seed_random(session, b"x")), Rv::RANDOM_SEED_NOT_SUPPORTED);
-}
-
-#[test]
-fn random_bytes_come_from_a_member_when_the_configuration_says_so() {
-    let lab = Lab::with_options(2, true, false, "LocalRandom = 0;");
-    let session = lab.session();
-    let before = lab.seam.count_all();
-    let bytes = lab.module.random(session, (1 << 20) + 5).unwrap();
-    assert_eq!(bytes.len(), (1 << 20) + 5);
-    assert!(bytes[..64].iter().any(|byte| *byte != 0));
-    assert!(lab.seam.count_all() >= before + 2, "1 MiB a request");
-    lab.all_down(true);
-    assert_eq!(rv(lab.module.random(session, 1)), Rv::DEVICE_ERROR);
-}
-
 /// What each member holds: how many objects, and their digest (HA 1.6).
 fn contents(lab: &Lab) -> Vec<(u64, Vec<u8>)> {
     let held = lab.members.iter().map(|member| lab.status(*member));

@@ -13,6 +13,7 @@ mod losses;
 mod objects;
 mod outage;
 mod pin;
+mod random;
 mod reload;
 mod restart;
 mod sign;
