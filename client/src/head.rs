@@ -17,6 +17,7 @@ use crate::asking::{Asking, strange, with_blob};
 use crate::buffer::OPERATION_BYTES_MAX;
 use crate::error::{Error, Result};
 use crate::handles::Handled;
+use crate::local::{self, Planned};
 use crate::objects;
 use crate::parameters::Relevant;
 use crate::plans::Key;
@@ -26,7 +27,7 @@ pub(crate) struct Head {
     pub(crate) function: KeyFunction,
     pub(crate) key: Handled,
     pub(crate) mechanism: MechanismMessage,
-    pub(crate) plan: Arc<PlanAnswer>,
+    pub(crate) plan: Arc<Planned>,
 }
 
 /// One send.
@@ -54,7 +55,7 @@ pub(crate) fn plan(
     function: KeyFunction,
     key: &Handled,
     mechanism: &MechanismMessage,
-) -> Result<Arc<PlanAnswer>> {
+) -> Result<Arc<Planned>> {
     let world = asking.process.world();
     let now = asking.process.platform.now();
     let relevant = Relevant::of(mechanism);
@@ -78,7 +79,7 @@ pub(crate) fn plan(
     objects::gone(asking.process, key, &answer);
     match answer {
         Ok(Answer::Plan(plan)) => {
-            let plan = Arc::new(plan);
+            let plan = Arc::new(Planned::new(plan, now));
             key.learn(plan.version);
             world.plans().keep(cache_key(plan.version.or(key.state().version)), plan.clone());
             Ok(plan)
@@ -209,9 +210,16 @@ impl Head {
         self.how() == How::STREAM && matches!(self.function, KeyFunction::SIGN | KeyFunction::VERIFY)
     }
 
-    /// Sends one part for its output.
+    /// One part for its output: run here with a public key, or sent.
     pub(crate) fn give(&mut self, asking: &Asking<'_>, part: Part<'_>) -> Result<Zeroizing<Vec<u8>>> {
+        if let Some(outcome) = local::run(self, asking, &part) {
+            return Ok(outcome?);
+        }
+        let asked = self.plan.is_local().then(|| asking.process.platform.now());
         let mut answer = self.send(asking, part)?;
+        if let Some(asked) = asked {
+            self.plan.confirm(asked);
+        }
         Ok(Zeroizing::new(std::mem::take(&mut answer.output)))
     }
 }

@@ -23,6 +23,7 @@ mod handles;
 mod head;
 mod host;
 mod lengths;
+mod local;
 mod log;
 mod login;
 mod meter;

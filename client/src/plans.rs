@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use spec::messages::PlanAnswer;
 use spec::platform::{Lock, Moment};
 use spec::{Ouid, Rv, SlotId, Stamp};
 
+use crate::local::Planned;
 use crate::parameters::Relevant;
 
 /// How long a refusal is remembered, in milliseconds (RULES 1.1).
@@ -34,7 +34,7 @@ pub(crate) struct Key {
 }
 
 enum Known {
-    Plan(Arc<PlanAnswer>),
+    Plan(Arc<Planned>),
     Refused {
         rv: Rv,
         until: Moment,
@@ -51,11 +51,13 @@ pub(crate) struct Plans {
     shards: [Lock<Shard>; SHARDS],
     /// Raised by every login and logout: refusals of an older era say nothing.
     era: AtomicU64,
+    /// When the last of them was, in the nanoseconds of a `Moment`.
+    login_changed: AtomicU64,
 }
 
 impl Plans {
     /// The plan or the refusal that is remembered.
-    pub(crate) fn look_up(&self, key: &Key, now: Moment) -> Option<std::result::Result<Arc<PlanAnswer>, Rv>> {
+    pub(crate) fn look_up(&self, key: &Key, now: Moment) -> Option<std::result::Result<Arc<Planned>, Rv>> {
         let shard = self.shard(key.slot, key.ouid).lock();
         let known = shard.get(&(key.slot, key.ouid))?;
         match known.iter().find(|(own, _)| own == key)?.1 {
@@ -67,7 +69,7 @@ impl Plans {
     }
 
     /// Remembers a plan.
-    pub(crate) fn keep(&self, key: Key, plan: Arc<PlanAnswer>) {
+    pub(crate) fn keep(&self, key: Key, plan: Arc<Planned>) {
         self.insert(key, Known::Plan(plan));
     }
 
@@ -102,9 +104,16 @@ impl Plans {
         self.shard(slot, ouid).lock().remove(&(slot, ouid));
     }
 
-    /// Refusals no longer count: none outlives a login or logout.
-    pub(crate) fn forget_refusals(&self) {
+    /// A login or logout: refusals from before it no longer count, and a member confirms a plan anew before it is run
+    /// here.
+    pub(crate) fn change_login(&self, now: Moment) {
         self.era.fetch_add(1, Ordering::AcqRel);
+        self.login_changed.fetch_max(now.0, Ordering::AcqRel);
+    }
+
+    /// When the last login or logout was; the beginning of time before the first.
+    pub(crate) fn login_changed(&self) -> Moment {
+        Moment(self.login_changed.load(Ordering::Acquire))
     }
 }
 
@@ -112,6 +121,11 @@ impl Plans {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use spec::messages::PlanAnswer;
+
+    fn planned() -> Arc<Planned> {
+        Arc::new(Planned::new(PlanAnswer::default(), Moment(0)))
+    }
 
     fn key(role: Option<u64>) -> Key {
         Key {
@@ -128,18 +142,19 @@ mod tests {
     fn a_refusal_lives_one_second_and_not_across_a_login() {
         let plans = Plans::default();
         plans.refuse(key(None), Rv::KEY_FUNCTION_NOT_PERMITTED, Moment(0));
-        assert_eq!(plans.look_up(&key(None), Moment(0)), Some(Err(Rv::KEY_FUNCTION_NOT_PERMITTED)));
-        assert_eq!(plans.look_up(&key(None), Moment(0).after_ms(1_000)), None);
+        let refused = plans.look_up(&key(None), Moment(0)).and_then(Result::err);
+        assert_eq!(refused, Some(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        assert!(plans.look_up(&key(None), Moment(0).after_ms(1_000)).is_none());
         plans.refuse(key(None), Rv::KEY_FUNCTION_NOT_PERMITTED, Moment(0));
-        plans.forget_refusals();
-        assert_eq!(plans.look_up(&key(None), Moment(0)), None);
+        plans.change_login(Moment(0));
+        assert!(plans.look_up(&key(None), Moment(0)).is_none());
     }
 
     #[test]
     fn a_plan_lives_until_its_object_changes_or_goes() {
         let plans = Plans::default();
-        plans.keep(key(Some(1)), Arc::new(PlanAnswer::default()));
-        plans.forget_refusals();
+        plans.keep(key(Some(1)), planned());
+        plans.change_login(Moment(0));
         assert!(plans.look_up(&key(Some(1)), Moment::NEVER).is_some());
         assert!(plans.look_up(&key(None), Moment(0)).is_none());
         plans.forget(SlotId(0), Ouid([1; 16]));
@@ -149,20 +164,19 @@ mod tests {
     #[test]
     fn the_cache_stays_bounded_and_one_object_crowds_out_no_other() {
         let plans = Plans::default();
-        let plan = || Arc::new(PlanAnswer::default());
         let of = |number: u64, function| {
             let mut ouid = [0; 16];
             ouid[..8].copy_from_slice(&number.to_be_bytes());
             ouid[15] = number.to_be_bytes()[7];
             Key { ouid: Ouid(ouid), function, ..key(None) }
         };
-        plans.keep(of(0, 0), plan());
-        (1..1_000).for_each(|function| plans.keep(of(1, function), plan()));
+        plans.keep(of(0, 0), planned());
+        (1..1_000).for_each(|function| plans.keep(of(1, function), planned()));
         assert!(plans.look_up(&of(0, 0), Moment(0)).is_some());
         assert!(
             plans.look_up(&of(1, 999), Moment(0)).is_some() && plans.look_up(&of(1, 1), Moment(0)).is_none()
         );
-        (0..100_000).for_each(|number| plans.keep(of(number, 1), plan()));
+        (0..100_000).for_each(|number| plans.keep(of(number, 1), planned()));
         let kept: usize = plans.shards.iter().map(|shard| shard.lock().len()).sum();
         assert!((1..=SHARDS * OBJECTS_MAX).contains(&kept), "{kept} objects");
         assert!(plans.shards.iter().all(|shard| !shard.lock().is_empty()));

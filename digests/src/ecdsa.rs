@@ -34,6 +34,22 @@ impl EcCurve {
         self.order_bits().div_ceil(8)
     }
 
+    /// The DER of the curve's object identifier, the value of CKA_EC_PARAMS (RFC 5480, 2.1.1.1).
+    #[must_use]
+    pub const fn parameters(self) -> &'static [u8] {
+        match self {
+            EcCurve::P256 => &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
+            EcCurve::P384 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22],
+            EcCurve::P521 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23],
+        }
+    }
+
+    /// The curve of an object identifier's DER; `None` for any other bytes.
+    #[must_use]
+    pub fn from_parameters(parameters: &[u8]) -> Option<EcCurve> {
+        EcCurve::ALL.into_iter().find(|curve| curve.parameters() == parameters)
+    }
+
     /// The number that ECDSA takes of a digest: its leftmost bits, as many as the order has, in `scalar_bytes` bytes
     /// (FIPS 186-5, 6.4.1 step 2).
     #[must_use]
@@ -99,17 +115,26 @@ pub fn verify_ecdsa(curve: EcCurve, point: &[u8], digest: &[u8], signature: &[u8
         return Err(Refusal::Length);
     }
     let number = curve.truncated(digest);
-    let (algorithm, hash) = match curve {
-        EcCurve::P256 => (&check::ECDSA_P256_SHA256_FIXED, &aws::SHA256),
-        EcCurve::P384 => (&check::ECDSA_P384_SHA384_FIXED, &aws::SHA384),
+    let hash = match curve {
+        EcCurve::P256 => &aws::SHA256,
+        EcCurve::P384 => &aws::SHA384,
         // The fixed form of P-521 takes 64 bytes; a longer number goes the other way.
         EcCurve::P521 if digest.len() > 64 => return verify_p521(point, &number, signature),
-        EcCurve::P521 => (&check::ECDSA_P521_SHA512_FIXED, &aws::SHA512),
+        EcCurve::P521 => &aws::SHA512,
     };
     let number = &number[number.len() - hash.output_len..];
     let number = aws::Digest::import_less_safe(number, hash).map_err(|_| Refusal::Invalid)?;
-    let key = check::ParsedPublicKey::new(algorithm, point).map_err(|_| Refusal::Key)?;
+    let key = check::ParsedPublicKey::new(verification(curve), point).map_err(|_| Refusal::Key)?;
     key.verify_digest_sig(&number, signature).map_err(|_| Refusal::Invalid)
+}
+
+/// The algorithm that verifies on a curve, over a digest of the curve's own length.
+pub(crate) fn verification(curve: EcCurve) -> &'static check::EcdsaVerificationAlgorithm {
+    match curve {
+        EcCurve::P256 => &check::ECDSA_P256_SHA256_FIXED,
+        EcCurve::P384 => &check::ECDSA_P384_SHA384_FIXED,
+        EcCurve::P521 => &check::ECDSA_P521_SHA512_FIXED,
+    }
 }
 
 fn verify_p521(point: &[u8], number: &[u8], signature: &[u8]) -> Result<(), Refusal> {

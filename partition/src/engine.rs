@@ -50,7 +50,7 @@ pub(crate) fn public_key_info(key: &KeyMaterial, get: &dyn Fn(A) -> Option<Vec<u
             let numbers = [integer(&get(A::MODULUS)?), integer(&get(A::PUBLIC_EXPONENT)?)].concat();
             Some(subject_public_key_info(RSA_ENCRYPTION, &tagged(0x30, &numbers)))
         }
-        KeyMaterial::EcPublic(key) => Some(ec_info(&get(A::EC_PARAMS)?, &key.point)),
+        KeyMaterial::EcPublic(key) => Some(ec_info(&get(A::EC_PARAMS)?, key.point())),
         KeyMaterial::EcPrivate(key) => Some(ec_info(&get(A::EC_PARAMS)?, key.pair.public_key().as_ref())),
         KeyMaterial::Secret(_) => None,
     }

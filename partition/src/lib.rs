@@ -26,7 +26,6 @@ mod manifest;
 pub mod mechanisms;
 mod message;
 mod objects;
-mod padding;
 mod partition;
 mod random;
 mod repair;

@@ -1,8 +1,11 @@
 //! How many requests a call costs (RULES 1.1, 1.2).
 use client::{Produced, Room};
-use spec::{Attribute, AttributeType as A, Mechanism, MechanismType as M, Rv, Template};
+use spec::flags::session::{RW_SESSION, SERIAL_SESSION};
+use spec::{
+    Attribute, AttributeType as A, HandleSession, Mechanism, MechanismType as M, Parameters, Rv, Template,
+};
 
-use crate::lab::{Lab, ROOM, bytes, rv};
+use crate::lab::{Lab, ROOM, SLOT, bytes, rv};
 
 #[test]
 fn a_signature_with_a_warm_key_is_one_request_and_a_length_query_none() {
@@ -22,6 +25,88 @@ fn a_signature_with_a_warm_key_is_one_request_and_a_length_query_none() {
     assert_eq!(lab.seam.count_all(), warm + 1);
     bytes(sign(ROOM));
     assert_eq!(lab.seam.count_all(), warm + 2);
+}
+
+#[test]
+fn what_needs_no_member_sends_nothing_once_it_is_warm() {
+    let lab = Lab::new();
+    let session = lab.user();
+    let (public, private) = lab.rsa(session, true);
+    let (aes, mac) = (lab.aes(session, true), lab.hmac_key(session, true));
+    let module = &lab.module;
+    let cbc = || Mechanism { mechanism_type: M::AES_CBC_PAD, parameters: Parameters::Iv(vec![1; 16]) };
+    let pkcs = || Some(Mechanism::plain(M::RSA_PKCS));
+    let slots = |_: HandleSession| {
+        module.slots(true).unwrap();
+        module.slot_info(SLOT).unwrap();
+        module.token_info(SLOT).unwrap();
+        module.mechanisms(SLOT).unwrap();
+        module.mechanism_info(SLOT, M::ECDSA).unwrap();
+        module.ha_state(SLOT).unwrap();
+    };
+    let sessions = |_: HandleSession| {
+        let other = module.open_session(SLOT, SERIAL_SESSION | RW_SESSION).unwrap();
+        module.check_session(other).unwrap();
+        module.session_info(other).unwrap();
+        module.close_session(other).unwrap();
+    };
+    let digests = |session| {
+        let begin = || module.digest_init(session, Some(Mechanism::plain(M::SHA384))).unwrap();
+        begin();
+        assert_eq!(module.digest(session, b"data", Room::Ask).unwrap(), Produced::Length(48));
+        bytes(module.digest(session, b"data", ROOM));
+        begin();
+        module.digest_update(session, b"data").unwrap();
+        bytes(module.digest_final(session, ROOM));
+        begin();
+        module.digest_init(session, None).unwrap();
+    };
+    let signatures = |session| {
+        for (mechanism, key) in [(pkcs(), private), (Some(Mechanism::plain(M::SHA256_HMAC)), mac)] {
+            module.sign_init(session, mechanism.clone(), key).unwrap();
+            module.sign(session, b"data", Room::Ask).unwrap();
+            module.sign(session, b"data", Room::Bytes(1)).unwrap();
+            module.sign_init(session, None, key).unwrap();
+            module.sign_init(session, mechanism, key).unwrap();
+            module.sign_update(session, b"da").unwrap();
+            module.sign_final(session, Room::Ask).unwrap();
+            module.session_cancel(session, spec::flags::mechanism::SIGN).unwrap();
+        }
+    };
+    let ciphers = |session| {
+        for (mechanism, own, other) in [(pkcs(), public, private), (Some(cbc()), aes, aes)] {
+            module.encrypt_init(session, mechanism.clone(), own).unwrap();
+            module.encrypt(session, b"data", Room::Ask).unwrap();
+            module.encrypt(session, b"data", Room::Bytes(1)).unwrap();
+            module.encrypt_update(session, b"da", Room::Ask).unwrap();
+            module.encrypt_init(session, None, own).unwrap();
+            module.decrypt_init(session, mechanism, other).unwrap();
+            module.decrypt(session, &[1; 256], Room::Ask).unwrap();
+            module.decrypt_update(session, &[1; 16], Room::Ask).unwrap();
+            module.decrypt_init(session, None, other).unwrap();
+        }
+    };
+    let found = |session| {
+        // The search was done at Init; what it found is told from here.
+        module.find(session, 1).unwrap();
+        module.find(session, 1).unwrap();
+    };
+    let rows: [(&str, &dyn Fn(HandleSession)); 6] = [
+        ("slots, tokens and mechanisms", &slots),
+        ("sessions", &sessions),
+        ("digests", &digests),
+        ("length queries of signatures", &signatures),
+        ("length queries of ciphers", &ciphers),
+        ("results of a search", &found),
+    ];
+    module.find_init(session, Template::default()).unwrap();
+    for (what, calls) in rows {
+        calls(session);
+        let warm = lab.seam.count_all();
+        calls(session);
+        assert_eq!(lab.seam.count_all(), warm, "{what}");
+    }
+    module.find_final(session).unwrap();
 }
 
 #[test]

@@ -23,6 +23,8 @@ use spec::{
 };
 use zeroize::Zeroizing;
 
+use crate::clock::Clock;
+
 pub(crate) const SLOT: SlotId = SlotId(0);
 pub(crate) const SO_PIN: &[u8] = b"so-pin-1";
 pub(crate) const CO_PIN: &[u8] = b"co-pin-1";
@@ -34,6 +36,7 @@ pub(crate) struct Lab {
     pub(crate) seam: Arc<InProcess>,
     pub(crate) module: Module,
     pub(crate) members: Vec<MemberId>,
+    platform: Arc<dyn Platform>,
     stores: Vec<Arc<dyn Store>>,
     domain: [u8; 32],
     ha_only: bool,
@@ -53,7 +56,22 @@ impl Lab {
 
     /// As [`Lab::with`], with more lines for the section `Hatoki`.
     pub(crate) fn with_options(members: u64, ha_only: bool, threads: bool, options: &'static str) -> Self {
-        let platform: Arc<dyn Platform> = Arc::new(System);
+        Self::on(Arc::new(System), members, ha_only, threads, options)
+    }
+
+    /// As [`Lab::with_options`] without threads, under a clock that the test moves.
+    pub(crate) fn with_clock(members: u64, options: &'static str) -> (Self, Arc<Clock>) {
+        let clock = Clock::new();
+        (Self::on(clock.clone(), members, true, false, options), clock)
+    }
+
+    fn on(
+        platform: Arc<dyn Platform>,
+        members: u64,
+        ha_only: bool,
+        threads: bool,
+        options: &'static str,
+    ) -> Self {
         let members: Vec<MemberId> = (1..=members).map(|number| MemberId(1_000 + number)).collect();
         let stores: Vec<Arc<dyn Store>> =
             members.iter().map(|_| Arc::new(MemoryStore::new()) as Arc<dyn Store>).collect();
@@ -79,24 +97,39 @@ impl Lab {
         let partitions: Vec<Arc<Partition>> = members.iter().zip(&stores).map(create).collect();
         found(&partitions, platform.wall_ms());
         let pairs = members.iter().copied().zip(partitions).collect();
-        let seam = InProcess::new(platform, CALLER, pairs);
-        let lab = Self { seam, module: Module::new(), members, stores, domain, ha_only, options };
+        let seam = InProcess::new(platform.clone(), CALLER, pairs);
+        let lab = Self { seam, module: Module::new(), members, platform, stores, domain, ha_only, options };
         lab.initialize(threads);
         lab
     }
 
     pub(crate) fn initialize(&self, threads: bool) {
-        self.module
+        self.start(&self.module, self.options, threads);
+    }
+
+    /// Another application over the same members, with lines of its own for the section `Hatoki`.
+    pub(crate) fn another(&self, options: &str) -> Module {
+        let module = Module::new();
+        self.start(&module, options, false);
+        module
+    }
+
+    fn start(&self, module: &Module, options: &str, threads: bool) {
+        module
             .initialize_over(
                 self.seam.clone(),
-                Arc::new(System),
-                self.configuration(),
+                self.platform.clone(),
+                self.configured(options),
                 InitializeOptions { may_create_threads: threads },
             )
             .unwrap();
     }
 
     pub(crate) fn configuration(&self) -> Configuration {
+        self.configured(self.options)
+    }
+
+    fn configured(&self, options: &str) -> Configuration {
         let serials: Vec<String> = self.members.iter().map(|member| member.0.to_string()).collect();
         let text = format!(
             "VirtualToken = {{ VirtualToken00Label = lab; VirtualToken00SN = {GROUP_SERIAL}; \
@@ -105,8 +138,8 @@ impl Lab {
              Hatoki = {{ {} LogLevel = off; {} }}\n",
             serials.join(","),
             u8::from(self.ha_only),
-            if self.options.contains("OutageWaitMs") { "" } else { "OutageWaitMs = 200;" },
-            self.options
+            if options.contains("OutageWaitMs") { "" } else { "OutageWaitMs = 200;" },
+            options
         );
         Configuration::from_bytes(text.as_bytes(), Path::new("/lab/Chrystoki.conf")).unwrap()
     }

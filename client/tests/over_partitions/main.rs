@@ -1,6 +1,7 @@
 //! The client over partitions in this process: the whole path but the network.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+mod clock;
 mod lab;
 
 mod counts;
@@ -8,6 +9,7 @@ mod digest;
 mod encrypt;
 mod fork;
 mod life;
+mod local;
 mod login;
 mod losses;
 mod objects;

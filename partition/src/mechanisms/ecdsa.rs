@@ -3,7 +3,7 @@
 
 use super::{Bytes, EcPrivateKey, Family, KeyMaterial, Use};
 use aws_lc_rs::digest as aws;
-use digests::{EcCurve, Refusal, verify_ecdsa};
+use digests::EcCurve;
 use spec::Rv;
 use spec::messages::PlanAnswer;
 use zeroize::Zeroizing;
@@ -28,12 +28,7 @@ impl Family for Ecdsa {
         let KeyMaterial::EcPublic(key) = job.key else {
             return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
         };
-        verify_ecdsa(key.curve, &key.point, message, signature).map_err(|refusal| match refusal {
-            Refusal::Key => Rv::FUNCTION_FAILED,
-            Refusal::Digest => Rv::DATA_LEN_RANGE,
-            Refusal::Length => Rv::SIGNATURE_LEN_RANGE,
-            Refusal::Invalid => Rv::SIGNATURE_INVALID,
-        })
+        key.verify(message, signature)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Generation of keys and pairs: CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_EC_KEY_PAIR_GEN, CKM_AES_KEY_GEN, CKM_GENERIC_SECRET_KEY_GEN
 //! (PKCS #11 v3.1, 6.1.4, 6.3.9, 6.10.3, 6.8.3). Randomness is AWS-LC's.
 
-use super::key::{Lookup, curve_of, curve_parameters, significant, signing, to_octet_string};
+use super::key::{Lookup, curve_of, signing, to_octet_string};
 use super::random;
 use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
 use aws_lc_rs::signature::{EcdsaKeyPair, KeyPair};
 use awsraw::RsaPrivate;
+use digests::significant;
 use spec::flags::mechanism::{GENERATE, GENERATE_KEY_PAIR};
 use spec::mechanisms::{Row, Unit};
 use spec::value::as_ulong;
@@ -89,7 +90,7 @@ fn ec(get: Lookup<'_>) -> Result<Generated, Rv> {
     let curve = curve_of(get(A::EC_PARAMS).ok_or(Rv::TEMPLATE_INCOMPLETE)?)?;
     let pair = EcdsaKeyPair::generate(signing(curve)).map_err(|_| Rv::FUNCTION_FAILED)?;
     let scalar: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().map_err(|_| Rv::FUNCTION_FAILED)?;
-    let parameters = Attribute::new(A::EC_PARAMS, curve_parameters(curve));
+    let parameters = Attribute::new(A::EC_PARAMS, curve.parameters());
     let point = Attribute::new(A::EC_POINT, to_octet_string(pair.public_key().as_ref()));
     let value = Attribute::new(A::VALUE, scalar.as_ref());
     Ok(Generated::Pair { public: vec![parameters.clone(), point], private: vec![parameters, value] })
@@ -159,7 +160,7 @@ mod tests {
     #[test]
     fn ec_pairs_sign_and_verify_on_every_curve() {
         for curve in EcCurve::ALL {
-            let template = [Attribute::new(A::EC_PARAMS, curve_parameters(curve))];
+            let template = [Attribute::new(A::EC_PARAMS, curve.parameters())];
             let (private, public, list) = pair(M::EC_KEY_PAIR_GEN, &template, KeyType::EC);
             let signature = sign(&plain(M::ECDSA), &private, &[7; 32]).unwrap();
             assert_eq!(verify(&plain(M::ECDSA), &public, &[7; 32], &signature), Ok(()));

@@ -3,17 +3,12 @@
 //! Attribute values are canonical (`spec::value`). Nothing here has `Debug`; secret bytes are wiped when dropped.
 
 use aws_lc_rs::signature::{self, EcdsaKeyPair, KeyPair};
-use awsraw::{RsaPrivate, RsaPublic};
-use digests::{EcCurve, Hash, digest};
+use awsraw::RsaPrivate;
+use digests::{EcCurve, EcPublicKey, Hash, RsaPublicKey, digest, significant};
 use spec::mechanisms::SECRET_KEY_TYPES;
 use spec::{Attribute, AttributeType as A, KeyType, ObjectClass, Rv};
 use zeroize::Zeroizing;
 
-/// Largest RSA modulus that is taken, in bytes (the limit of the mechanism table).
-const MODULUS_BYTES_MAX: usize = 1024;
-/// Largest public exponent that is taken, in bytes: each operation, and each check of a key, raises to it.
-/// DEVIATION: docs/adr/0006-deviations.md, item 9: the standard knows no such bound.
-const PUBLIC_EXPONENT_BYTES_MAX: usize = 8;
 /// Largest secret that is taken, in bytes (the limit of the mechanism table).
 const SECRET_BYTES_MAX: usize = 1024;
 
@@ -34,24 +29,12 @@ pub enum KeyMaterial {
     Secret(SecretKey),
 }
 
-/// An RSA public key.
-pub struct RsaPublicKey {
-    pub(crate) raw: RsaPublic,
-    pub(crate) modulus_bits: usize,
-}
-
 /// An RSA private key.
 pub struct RsaPrivateKey {
     pub(crate) raw: RsaPrivate,
     pub(crate) modulus_bits: usize,
     /// SHA-256 of the private exponent in k bytes, for implicit rejection (RULES 2.16).
     pub(crate) exponent_hash: Zeroizing<[u8; 32]>,
-}
-
-/// A public key on a curve: the uncompressed point, known to lie on it.
-pub struct EcPublicKey {
-    pub(crate) curve: EcCurve,
-    pub(crate) point: Vec<u8>,
 }
 
 /// A private key on a curve.
@@ -103,10 +86,10 @@ impl KeyMaterial {
     #[must_use]
     pub fn bits(&self) -> usize {
         match self {
-            KeyMaterial::RsaPublic(key) => key.modulus_bits,
+            KeyMaterial::RsaPublic(key) => key.modulus_bits(),
             KeyMaterial::RsaPrivate(key) => key.modulus_bits,
-            KeyMaterial::EcPublic(EcPublicKey { curve, .. })
-            | KeyMaterial::EcPrivate(EcPrivateKey { curve, .. }) => curve.order_bits(),
+            KeyMaterial::EcPublic(key) => key.curve().order_bits(),
+            KeyMaterial::EcPrivate(key) => key.curve.order_bits(),
             KeyMaterial::Secret(key) => key.bytes.len() * 8,
         }
     }
@@ -116,7 +99,7 @@ impl KeyMaterial {
     #[must_use]
     pub fn implied(&self) -> Vec<Attribute> {
         match self {
-            KeyMaterial::RsaPublic(key) => vec![Attribute::ulong(A::MODULUS_BITS, key.modulus_bits as u64)],
+            KeyMaterial::RsaPublic(key) => vec![Attribute::ulong(A::MODULUS_BITS, key.modulus_bits() as u64)],
             KeyMaterial::Secret(key) => vec![Attribute::ulong(A::VALUE_LEN, key.bytes.len() as u64)],
             KeyMaterial::RsaPrivate(_) | KeyMaterial::EcPublic(_) | KeyMaterial::EcPrivate(_) => Vec::new(),
         }
@@ -129,16 +112,15 @@ fn needed<'a>(get: Lookup<'a>, kind: A) -> Result<&'a [u8], Rv> {
 }
 
 fn rsa_public(get: Lookup<'_>) -> Result<RsaPublicKey, Rv> {
-    let (n, e) = (needed(get, A::MODULUS)?, public_exponent(needed(get, A::PUBLIC_EXPONENT)?)?);
-    let modulus_bits = modulus_bits(n)?;
-    let raw = RsaPublic::new(n, e).map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?;
-    Ok(RsaPublicKey { raw, modulus_bits })
+    let (n, e) = (needed(get, A::MODULUS)?, needed(get, A::PUBLIC_EXPONENT)?);
+    RsaPublicKey::new(n, e).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)
 }
 
 fn rsa_private(get: Lookup<'_>) -> Result<RsaPrivateKey, Rv> {
     let [n, e, d] = [A::MODULUS, A::PUBLIC_EXPONENT, A::PRIVATE_EXPONENT].map(|kind| needed(get, kind));
-    let (n, e, d) = (n?, public_exponent(e?)?, d?);
-    let modulus_bits = modulus_bits(n)?;
+    let (n, d) = (n?, d?);
+    let e = digests::public_exponent(e?).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
+    let modulus_bits = digests::modulus_bits(n).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
     let crt = [A::PRIME_1, A::PRIME_2, A::EXPONENT_1, A::EXPONENT_2, A::COEFFICIENT].map(get);
     let crt = match crt {
         [Some(p), Some(q), Some(dp), Some(dq), Some(inverse)] => Some([p, q, dp, dq, inverse]),
@@ -160,34 +142,10 @@ fn exponent_hash(d: &[u8], k: usize) -> Zeroizing<[u8; 32]> {
     hash
 }
 
-/// A public exponent, bounded.
-fn public_exponent(e: &[u8]) -> Result<&[u8], Rv> {
-    let e = significant(e);
-    if e.len() <= PUBLIC_EXPONENT_BYTES_MAX { Ok(e) } else { Err(Rv::ATTRIBUTE_VALUE_INVALID) }
-}
-
-/// Size of a modulus in bits, bounded.
-fn modulus_bits(n: &[u8]) -> Result<usize, Rv> {
-    let n = significant(n);
-    let first = n.first().filter(|_| n.len() <= MODULUS_BYTES_MAX).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
-    Ok(n.len() * 8 - first.leading_zeros() as usize)
-}
-
-/// The bytes of a number from its first that is not zero.
-pub(crate) fn significant(number: &[u8]) -> &[u8] {
-    &number[number.iter().take_while(|byte| **byte == 0).count()..]
-}
-
 fn ec_public(get: Lookup<'_>) -> Result<EcPublicKey, Rv> {
     let curve = curve_of(needed(get, A::EC_PARAMS)?)?;
     let point = octet_string(needed(get, A::EC_POINT)?).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
-    let uncompressed = point.len() == 1 + 2 * curve.scalar_bytes() && point[0] == 4;
-    let on_curve = signature::ParsedPublicKey::new(verification(curve), point).is_ok();
-    if uncompressed && on_curve {
-        Ok(EcPublicKey { curve, point: point.to_vec() })
-    } else {
-        Err(Rv::ATTRIBUTE_VALUE_INVALID)
-    }
+    EcPublicKey::new(curve, point).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)
 }
 
 fn ec_private(get: Lookup<'_>) -> Result<EcPrivateKey, Rv> {
@@ -213,7 +171,7 @@ fn ec_private(get: Lookup<'_>) -> Result<EcPrivateKey, Rv> {
 
 /// `ECPrivateKey` of RFC 5915 without its public key, which aws-lc-rs computes.
 fn sec1(curve: EcCurve, scalar: &[u8]) -> Zeroizing<Vec<u8>> {
-    let oid = curve_parameters(curve);
+    let oid = curve.parameters();
     let short = |length: usize| {
         u8::try_from(length).expect("66 bytes of scalar and ten of OID fit a short DER length")
     };
@@ -251,18 +209,9 @@ fn secret(key_type: KeyType, get: Lookup<'_>) -> Result<SecretKey, Rv> {
     }
 }
 
-/// The DER of a curve's object identifier, the value of CKA_EC_PARAMS (RFC 5480, 2.1.1.1).
-pub(crate) fn curve_parameters(curve: EcCurve) -> &'static [u8] {
-    match curve {
-        EcCurve::P256 => &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
-        EcCurve::P384 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22],
-        EcCurve::P521 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23],
-    }
-}
-
 /// The curve of CKA_EC_PARAMS, which must be a named curve by its object identifier.
 pub(crate) fn curve_of(parameters: &[u8]) -> Result<EcCurve, Rv> {
-    let known = EcCurve::ALL.into_iter().find(|curve| curve_parameters(*curve) == parameters);
+    let known = EcCurve::from_parameters(parameters);
     let well_formed = matches!(parameters, [0x06, length, oid @ ..] if oid.len() == usize::from(*length));
     known.ok_or(if well_formed { Rv::CURVE_NOT_SUPPORTED } else { Rv::ATTRIBUTE_VALUE_INVALID })
 }
@@ -273,14 +222,6 @@ pub(crate) fn signing(curve: EcCurve) -> &'static signature::EcdsaSigningAlgorit
         EcCurve::P256 => &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
         EcCurve::P384 => &signature::ECDSA_P384_SHA384_FIXED_SIGNING,
         EcCurve::P521 => &signature::ECDSA_P521_SHA512_FIXED_SIGNING,
-    }
-}
-
-fn verification(curve: EcCurve) -> &'static signature::EcdsaVerificationAlgorithm {
-    match curve {
-        EcCurve::P256 => &signature::ECDSA_P256_SHA256_FIXED,
-        EcCurve::P384 => &signature::ECDSA_P384_SHA384_FIXED,
-        EcCurve::P521 => &signature::ECDSA_P521_SHA512_FIXED,
     }
 }
 
@@ -365,7 +306,7 @@ mod tests {
         let list = |parameters: &[u8], point: &[u8]| {
             vec![Attribute::new(A::EC_PARAMS, parameters), Attribute::new(A::EC_POINT, point)]
         };
-        let p256 = curve_parameters(EcCurve::P256);
+        let p256 = EcCurve::P256.parameters();
         let good = to_octet_string(point.as_bytes());
         let refused = |list: Vec<Attribute>| refusal(ObjectClass::PUBLIC_KEY, KeyType::EC, &list);
         assert_eq!(refused(list(p256, &good)), None);
@@ -386,7 +327,7 @@ mod tests {
         for curve in EcCurve::ALL {
             let refused = |value: &[u8]| {
                 let list =
-                    [Attribute::new(A::EC_PARAMS, curve_parameters(curve)), Attribute::new(A::VALUE, value)];
+                    [Attribute::new(A::EC_PARAMS, curve.parameters()), Attribute::new(A::VALUE, value)];
                 refusal(ObjectClass::PRIVATE_KEY, KeyType::EC, &list)
             };
             assert_eq!(refused(&[5]), None);

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::{Bytes, Input, Job, KeyMaterial, Output, plan, run};
-use crate::mechanisms::key::{curve_parameters, to_octet_string};
+use crate::mechanisms::key::to_octet_string;
 use digests::{EcCurve, Hash};
 use rsa::pkcs8::DecodePrivateKey;
 use rsa::traits::{PrivateKeyParts, PublicKeyParts};
@@ -144,7 +144,7 @@ pub(crate) fn ec_scalar(curve: EcCurve) -> Vec<u8> {
 }
 
 pub(crate) fn ec_private(curve: EcCurve) -> KeyMaterial {
-    let parameters = Attribute::new(A::EC_PARAMS, curve_parameters(curve));
+    let parameters = Attribute::new(A::EC_PARAMS, curve.parameters());
     material(ObjectClass::PRIVATE_KEY, KeyType::EC, &[parameters, Attribute::new(A::VALUE, ec_scalar(curve))])
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn ec_public(curve: EcCurve) -> KeyMaterial {
             .as_bytes()
             .to_vec(),
     };
-    let parameters = Attribute::new(A::EC_PARAMS, curve_parameters(curve));
+    let parameters = Attribute::new(A::EC_PARAMS, curve.parameters());
     let point = Attribute::new(A::EC_POINT, to_octet_string(&point));
     material(ObjectClass::PUBLIC_KEY, KeyType::EC, &[parameters, point])
 }

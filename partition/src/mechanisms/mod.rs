@@ -25,10 +25,11 @@ mod rsa_pkcs;
 mod rsa_pss;
 mod rsa_x_509;
 
+pub use digests::{EcPublicKey, RsaPublicKey};
 pub use generation::{Generated, generate};
-pub use key::{EcPrivateKey, EcPublicKey, KeyMaterial, Lookup, RsaPrivateKey, RsaPublicKey, SecretKey};
+pub use key::{EcPrivateKey, KeyMaterial, Lookup, RsaPrivateKey, SecretKey};
 
-use digests::{Hash, Running, digest};
+use digests::{Hash, Running, Scheme, digest};
 use spec::flags::mechanism::{DECRYPT, ENCRYPT, SIGN, VERIFY};
 use spec::mechanisms::{Row, Unit, row_of};
 use spec::messages::{How, KeyFunction, OutputRule, PlanAnswer};
@@ -288,6 +289,11 @@ impl Use<'_> {
         Ok(Output::data(out))
     }
 
+    /// What the mechanism does with an asymmetric key.
+    fn scheme(&self) -> Result<Scheme<'_>, Rv> {
+        Scheme::of(self.row.mechanism, self.parameters).ok_or(Rv::MECHANISM_PARAM_INVALID)
+    }
+
     /// The answer to a way of running that is not permitted (RULES 1.1).
     fn refused(&self) -> Rv {
         if self.function == KeyFunction::SIGN { Rv::FUNCTION_REJECTED } else { Rv::FUNCTION_FAILED }
@@ -314,8 +320,13 @@ fn answer(how: How, rule: OutputRule, output_bytes: usize) -> PlanAnswer {
 /// Fresh random bytes. Errs when the system has none.
 fn random(bytes: usize) -> Result<Bytes, Rv> {
     let mut out = Zeroizing::new(vec![0; bytes]);
-    aws_lc_rs::rand::fill(&mut out).map_err(|_| Rv::FUNCTION_FAILED)?;
+    fill_random(&mut out)?;
     Ok(out)
+}
+
+/// Fills a buffer with fresh random bytes. Errs when the system has none.
+fn fill_random(buffer: &mut [u8]) -> Result<(), Rv> {
+    aws_lc_rs::rand::fill(buffer).map_err(|_| Rv::FUNCTION_FAILED)
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! CKM_RSA_PKCS_OAEP with any hash, mask hash and label (PKCS #11 v3.1, 6.1.8; RFC 8017, 7.1).
 
 use super::rsa_pkcs::{decrypted, modulus_bytes, private, public};
-use super::{Bytes, Family, Use, answer, random};
-use crate::padding::oaep::Oaep;
-use digests::Hash;
-use spec::mechanisms::mgf_hash;
+use super::{Bytes, Family, Use, answer, fill_random};
+use digests::Scheme;
+use digests::padding::oaep::Oaep;
+use spec::Rv;
 use spec::messages::{How, KeyFunction, OutputRule, PlanAnswer};
-use spec::{Parameters, Rv};
 
 /// The family.
 pub(super) struct RsaOaep;
@@ -23,10 +22,7 @@ impl Family for RsaOaep {
     }
 
     fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
-        let (key, oaep) = (public(job.key)?, choices(job)?);
-        let seed = random(oaep.hash.len_bytes())?;
-        let block = oaep.encode(data, &seed, key.raw.modulus_bytes()).ok_or(Rv::DATA_LEN_RANGE)?;
-        key.raw.public_op(&block).map_err(|_| Rv::FUNCTION_FAILED)
+        public(job.key)?.encrypt(&job.scheme()?, data, &fill_random)
     }
 
     fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
@@ -37,15 +33,8 @@ impl Family for RsaOaep {
 }
 
 /// The choices in the parameters.
-fn choices<'a>(job: &Use<'a>) -> Result<Oaep<'a>, Rv> {
-    let Parameters::Oaep { hash, mgf, label } = job.parameters else {
-        return Err(Rv::MECHANISM_PARAM_INVALID);
-    };
-    let mask_hash = mgf_hash(*mgf).and_then(|hash| Hash::from_mechanism(hash.0));
-    match (Hash::from_mechanism(hash.0), mask_hash) {
-        (Some(hash), Some(mask_hash)) => Ok(Oaep { hash, mask_hash, label }),
-        _ => Err(Rv::MECHANISM_PARAM_INVALID),
-    }
+fn choices<'a>(job: &'a Use<'_>) -> Result<Oaep<'a>, Rv> {
+    if let Scheme::Oaep(oaep) = job.scheme()? { Ok(oaep) } else { Err(Rv::MECHANISM_PARAM_INVALID) }
 }
 
 #[cfg(test)]
@@ -54,7 +43,7 @@ mod tests {
     use super::*;
     use crate::mechanisms::known::*;
     use spec::numbers::MgfType;
-    use spec::{Mechanism, MechanismType as M};
+    use spec::{Mechanism, MechanismType as M, Parameters};
 
     fn oaep(hash: M, mgf: MgfType, label: &[u8]) -> Mechanism {
         let parameters = Parameters::Oaep { hash, mgf, label: label.to_vec() };

@@ -1,11 +1,10 @@
 //! CKM_RSA_PKCS and the hash-and-sign forms over it (PKCS #11 v3.1, 6.1.6 and 6.1.14; RFC 8017, 7.2 and 8.2).
 
-use super::{Bytes, Family, KeyMaterial, RsaPrivateKey, RsaPublicKey, Use, answer, random};
-use crate::padding::pkcs1::{self, OVERHEAD_BYTES};
+use super::{Bytes, Family, KeyMaterial, RsaPrivateKey, RsaPublicKey, Use, answer, fill_random};
+use digests::padding::pkcs1::{self, OVERHEAD_BYTES};
 use spec::Rv;
 use spec::messages::{How, KeyFunction, OutputRule, PlanAnswer};
 use std::borrow::Cow;
-use subtle::ConstantTimeEq;
 
 /// The family.
 pub(super) struct RsaPkcs;
@@ -32,19 +31,11 @@ impl Family for RsaPkcs {
     }
 
     fn verify(&self, job: &Use<'_>, message: &[u8], signature: &[u8]) -> Result<(), Rv> {
-        let key = public(job.key)?;
-        let block = pkcs1::sign_block(&content(job, message), key.raw.modulus_bytes());
-        let block = block.ok_or(Rv::DATA_LEN_RANGE)?;
-        let found = opened(key, signature)?;
-        if bool::from(found.ct_eq(&block)) { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) }
+        public(job.key)?.verify(&job.scheme()?, message, signature)
     }
 
     fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
-        let key = public(job.key)?;
-        let k = key.raw.modulus_bytes();
-        let filling = k.checked_sub(3 + data.len()).ok_or(Rv::DATA_LEN_RANGE)?;
-        let block = pkcs1::encrypt_block(data, &nonzero(filling)?, k).ok_or(Rv::DATA_LEN_RANGE)?;
-        key.raw.public_op(&block).map_err(|_| Rv::FUNCTION_FAILED)
+        public(job.key)?.encrypt(&job.scheme()?, data, &fill_random)
     }
 
     fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
@@ -62,17 +53,6 @@ fn content<'a>(job: &Use<'_>, message: &'a [u8]) -> Cow<'a, [u8]> {
     }
 }
 
-/// Random bytes without a zero among them.
-fn nonzero(bytes: usize) -> Result<Bytes, Rv> {
-    let mut out = Bytes::default();
-    out.reserve_exact(bytes);
-    while out.len() < bytes {
-        let more = random(bytes - out.len())?;
-        out.extend(more.iter().filter(|byte| **byte != 0));
-    }
-    Ok(out)
-}
-
 /// The private half of an RSA key.
 pub(super) fn private(key: &KeyMaterial) -> Result<&RsaPrivateKey, Rv> {
     if let KeyMaterial::RsaPrivate(key) = key { Ok(key) } else { Err(Rv::KEY_FUNCTION_NOT_PERMITTED) }
@@ -87,7 +67,7 @@ pub(super) fn public(key: &KeyMaterial) -> Result<&RsaPublicKey, Rv> {
 pub(super) fn modulus_bytes(key: &KeyMaterial) -> Result<usize, Rv> {
     match key {
         KeyMaterial::RsaPrivate(key) => Ok(key.raw.modulus_bytes()),
-        KeyMaterial::RsaPublic(key) => Ok(key.raw.modulus_bytes()),
+        KeyMaterial::RsaPublic(key) => Ok(key.modulus_bytes()),
         _ => Err(Rv::KEY_TYPE_INCONSISTENT),
     }
 }
@@ -109,14 +89,6 @@ pub(super) fn decrypted(key: &RsaPrivateKey, ciphertext: &[u8]) -> Result<Bytes,
         awsraw::Error::Input => Rv::ENCRYPTED_DATA_INVALID,
         awsraw::Error::Key | awsraw::Error::Failed => Rv::FUNCTION_FAILED,
     })
-}
-
-/// The public operation on a signature, with its length and range checked.
-pub(super) fn opened(key: &RsaPublicKey, signature: &[u8]) -> Result<Bytes, Rv> {
-    if signature.len() != key.raw.modulus_bytes() {
-        return Err(Rv::SIGNATURE_LEN_RANGE);
-    }
-    key.raw.public_op(signature).map_err(|_| Rv::SIGNATURE_INVALID)
 }
 
 #[cfg(test)]

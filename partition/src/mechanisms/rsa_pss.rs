@@ -1,12 +1,11 @@
 //! CKM_RSA_PKCS_PSS and the hash-and-sign forms over it (PKCS #11 v3.1, 6.1.10, 6.1.16, 6.1.17; RFC 8017, 8.1).
 
-use super::rsa_pkcs::{modulus_bytes, opened, private, private_op, public};
+use super::rsa_pkcs::{modulus_bytes, private, private_op, public};
 use super::{Bytes, Family, Use, random};
-use crate::padding::pss::Pss;
-use digests::Hash;
-use spec::mechanisms::mgf_hash;
+use digests::Scheme;
+use digests::padding::pss::Pss;
+use spec::Rv;
 use spec::messages::PlanAnswer;
-use spec::{Parameters, Rv};
 
 /// The family.
 pub(super) struct RsaPss;
@@ -24,28 +23,16 @@ impl Family for RsaPss {
     }
 
     fn verify(&self, job: &Use<'_>, message: &[u8], signature: &[u8]) -> Result<(), Rv> {
-        let (key, pss) = (public(job.key)?, choices(job)?);
-        if message.len() != pss.hash.len_bytes() {
-            return Err(Rv::DATA_LEN_RANGE);
-        }
-        let block = opened(key, signature)?;
-        if pss.verifies(message, &block, key.modulus_bits) { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) }
+        public(job.key)?.verify(&Scheme::Pss(choices(job)?), message, signature)
     }
 }
 
 /// The choices in the parameters, if hash and salt fit the key.
 fn choices(job: &Use<'_>) -> Result<Pss, Rv> {
-    let Parameters::Pss { hash, mgf, salt_bytes } = job.parameters else {
-        return Err(Rv::MECHANISM_PARAM_INVALID);
-    };
-    let mask_hash = mgf_hash(*mgf).and_then(|hash| Hash::from_mechanism(hash.0));
-    let (Some(hash), Some(mask_hash), Ok(salt_bytes)) =
-        (Hash::from_mechanism(hash.0), mask_hash, usize::try_from(*salt_bytes))
-    else {
-        return Err(Rv::MECHANISM_PARAM_INVALID);
-    };
-    let pss = Pss { hash, mask_hash, salt_bytes };
-    if pss.fits(job.key.bits()) { Ok(pss) } else { Err(Rv::MECHANISM_PARAM_INVALID) }
+    match job.scheme()? {
+        Scheme::Pss(pss) if pss.fits(job.key.bits()) => Ok(pss),
+        _ => Err(Rv::MECHANISM_PARAM_INVALID),
+    }
 }
 
 #[cfg(test)]
@@ -53,10 +40,10 @@ fn choices(job: &Use<'_>) -> Result<Pss, Rv> {
 mod tests {
     use super::*;
     use crate::mechanisms::known::*;
-    use digests::digest;
+    use digests::{Hash, digest};
     use spec::messages::{How, KeyFunction};
     use spec::numbers::MgfType;
-    use spec::{Attribute, AttributeType as A, Mechanism, MechanismType as M};
+    use spec::{Attribute, AttributeType as A, Mechanism, MechanismType as M, Parameters};
 
     const FORMS: [(M, Hash, MgfType); 5] = [
         (M::SHA1_RSA_PKCS_PSS, Hash::Sha1, MgfType::MGF1_SHA1),

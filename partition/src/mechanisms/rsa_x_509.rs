@@ -1,11 +1,10 @@
 //! CKM_RSA_X_509: the bare RSA operation (PKCS #11 v3.1, 6.1.12). Data shorter than the modulus is filled with zeros in front.
 
-use super::rsa_pkcs::{decrypted, modulus_bytes, opened, private, private_op, public};
-use super::{Bytes, Family, Use, answer};
+use super::rsa_pkcs::{decrypted, modulus_bytes, private, private_op, public};
+use super::{Bytes, Family, Use, answer, fill_random};
+use digests::filled;
 use spec::Rv;
 use spec::messages::{How, OutputRule, PlanAnswer};
-use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 /// The family.
 pub(super) struct RsaX509;
@@ -22,31 +21,16 @@ impl Family for RsaX509 {
     }
 
     fn verify(&self, job: &Use<'_>, message: &[u8], signature: &[u8]) -> Result<(), Rv> {
-        let key = public(job.key)?;
-        let expected = filled(message, key.raw.modulus_bytes())?;
-        let found = opened(key, signature)?;
-        if bool::from(found.ct_eq(&expected)) { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) }
+        public(job.key)?.verify(&job.scheme()?, message, signature)
     }
 
     fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
-        let key = public(job.key)?;
-        key.raw.public_op(&filled(data, key.raw.modulus_bytes())?).map_err(|fault| match fault {
-            awsraw::Error::Input => Rv::DATA_INVALID,
-            awsraw::Error::Key | awsraw::Error::Failed => Rv::FUNCTION_FAILED,
-        })
+        public(job.key)?.encrypt(&job.scheme()?, data, &fill_random)
     }
 
     fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
         decrypted(private(job.key)?, data)
     }
-}
-
-/// `data` with zeros in front, `k` bytes.
-fn filled(data: &[u8], k: usize) -> Result<Bytes, Rv> {
-    let start = k.checked_sub(data.len()).ok_or(Rv::DATA_LEN_RANGE)?;
-    let mut block = Zeroizing::new(vec![0; k]);
-    block[start..].copy_from_slice(data);
-    Ok(block)
 }
 
 #[cfg(test)]

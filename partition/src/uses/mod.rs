@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use spec::flags::mechanism as bits;
 use spec::mechanisms::row_of;
-use spec::messages::{KeyFunction, MechanismMessage, Plan, PlanAnswer};
+use spec::messages::{How, KeyFunction, MechanismMessage, Plan, PlanAnswer, PublicKeyMessage};
 use spec::record::Record;
 use spec::{AttributeType as A, Mechanism, MechanismType, Rv, value};
 
@@ -13,7 +13,7 @@ use crate::bounds;
 use crate::engine::Key;
 use crate::error::Refusal;
 use crate::index::Held;
-use crate::mechanisms::{self, Job};
+use crate::mechanisms::{self, Job, KeyMaterial};
 use crate::message::mechanism_of;
 use crate::objects::{flag, key_type_of};
 use crate::partition::Partition;
@@ -79,6 +79,26 @@ fn permitted_key(held: &Held, asked: &Asked) -> Result<Arc<Key>, Rv> {
     if row.accepts_key(key_type) { held.key() } else { Err(Rv::KEY_TYPE_INCONSISTENT) }
 }
 
+/// The numbers of a public key that the client may use by itself (RULES 1.10): all it needs for what takes the data, or a
+/// digest of them, at once. Where the data have to come here (RULES 1.4) there is nothing for it to do.
+fn public_numbers(record: &Record, key: &KeyMaterial, how: How) -> Option<PublicKeyMessage> {
+    let number = |kind| record.get(kind).map(<[u8]>::to_vec);
+    match key {
+        _ if ![How::WHOLE, How::PREHASH].contains(&how) => None,
+        KeyMaterial::RsaPublic(_) => Some(PublicKeyMessage {
+            modulus: number(A::MODULUS)?,
+            public_exponent: number(A::PUBLIC_EXPONENT)?,
+            ..PublicKeyMessage::default()
+        }),
+        KeyMaterial::EcPublic(key) => Some(PublicKeyMessage {
+            curve: key.curve().parameters().to_vec(),
+            point: key.point().to_vec(),
+            ..PublicKeyMessage::default()
+        }),
+        KeyMaterial::RsaPrivate(_) | KeyMaterial::EcPrivate(_) | KeyMaterial::Secret(_) => None,
+    }
+}
+
 impl Partition {
     /// RULES 1.4: a digest from outside grants nothing new only where the key permits the raw form of that padding.
     fn prehash_permitted(&self, record: &Record, mechanism: MechanismType) -> bool {
@@ -110,6 +130,7 @@ impl Partition {
             prehash_permitted: self.prehash_permitted(&held.record, asked.mechanism.mechanism_type),
         })?;
         Ok(PlanAnswer {
+            public: public_numbers(&held.record, &key.0, How(answer.how)),
             version: held.record.version(),
             always_authenticate: flag(&held.record, A::ALWAYS_AUTHENTICATE),
             ..answer

@@ -193,6 +193,26 @@ pub struct PlanAnswer {
     /// Whether each use demands a context login (RULES 2.7).
     #[prost(bool, tag = "8")]
     pub always_authenticate: bool,
+    /// The public key, when what is planned may run with it in the client's process (RULES 1.10).
+    #[prost(message, optional, tag = "9")]
+    pub public: Option<PublicKeyMessage>,
+}
+
+/// The numbers of a public key: of RSA the first two, of a curve the others. All of the immutable core (HA 3.3).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PublicKeyMessage {
+    /// Modulus, big-endian.
+    #[prost(bytes = "vec", tag = "1")]
+    pub modulus: Vec<u8>,
+    /// Public exponent, big-endian.
+    #[prost(bytes = "vec", tag = "2")]
+    pub public_exponent: Vec<u8>,
+    /// DER of the curve's object identifier, as CKA_EC_PARAMS.
+    #[prost(bytes = "vec", tag = "3")]
+    pub curve: Vec<u8>,
+    /// The uncompressed point `04 || x || y`.
+    #[prost(bytes = "vec", tag = "4")]
+    pub point: Vec<u8>,
 }
 
 /// Uses a key once. Class Use.

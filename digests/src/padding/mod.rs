@@ -3,11 +3,11 @@
 //! An encoded message always has k bytes, the length of the modulus. Where a padding is undone, the steps up to the
 //! verdict take the same time for every message of one length.
 
-pub(crate) mod oaep;
-pub(crate) mod pkcs1;
-pub(crate) mod pss;
+pub mod oaep;
+pub mod pkcs1;
+pub mod pss;
 
-use digests::{Hash, Running};
+use crate::{Hash, Running};
 
 /// MGF1 (RFC 8017, B.2.1): the mask of `seed`, combined into `target` by exclusive or.
 fn mask(hash: Hash, seed: &[u8], target: &mut [u8]) {

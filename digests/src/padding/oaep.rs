@@ -2,29 +2,29 @@
 //! failure (CONVENTIONS 17, Manger's attack).
 
 use super::mask;
-use digests::{Hash, digest};
+use crate::{Hash, digest};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 /// The choices of one OAEP encryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Oaep<'a> {
+pub struct Oaep<'a> {
     /// The hash of the label.
-    pub(crate) hash: Hash,
+    pub hash: Hash,
     /// The hash inside MGF1.
-    pub(crate) mask_hash: Hash,
+    pub mask_hash: Hash,
     /// The label, often empty.
-    pub(crate) label: &'a [u8],
+    pub label: &'a [u8],
 }
 
 impl Oaep<'_> {
     /// Longest message in bytes for a modulus of `k` bytes; `None` if the modulus is too short for the hash.
-    pub(crate) fn message_bytes_max(&self, k: usize) -> Option<usize> {
+    pub fn message_bytes_max(&self, k: usize) -> Option<usize> {
         k.checked_sub(2 * self.hash.len_bytes() + 2)
     }
 
     /// The encoded message. `seed` has the hash's length. `None` if something has a length it must not have.
-    pub(crate) fn encode(&self, message: &[u8], seed: &[u8], k: usize) -> Option<Zeroizing<Vec<u8>>> {
+    pub fn encode(&self, message: &[u8], seed: &[u8], k: usize) -> Option<Zeroizing<Vec<u8>>> {
         let hash_bytes = self.hash.len_bytes();
         if message.len() > self.message_bytes_max(k)? || seed.len() != hash_bytes {
             return None;
@@ -42,7 +42,7 @@ impl Oaep<'_> {
     }
 
     /// The message in a decrypted block of k bytes; `None` for any other block.
-    pub(crate) fn decode(&self, em: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    pub fn decode(&self, em: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         self.message_bytes_max(em.len())?;
         let mut em = Zeroizing::new(em.to_vec());
         let (first, rest) = em.split_at_mut(1);

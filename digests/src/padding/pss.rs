@@ -1,35 +1,30 @@
 //! EMSA-PSS (RFC 8017, 9.1) with any hash, mask hash and salt length.
 
 use super::mask;
-use digests::{Hash, Running};
+use crate::{Hash, Running};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// The choices of one PSS signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pss {
+pub struct Pss {
     /// The hash of the message.
-    pub(crate) hash: Hash,
+    pub hash: Hash,
     /// The hash inside MGF1.
-    pub(crate) mask_hash: Hash,
+    pub mask_hash: Hash,
     /// Length of the salt in bytes.
-    pub(crate) salt_bytes: usize,
+    pub salt_bytes: usize,
 }
 
 impl Pss {
     /// Whether a modulus of so many bits has room for hash and salt.
-    pub(crate) fn fits(&self, modulus_bits: usize) -> bool {
+    pub fn fits(&self, modulus_bits: usize) -> bool {
         let em_bytes = modulus_bits.saturating_sub(1).div_ceil(8);
         self.salt_bytes <= em_bytes && self.hash.len_bytes() + self.salt_bytes + 2 <= em_bytes
     }
 
     /// The encoded message of `digest`, in the bytes of the modulus. `None` if it does not fit or the salt has another length.
-    pub(crate) fn encode(
-        &self,
-        digest: &[u8],
-        salt: &[u8],
-        modulus_bits: usize,
-    ) -> Option<Zeroizing<Vec<u8>>> {
+    pub fn encode(&self, digest: &[u8], salt: &[u8], modulus_bits: usize) -> Option<Zeroizing<Vec<u8>>> {
         if !self.fits(modulus_bits) || salt.len() != self.salt_bytes || digest.len() != self.hash.len_bytes()
         {
             return None;
@@ -50,7 +45,7 @@ impl Pss {
     }
 
     /// Whether `em`, in the bytes of the modulus, is an encoded message of `digest`.
-    pub(crate) fn verifies(&self, digest: &[u8], em: &[u8], modulus_bits: usize) -> bool {
+    pub fn verifies(&self, digest: &[u8], em: &[u8], modulus_bits: usize) -> bool {
         let (start, unused_bits) = shape(modulus_bits);
         let sizes_right = em.len() == modulus_bits.div_ceil(8) && digest.len() == self.hash.len_bytes();
         if !self.fits(modulus_bits) || !sizes_right || em[..start].iter().any(|byte| *byte != 0) {

@@ -1,21 +1,21 @@
 //! EMSA-PKCS1-v1_5 and RSAES-PKCS1-v1_5 (RFC 8017, 7.2 and 9.2). Decryption rejects implicitly: a bad padding gives a message
 //! that depends on key and ciphertext alone, so there is nothing to tell apart (RULES 2.16, draft-irtf-cfrg-rsa-guidance).
 
+use crate::Hash;
 use aws_lc_rs::hmac;
-use digests::Hash;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq, ConstantTimeGreater, ConstantTimeLess};
 use zeroize::Zeroizing;
 
 /// Bytes that the padding takes at least: 00, the block type, eight bytes, 00.
-pub(crate) const OVERHEAD_BYTES: usize = 11;
+pub const OVERHEAD_BYTES: usize = 11;
 
 /// The DER of `DigestInfo` over a digest.
-pub(crate) fn digest_info(hash: Hash, digest: &[u8]) -> Vec<u8> {
+pub fn digest_info(hash: Hash, digest: &[u8]) -> Vec<u8> {
     [hash.digest_info_prefix(), digest].concat()
 }
 
 /// Block type 1 around `data`: `00 01 ff.. 00 data`, `k` bytes. `None` if `data` has more than k - 11 bytes.
-pub(crate) fn sign_block(data: &[u8], k: usize) -> Option<Vec<u8>> {
+pub fn sign_block(data: &[u8], k: usize) -> Option<Vec<u8>> {
     let filling = k.checked_sub(3 + data.len()).filter(|filling| *filling >= 8)?;
     let mut block = vec![0xff; k];
     block[0] = 0;
@@ -27,7 +27,7 @@ pub(crate) fn sign_block(data: &[u8], k: usize) -> Option<Vec<u8>> {
 
 /// Block type 2 around `data`. `random` gives k - 3 - `data.len()` bytes, none of them zero. `None` if `data` has more than
 /// k - 11 bytes or `random` breaks its promise.
-pub(crate) fn encrypt_block(data: &[u8], random: &[u8], k: usize) -> Option<Zeroizing<Vec<u8>>> {
+pub fn encrypt_block(data: &[u8], random: &[u8], k: usize) -> Option<Zeroizing<Vec<u8>>> {
     let filling = k.checked_sub(3 + data.len()).filter(|filling| *filling >= 8)?;
     if random.len() != filling || random.contains(&0) {
         return None;
@@ -41,7 +41,7 @@ pub(crate) fn encrypt_block(data: &[u8], random: &[u8], k: usize) -> Option<Zero
 
 /// The message in block type 2. `exponent_hash` is the SHA-256 of the private exponent in k bytes, `ciphertext` the k bytes that
 /// were decrypted to `block`. It always gives a message of 0 to k - 11 bytes; how many is all that time shows.
-pub(crate) fn decrypt_block(block: &[u8], ciphertext: &[u8], exponent_hash: &[u8; 32]) -> Zeroizing<Vec<u8>> {
+pub fn decrypt_block(block: &[u8], ciphertext: &[u8], exponent_hash: &[u8; 32]) -> Zeroizing<Vec<u8>> {
     let k = block.len();
     let key = hmac::Key::new(hmac::HMAC_SHA256, exponent_hash);
     let derivation = hmac::sign(&key, ciphertext);
