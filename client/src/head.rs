@@ -4,6 +4,7 @@
 //! plan (remembered or asked) -> send -> answer
 //!                                |----> NEED_BLOB     -> sent again with the session object's blob (RULES 2.2)
 //!                                |----> PLAN_CHANGED  -> planned again, sent again once if it is run the same way
+//!                                |                       and at last without naming the plan
 //!                                '----> the world changed since Init -> the code of RULES 1.1
 //! ```
 use std::sync::Arc;
@@ -98,9 +99,13 @@ impl Head {
     /// Sends one part and waits for the answer: with the blob when the member wants it, and once more under a new plan
     /// when the key has changed but is still run the same way.
     pub(crate) fn send(&mut self, asking: &Asking<'_>, part: Part<'_>) -> Result<UseAnswer> {
-        let (mut with_blob, mut planned_again) = (false, false);
+        let (mut with_blob, mut planned_again, mut by_plan) = (false, false, true);
         loop {
-            match asking.any(Call::Use(self.message(&part, with_blob))) {
+            let mut message = self.message(&part, with_blob);
+            if !by_plan {
+                message.plan = None;
+            }
+            match asking.any(Call::Use(message)) {
                 Ok(Answer::Use(answer)) => return Ok(answer),
                 Ok(_) => return Err(strange("Use")),
                 Err(Error::NeedBlob) if !with_blob => with_blob = true,
@@ -108,6 +113,9 @@ impl Head {
                     planned_again = true;
                     self.plan_again(asking)?;
                 }
+                // The member that planned holds an older state than the one that runs it, which checks everything by
+                // itself (RULES 1.1).
+                Err(Error::PlanChanged) if by_plan => by_plan = false,
                 Err(error) => return Err(self.world_changed(asking, error)),
             }
         }

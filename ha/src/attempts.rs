@@ -21,6 +21,7 @@ use spec::Rv;
 use spec::calls::Class;
 use spec::messages::{Outcome, ReplyBody, ReplyHeader, RequestBody};
 use spec::meter::Moved;
+use spec::planted::{self, Bug};
 use spec::platform::Moment;
 use spec::record::MemberRole;
 use spec::seam::{MemberId, Standing};
@@ -243,7 +244,8 @@ impl<'a> Attempts<'a> {
             return;
         }
         let now = self.group.platform.now();
-        let heard_lately = Moment(now.0.saturating_sub(HEARD_MS * 1_000_000));
+        let lately = if planted::is(Bug::EvacuationToSilent) { now.0 } else { HEARD_MS * 1_000_000 };
+        let heard_lately = Moment(now.0.saturating_sub(lately));
         let unmoved = |desk: &mut Desk<'_>| {
             let open = desk.requests().find(|open| open.wants_to_move());
             open.map(|open| open.member.id)
@@ -299,7 +301,8 @@ impl<'a> Attempts<'a> {
             End::Busy(ms) => {
                 self.nobody_since = None;
                 self.moved_from = Some((member.id, Moved::Busy));
-                if std::mem::replace(&mut self.busy_moved, true) && !desk.is_waiting() {
+                let moved = std::mem::replace(&mut self.busy_moved, true);
+                if moved && !desk.is_waiting() && !planted::is(Bug::BusyWithoutBound) {
                     desk.pause(self.group.jitter_ms(u64::from(ms)).max(1));
                 }
             }

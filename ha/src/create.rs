@@ -18,6 +18,7 @@ use std::time::Duration;
 use spec::messages::{Answer, Call, Commit, Discard, Make, MakeAnswer, MakeKind, Store};
 use spec::planted::{self, Bug};
 use spec::platform::Moment;
+use spec::record::MemberRole;
 use spec::seam::MemberId;
 use spec::{AttributeType, Ouid};
 
@@ -25,7 +26,7 @@ use crate::body::Body;
 use crate::desk::Desk;
 use crate::error::Error;
 use crate::group::Group;
-use crate::member::{Member, Phase};
+use crate::member::{Member, Phase, Seat};
 use crate::spread::{Goal, Settled};
 use crate::view::View;
 
@@ -101,7 +102,9 @@ impl Group {
     /// The members that a write goes to: all that are not of another group, so that one whose link comes back in time
     /// gets it too (HA 2.4), or without replication the one that made it (HA 2.9).
     pub(crate) fn write_set(&self, view: &View, maker: MemberId) -> Vec<Arc<Member>> {
-        let members = view.seats.iter().map(|seat| seat.member.clone());
+        let left_out = |seat: &&Seat| seat.role == MemberRole::Standby && planted::is(Bug::StandbyLeftOut);
+        let seats = view.seats.iter().filter(|seat| !left_out(seat));
+        let members = seats.map(|seat| seat.member.clone());
         members
             .filter(|member| {
                 if self.settings().synchronize {

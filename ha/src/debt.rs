@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use spec::Ouid;
 use spec::platform::Moment;
-use spec::seam::MemberId;
 
 use crate::body::Body;
 use crate::group::Group;
@@ -29,6 +28,8 @@ pub(crate) struct Debt {
     pub(crate) ouids: Vec<Ouid>,
     /// What is still to be sent.
     pub(crate) bodies: Vec<Body>,
+    /// The member has refused it. It stays a debt, which is not sent any more, until the member has been compared.
+    pub(crate) given_up: bool,
 }
 
 impl Group {
@@ -37,7 +38,8 @@ impl Group {
         if !self.settings().synchronize {
             return;
         }
-        member.owe(Debt { number: self.number(), ouids: ouids.to_vec(), bodies: bodies.to_vec() });
+        let (number, ouids, bodies) = (self.number(), ouids.to_vec(), bodies.to_vec());
+        member.owe(Debt { number, ouids, bodies, given_up: false });
     }
 
     /// Pays debts on behalf of a call that waits for them, for a second at most and not past the call's deadline,
@@ -104,7 +106,10 @@ impl Group {
             for ((member, settled), (_, debt)) in self.spread_each(&parts, &goal).into_iter().zip(&debts) {
                 match settled {
                     Settled::Done { .. } => {}
-                    Settled::Refused(error) => self.give_up_debt(member.id, &error.to_string(), &member),
+                    Settled::Refused(error) => {
+                        self.give_up_debt(&member, debt.number, &error.to_string());
+                        continue;
+                    }
                     Settled::Missing => self.suspect(&debt.ouids),
                     Settled::Open { .. } => {
                         payers.retain(|payer| payer.id != member.id);
@@ -116,9 +121,12 @@ impl Group {
         }
     }
 
-    /// The member does not take what it owes (a ticket that has ended, a full disk): comparison repairs it.
-    fn give_up_debt(&self, id: MemberId, reason: &str, member: &Member) {
+    /// The member does not take what it owes (a ticket that has ended, a full disk): comparison repairs it. Until then it
+    /// owes it, for it may be the last one and be read unverified (HA 2.5, 4.6).
+    fn give_up_debt(&self, member: &Member, number: u64, reason: &str) {
+        let id = member.id;
         tracing::warn!(member = %id, reason, "the member refuses a write that it owes: it is repaired by comparison instead");
+        member.give_up_debt(number);
         if self.view().seats.len() > 1 {
             member.demote();
         }

@@ -2,6 +2,7 @@
 use prost::Message;
 use spec::messages::{Call, Outcome, ReplyBody, ReplyHeader, RequestHeader, Status};
 use spec::meter::{Ended, News};
+use spec::planted::{self, Bug};
 use spec::platform::Moment;
 use spec::seam::{Event, Fault, MemberId, Outgoing, Standing, Tag};
 
@@ -311,7 +312,9 @@ impl<'a> Desk<'a> {
                 if Meaning::of(Outcome(reply.outcome)).is_final() { Ended::Answered } else { Ended::Declined }
             }
             End::Busy(ms) => {
-                member.load.rest(now.after_ms(u64::from(*ms)));
+                if !planted::is(Bug::BusyWithoutBound) {
+                    member.load.rest(now.after_ms(u64::from(*ms)));
+                }
                 Ended::Busy
             }
             End::NotSent | End::Unknown => Ended::Lost,

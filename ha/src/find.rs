@@ -45,6 +45,8 @@ struct Question<'a> {
 /// A search of one member.
 struct Search {
     member: Arc<Member>,
+    /// What it owed this process when it was asked: of these objects it knows nothing (HA 2.5).
+    owed: BTreeSet<Ouid>,
     after: Vec<u8>,
     found: Vec<Found>,
     deleted: BTreeSet<Ouid>,
@@ -90,7 +92,9 @@ impl SearchEnd {
 
 impl Search {
     fn new(member: Arc<Member>) -> Self {
-        Self { member, after: Vec::new(), found: Vec::new(), deleted: BTreeSet::new(), end: SearchEnd::Going }
+        let owed = if on_debtor() { BTreeSet::new() } else { member.owed() };
+        let (found, deleted, end) = (Vec::new(), BTreeSet::new(), SearchEnd::Going);
+        Self { member, owed, after: Vec::new(), found, deleted, end }
     }
 
     fn take(&mut self, page: FindAnswer) {
@@ -115,12 +119,22 @@ struct Tries {
     nobody_since: Option<Moment>,
     unanswered: usize,
     looked: bool,
+    /// Since when debts are waited for.
+    debts_since: Option<Moment>,
 }
 
 impl Tries {
     fn new(deadline: Moment) -> Self {
         let avoid = Avoided::default();
-        Self { deadline, avoid, busy_ms: None, nobody_since: None, unanswered: 0, looked: false }
+        Self {
+            deadline,
+            avoid,
+            busy_ms: None,
+            nobody_since: None,
+            unanswered: 0,
+            looked: false,
+            debts_since: None,
+        }
     }
 
     /// A member whose search broke is not searched again while there are others.
@@ -223,7 +237,12 @@ impl Group {
             let mut open = self.searchable(&view, &Avoided::default());
             open.retain(|member| !done.iter().any(|search| search.member.id == member.id));
             if open.is_empty() && !done.is_empty() {
-                return Ok(merge(done));
+                if !lacks_what_is_owed(&done) {
+                    return Ok(merge(done));
+                }
+                done.clear();
+                self.wait_for_debts(desk, tries)?;
+                continue;
             }
             if open.is_empty() {
                 self.nobody_to_search(desk, tries)?;
@@ -280,6 +299,17 @@ impl Group {
         Ok(())
     }
 
+    /// What one of the members owes was not found by searching the others, who owe it too: it is given to them first, for
+    /// what this process has written must be found by it (HA 2.5, 3.4). Until then there is nobody to search.
+    fn wait_for_debts(&self, desk: &mut Desk<'_>, tries: &mut Tries) -> Result<(), Error> {
+        let now = self.platform.now();
+        let since = *tries.debts_since.get_or_insert(now);
+        self.outage(since, now, tries.deadline)?;
+        self.pay_now(tries.deadline);
+        desk.pause(AGAIN_MS);
+        Ok(())
+    }
+
     /// Every member that can be searched is passed over: ends the search when all have failed it, waits when one is
     /// busy, and else looks for members for `OutageWaitMs` at most.
     fn nobody_to_search(&self, desk: &mut Desk<'_>, tries: &mut Tries) -> Result<(), Error> {
@@ -324,7 +354,9 @@ impl Group {
         let now = self.platform.now();
         let doubted =
             |member: &Arc<Member>| member.load.is_doubted(member.id, &*self.seam, Cost::Search, now);
-        if let Some(member) = searchable.iter().find(|member| member.id == last && !doubted(member)) {
+        let clean = |member: &&Arc<Member>| member.debts() == 0 || on_debtor();
+        let same = |member: &&Arc<Member>| member.id == last && !doubted(member);
+        if let Some(member) = searchable.iter().filter(clean).find(same) {
             return Some(member.clone());
         }
         // Debt makes a lone search doubtful: then all are asked and merged.
@@ -333,7 +365,6 @@ impl Group {
                 .iter()
                 .any(|seat| seat.member.id == member.id && seat.role == spec::record::MemberRole::Active)
         };
-        let clean = |member: &&Arc<Member>| member.debts() == 0 || on_debtor();
         let chosen = searchable
             .iter()
             .filter(clean)
@@ -453,13 +484,21 @@ fn refused(outcome: Outcome, error: Error, search: &Search) -> SearchEnd {
     }
 }
 
-/// The union by ouid without what any member knows as deleted (HA 3.2).
+/// Whether some object is owed by every one of the members, so that none of them can tell about it (HA 2.5).
+fn lacks_what_is_owed(searches: &[Search]) -> bool {
+    let Some((first, others)) = searches.split_first() else { return false };
+    first.owed.iter().any(|ouid| others.iter().all(|other| other.owed.contains(ouid)))
+}
+
+/// The union by ouid, of each member without what it owes, without what any member knows as deleted (HA 2.5, 3.2).
 fn merge(searches: Vec<Search>) -> Vec<Found> {
     let mut merged: BTreeMap<Vec<u8>, Found> = BTreeMap::new();
     let mut deleted = BTreeSet::new();
     for search in searches {
         deleted.extend(search.deleted);
-        for found in search.found {
+        let owed =
+            |found: &Found| Ouid::from_bytes(&found.ouid).is_some_and(|ouid| search.owed.contains(&ouid));
+        for found in search.found.into_iter().filter(|found| !owed(found)) {
             let newer = merged.get(&found.ouid).is_none_or(|other| other.version < found.version);
             if newer {
                 merged.insert(found.ouid.clone(), found);

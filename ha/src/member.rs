@@ -457,17 +457,41 @@ impl Member {
         self.debts() > 0 && self.debt.lock().iter().any(|debt| debt.ouids.contains(&object))
     }
 
-    /// The oldest write that the member owes.
-    pub(crate) fn oldest_debt(&self) -> Option<Debt> {
-        self.debt.lock().front().cloned()
+    /// The objects of all writes that the member owes.
+    pub(crate) fn owed(&self) -> BTreeSet<Ouid> {
+        if self.debts() == 0 {
+            return BTreeSet::new();
+        }
+        self.debt.lock().iter().flat_map(|debt| debt.ouids.iter().copied()).collect()
     }
 
-    /// The oldest debt is settled. Only the one thread that tends the group takes from this list.
+    /// The oldest write that the member owes and may take.
+    pub(crate) fn oldest_debt(&self) -> Option<Debt> {
+        self.debt.lock().iter().find(|debt| !debt.given_up).cloned()
+    }
+
+    /// A debt is settled. Only the one thread that tends the group settles any.
     pub(crate) fn settle_debt(&self, settled: u64) {
-        let mut list = self.debt.lock();
-        if list.front().is_some_and(|debt| debt.number == settled) {
-            list.pop_front();
+        self.keep_debts(|debt| debt.number != settled);
+    }
+
+    /// The member has refused a debt: it is sent no more, and the member still lacks what it is about.
+    pub(crate) fn give_up_debt(&self, refused: u64) {
+        if let Some(debt) = self.debt.lock().iter_mut().find(|debt| debt.number == refused) {
+            (debt.given_up, debt.bodies) = (true, Vec::new());
         }
+    }
+
+    /// The member holds what the others hold: it lacks nothing of what was given up.
+    pub(crate) fn holds_what_was_given_up(&self) {
+        if self.debts() > 0 {
+            self.keep_debts(|debt| !debt.given_up);
+        }
+    }
+
+    fn keep_debts(&self, kept: impl Fn(&Debt) -> bool) {
+        let mut list = self.debt.lock();
+        list.retain(kept);
         self.debts.store(list.len(), Ordering::Release);
     }
 }
@@ -494,12 +518,12 @@ mod tests {
         member.decide(Moment(1), Phase::Admitted);
         let ouid = Ouid([7; 16]);
         for number in 0..DEBT_MAX as u64 {
-            member.owe(Debt { number, ouids: vec![ouid], bodies: Vec::new() });
+            member.owe(Debt { number, ouids: vec![ouid], bodies: Vec::new(), given_up: false });
         }
         assert_eq!(member.debts(), DEBT_MAX);
         assert!(member.owes(ouid) && !member.owes(Ouid([8; 16])));
         assert_eq!(member.phase_on(Moment(1)), Phase::Admitted);
-        member.owe(Debt { number: 9_999, ouids: vec![ouid], bodies: Vec::new() });
+        member.owe(Debt { number: 9_999, ouids: vec![ouid], bodies: Vec::new(), given_up: false });
         assert_eq!((member.debts(), member.phase_on(Moment(1))), (0, Phase::Recovering));
     }
 

@@ -12,7 +12,7 @@ use crate::desk::Desk;
 use crate::errand::{Errand, generates};
 use crate::error::Error;
 use crate::group::Group;
-use crate::member::{Phase, Seat};
+use crate::member::{Member, Phase, Seat};
 use crate::route::{Candidate, Choice, choose};
 use crate::view::View;
 
@@ -174,7 +174,7 @@ impl Group {
             &mut many
         };
         let now = self.platform.now();
-        let newest = if errand.newest_credentials { self.newest_credentials(view) } else { 0 };
+        let newest = if errand.newest_credentials { self.newest_credentials(view, without) } else { 0 };
         let mut fill = |able: bool| {
             let mut count = 0;
             for (place, seat) in view.seats.iter().enumerate() {
@@ -197,9 +197,19 @@ impl Group {
         choose(self.settings().policy, self.next_turn(), room[..count].iter().copied())
     }
 
-    fn newest_credentials(&self, view: &View) -> u64 {
-        let readable = view.seats.iter().filter(|seat| seat.member.is_readable(&*self.seam));
-        readable.map(|seat| seat.member.credential_epoch()).max().unwrap_or(0)
+    fn newest_credentials(&self, view: &View, without: &Without<'_>) -> u64 {
+        let members = view.seats.iter().map(|seat| &seat.member);
+        let able = members.filter(|member| {
+            member.is_readable(&*self.seam) || self.logs_in(member) && !(without.passed_over)(member.id)
+        });
+        able.map(|member| member.credential_epoch()).max().unwrap_or(0)
+    }
+
+    /// Whether a member that lacks objects may serve logins: its credentials may be the newest ones, and tickets of older
+    /// ones would be dead there (HA 2.7). Not one whose store went back (HA 1.5).
+    fn logs_in(&self, member: &Member) -> bool {
+        let restored = || member.report().is_none_or(|report| report.recovering);
+        member.phase(&*self.seam) == Some(Phase::Recovering) && !member.is_rolled_back() && !restored()
     }
 
     fn candidate(
@@ -214,6 +224,7 @@ impl Group {
         let Standing::Up { since, heard } = seam.standing(member.id) else { return None };
         match member.phase_on(since) {
             Phase::Admitted | Phase::Unverified => {}
+            Phase::Recovering if errand.newest_credentials && self.logs_in(member) => {}
             Phase::Fresh | Phase::Recovering | Phase::Refused => return None,
         }
         if (without.passed_over)(member.id) || errand.object.is_some_and(|object| member.owes(object)) {

@@ -1,8 +1,10 @@
 //! Role calls: login on one member, everything else at the home (HA 2.7, 4.2).
 use std::sync::Arc;
 
+use prost::Message;
 use spec::calls::{self, Class};
-use spec::messages::{Answer, Call, Join, Login, Outcome, SetPin};
+use spec::messages::{Answer, Call, Join, Login, Outcome, RequestBody, SetPin};
+use spec::planted::{self, Bug};
 use spec::platform::Moment;
 use spec::seam::MemberId;
 
@@ -166,6 +168,20 @@ impl Group {
         Err(Error::Home(text))
     }
 
+    /// The same bytes for every send; only in a planted bug a resent PIN change has another tag (HA 4.2).
+    fn renamed(&self, body: &Body, attempt: usize) -> Body {
+        if attempt == 0 || !planted::is(Bug::FreshTagOnResend) {
+            return body.clone();
+        }
+        match RequestBody::decode(body.bytes.as_slice()).map(|request| (request.ticket, request.call)) {
+            Ok((ticket, Some(Call::SetPin(mut set)))) => {
+                set.tag = self.random_tag();
+                Body::of(&self.view(), &ticket, Call::SetPin(set))
+            }
+            _ => body.clone(),
+        }
+    }
+
     /// Sends a body to one member until it answers: NotSent and Busy as long as the time allows, at most members + 1
     /// sends that may have executed.
     pub(crate) fn ask_member(
@@ -184,7 +200,7 @@ impl Group {
                 0 => error,
                 _ => Error::OutcomeUnknown(format!("a request was sent and not answered: {error}")),
             })?;
-            desk.send(member, body, 0, unknown, deadline);
+            desk.send(member, &self.renamed(body, unknown), 0, unknown, deadline);
             let Some((_, _, end)) = desk.next(Moment::NEVER) else {
                 desk.clear();
                 return Err(Error::OutcomeUnknown(format!(

@@ -298,6 +298,9 @@ impl Group {
     /// Puts a member into a phase on the link that came up at this moment, and tells of it.
     pub(crate) fn decide(&self, member: &Member, since: Moment, phase: Phase) {
         let before = member.phase_on(since);
+        if phase == Phase::Admitted {
+            member.holds_what_was_given_up();
+        }
         if before == phase {
             return;
         }

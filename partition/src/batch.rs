@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use parking_lot::Mutex;
 use prost::Message;
 use spec::messages::{Commit, Discard, Done, Outcome, Store};
+use spec::planted::{self, Bug};
 use spec::record::{Record, State};
 use spec::{Ouid, Rv};
 use zeroize::Zeroizing;
@@ -108,11 +109,27 @@ impl Partition {
         now_ms: u64,
     ) -> Result<Done, Refusal> {
         bounds::tag(&store.tag)?;
+        if planted::is(Bug::PairAsTwoRecords) {
+            self.store_part(access, store, now_ms, |place| place == 0)?;
+            return self.store_part(access, store, now_ms, |place| place > 0);
+        }
+        self.store_part(access, store, now_ms, |_| true)
+    }
+
+    /// One transaction: all objects of the batch, or in a planted bug those at some places.
+    fn store_part(
+        &self,
+        access: &Access<'_>,
+        store: &Store,
+        now_ms: u64,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Done, Refusal> {
         self.write(|contents| {
             let mut records = Vec::new();
             let mut provisional = Vec::new();
             let mut end = End::default();
-            for mut record in self.open_batch(contents.group(), access.caller, store)? {
+            let batch = self.open_batch(contents.group(), access.caller, store)?;
+            for (_, mut record) in batch.into_iter().enumerate().filter(|(place, _)| wanted(*place)) {
                 access.writer(is_private(&record))?;
                 let ouid = bounds::ouid(&record.ouid)?;
                 record.set_state(if store.provisional { State::Provisional } else { State::Committed });
@@ -138,10 +155,17 @@ impl Partition {
     pub(crate) fn commit_batch(&self, access: &Access<'_>, commit: &Commit) -> Result<Done, Refusal> {
         bounds::tag(&commit.tag)?;
         let ouids = ouids(&commit.ouids)?;
+        if planted::is(Bug::PairAsTwoRecords) {
+            return ouids.chunks(1).try_fold(Done {}, |_, ouid| self.commit_objects(access, ouid));
+        }
+        self.commit_objects(access, &ouids)
+    }
+
+    fn commit_objects(&self, access: &Access<'_>, ouids: &[Ouid]) -> Result<Done, Refusal> {
         let done = self.write(|contents| {
             let mut records = Vec::new();
             let mut end = End::default();
-            for &ouid in &ouids {
+            for &ouid in ouids {
                 let held = contents.index.get(&ouid).ok_or_else(|| unknown(ouid))?;
                 end.note(ouid, Some(held.record.state()));
                 if held.record.state() == State::Provisional {
@@ -154,7 +178,7 @@ impl Partition {
             end.check()?;
             Ok((Change { records, ..Change::default() }, Done {}))
         })?;
-        self.touches.forget(&ouids);
+        self.touches.forget(ouids);
         Ok(done)
     }
 

@@ -1,5 +1,6 @@
 //! A simulated disk: a store whose image can be copied, put back, lost in part or full; it watches what is written.
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use partition::digest_tree::{BUCKETS, Digest};
@@ -22,6 +23,16 @@ impl Image {
     pub(crate) fn state(&self, ouid: Ouid) -> Option<i32> {
         self.entries.get(&Key::Record(ouid)).map(|entry| entry.state)
     }
+
+    /// The objects that are committed or deleted here.
+    pub(crate) fn lasting(&self) -> BTreeMap<Ouid, i32> {
+        let records = self.entries.values().filter(|entry| entry.state >= Life::Committed as i32);
+        let lasting = records.filter_map(|entry| match entry.key {
+            Key::Record(ouid) => Some((ouid, entry.state)),
+            Key::Manifest | Key::Credentials | Key::Meta(_) => None,
+        });
+        lasting.collect()
+    }
 }
 
 /// See the head of this file.
@@ -36,6 +47,11 @@ struct State {
     /// The power fails in the middle of so many commits from now.
     fails_in: Option<u64>,
     full: bool,
+    /// PIN tries counted for each client, ever.
+    counted: BTreeMap<[u8; 32], u32>,
+    /// What was written as each commit of each incarnation; nothing is noted once an image was put back unsaid.
+    written: BTreeMap<(u64, u64), u64>,
+    unsaid: bool,
     broken_laws: Vec<String>,
 }
 
@@ -53,13 +69,26 @@ impl Disk {
 
     /// A disk with this on it.
     pub(crate) fn of(image: Image) -> Arc<Self> {
-        let state =
-            State { cache: image, durable: None, fails_in: None, full: false, broken_laws: Vec::new() };
+        let state = State {
+            cache: image,
+            durable: None,
+            fails_in: None,
+            full: false,
+            counted: BTreeMap::new(),
+            written: BTreeMap::new(),
+            unsaid: false,
+            broken_laws: Vec::new(),
+        };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at what is there now.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Image) -> T) -> T {
+        look(&self.state().cache)
     }
 
     /// What is there now.
@@ -88,10 +117,11 @@ impl Disk {
         state.fails_in = None;
     }
 
-    /// An older image, or another one's, is put in place.
-    pub(crate) fn put_back(&self, image: Image) {
+    /// An older image is put in place; unless that is said to the member, it cannot know.
+    pub(crate) fn put_back(&self, image: Image, said: bool) {
         let mut state = self.state();
         (state.cache, state.durable) = (image, None);
+        state.unsaid |= !said;
     }
 
     /// The power fails in the middle of a commit, so many commits from now.
@@ -107,6 +137,11 @@ impl Disk {
     /// No room is left, or there is again.
     pub(crate) fn set_full(&self, full: bool) {
         self.state().full = full;
+    }
+
+    /// How many PIN tries of a client were ever counted here.
+    pub(crate) fn tries_counted(&self, client: &[u8; 32]) -> u32 {
+        self.state().counted.get(client).copied().unwrap_or(0)
     }
 
     /// What was written against HA 1.2 so far.
@@ -149,6 +184,21 @@ impl State {
         }
         self.broken_laws.extend(broken);
     }
+
+    /// Incarnation and seq name one content (HA 1.5).
+    fn watch_position(&mut self, transaction: &Transaction) {
+        let mut hasher = std::hash::DefaultHasher::new();
+        for put in &transaction.puts {
+            (&put.value, put.state).hash(&mut hasher);
+        }
+        let at = (self.cache.incarnation, self.cache.commits.len() as u64 + 1);
+        let is = hasher.finish();
+        let was = *self.written.entry(at).or_insert(is);
+        if was != is && !self.unsaid && transaction.incarnation.is_none() {
+            self.broken_laws
+                .push(format!("commit {} of incarnation {:#x} was written twice (HA 1.5)", at.1, at.0));
+        }
+    }
 }
 
 impl Image {
@@ -188,6 +238,7 @@ impl Store for Disk {
             None => {}
         }
         state.watch(transaction);
+        state.watch_position(transaction);
         if planted::is(Bug::AcknowledgeBeforeDurable) && state.durable.is_none() {
             state.durable = Some(state.cache.clone());
         }
@@ -241,6 +292,9 @@ impl Store for Disk {
     ) -> Result<Reserved, StoreError> {
         let mut state = self.state();
         let reserved = state.cache.tries.entry((role, *client)).or_default().reserve(tag, now_ms, rules);
+        if reserved == Reserved::Counted {
+            *state.counted.entry(*client).or_default() += 1;
+        }
         Ok(reserved)
     }
 

@@ -1,8 +1,13 @@
 //! What the application was told about each object, and what must therefore hold (HA 8).
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use client::Error;
 use spec::{HandleObject, Ouid, Rv};
+
+use crate::members::CO_PIN;
+use crate::register::Seen;
 
 /// What is known about one request of the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -38,10 +43,8 @@ pub(crate) struct Object {
     pub(crate) label: Vec<u8>,
     /// Who made it.
     pub(crate) process: usize,
-    /// Of the object, or of the private key of a pair.
-    pub(crate) handle: Option<HandleObject>,
-    /// Of the public key of a pair.
-    pub(crate) public: Option<HandleObject>,
+    /// Of the object, or of the private key of a pair, by process.
+    pub(crate) handles: BTreeMap<usize, HandleObject>,
     /// Known once the create was answered.
     pub(crate) ouids: Vec<Ouid>,
     /// How many objects it has: 1, or 2 for a pair.
@@ -52,8 +55,10 @@ pub(crate) struct Object {
     pub(crate) destroy: Fate,
     /// CKA_EXTRACTABLE was set to false.
     pub(crate) harden: Fate,
-    /// The value of CKA_ID that was last set, and what became of that.
-    pub(crate) id: Option<(u8, Fate)>,
+    /// The processes that were told so.
+    pub(crate) hardened: Vec<usize>,
+    /// What each process has written to CKA_ID and read there.
+    pub(crate) ids: BTreeMap<usize, Vec<Seen>>,
     /// What it once signed: a key must sign the same for ever.
     pub(crate) mac: Option<Vec<u8>>,
 }
@@ -70,14 +75,65 @@ impl Object {
     }
 }
 
+/// The Crypto Officer's PINs as the application knows them.
+pub(crate) struct Pins {
+    /// Those that may hold now, the likeliest first.
+    pub(crate) candidates: Vec<Vec<u8>>,
+    /// Whether a call that gives a PIN is going on.
+    pub(crate) busy: bool,
+    /// Whether anybody has ever tried to change it.
+    pub(crate) changed: bool,
+}
+
 /// Everything that the application was told.
-#[derive(Default)]
-pub(crate) struct History(Mutex<Vec<Object>>);
+pub(crate) struct History {
+    objects: Mutex<Vec<Object>>,
+    pins: Mutex<Pins>,
+    values: AtomicU64,
+    sends: Mutex<Vec<u64>>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let pins = Pins { candidates: vec![CO_PIN.to_vec()], busy: false, changed: false };
+        Self {
+            objects: Mutex::default(),
+            pins: Mutex::new(pins),
+            values: AtomicU64::new(0),
+            sends: Mutex::default(),
+        }
+    }
+}
 
 impl History {
     /// All objects so far.
     pub(crate) fn objects(&self) -> MutexGuard<'_, Vec<Object>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The PINs.
+    pub(crate) fn pins(&self) -> MutexGuard<'_, Pins> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number that no other call gets.
+    pub(crate) fn value(&self) -> u64 {
+        self.values.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A signature took so many messages.
+    pub(crate) fn note_sends(&self, sends: u64) {
+        self.sends.lock().unwrap_or_else(PoisonError::into_inner).push(sends);
+    }
+
+    /// How many messages each signature took.
+    pub(crate) fn sends(&self) -> Vec<u64> {
+        self.sends.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A process has written or read CKA_ID.
+    pub(crate) fn saw_id(&self, place: usize, process: usize, seen: Seen) {
+        self.set(place, |object| object.ids.entry(process).or_default().push(seen));
     }
 
     /// A new object is asked for; its place.
@@ -87,14 +143,14 @@ impl History {
         objects.push(Object {
             label: label.clone(),
             process,
-            handle: None,
-            public: None,
+            handles: BTreeMap::new(),
             ouids: Vec::new(),
             parts,
             create: Fate::Running,
             destroy: Fate::Not,
             harden: Fate::Not,
-            id: None,
+            hardened: Vec::new(),
+            ids: BTreeMap::new(),
             mac: None,
         });
         (objects.len() - 1, label)
@@ -113,11 +169,23 @@ impl History {
 
 /// Whether an error only says that members could not be reached, or not well.
 pub(crate) fn is_of_the_world(error: &Error) -> bool {
-    matches!(error, Error::Outage(_) | Error::OutcomeUnknown(_) | Error::BelowMinimum(_) | Error::Protocol(_))
+    matches!(
+        error,
+        Error::Outage(_)
+            | Error::Late(_)
+            | Error::OutcomeUnknown(_)
+            | Error::BelowMinimum(_)
+            | Error::Protocol(_)
+    )
 }
 
 /// Whether an error says that there is no such object.
 pub(crate) fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Gone)
         || matches!(error, Error::Rv(rv) if [Rv::OBJECT_HANDLE_INVALID, Rv::KEY_HANDLE_INVALID].contains(rv))
+}
+
+/// Whether an error says that nobody is logged in any more: all tickets were ended.
+pub(crate) fn is_logged_out(error: &Error) -> bool {
+    matches!(error, Error::Rv(rv) if [Rv::USER_NOT_LOGGED_IN, Rv::DEVICE_REMOVED].contains(rv))
 }

@@ -7,14 +7,19 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod attributes;
 mod chance;
 mod disk;
 mod history;
 mod members;
 mod nemesis;
 mod network;
+mod pins;
 mod platform;
+mod register;
 mod run;
+mod theme;
+mod watch;
 mod workload;
 mod world;
 

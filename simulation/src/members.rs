@@ -6,7 +6,7 @@ use partition::{Caller, DomainSecret, LinkFacts, Partition, Settings, SystemRand
 use prost::Message;
 use spec::UserType;
 use spec::messages::{
-    Adopt, Answer, Call, ChangeManifest, Export, Login, Outcome, ReplyBody, ReplyHeader, RequestBody,
+    Adopt, Answer, Call, ChangeManifest, Export, Join, Login, Outcome, ReplyBody, ReplyHeader, RequestBody,
     RequestHeader, Status,
 };
 use spec::planted::{self, Bug};
@@ -54,6 +54,10 @@ struct State {
     life: u64,
     paused_until: u64,
     clock_offset_ms: i64,
+    drift_ms: i64,
+    /// Until when its disk takes long for each commit, and until when it answers Busy.
+    slow_until: u64,
+    overloaded_until: u64,
     older: Option<Image>,
     restored: bool,
 }
@@ -95,19 +99,25 @@ impl Member {
         self.state().older = Some(image);
     }
 
-    /// Puts the kept image in place of the disk while the member is down; whether there was one. The operator says so
-    /// at the start, as `hsm restore` does: the member takes a new incarnation and is recovering (HA 1.5).
-    pub(crate) fn start_restored(&self, place: usize) -> bool {
-        let Some(image) = self.state().older.take() else { return false };
-        self.disk.put_back(image);
+    /// Puts the kept image in place of the disk while the member is down. When the operator says so at the start, as
+    /// `hsm restore` does, the member takes a new incarnation and is recovering (HA 1.5).
+    pub(crate) fn start_restored(&self, place: usize, owned_up: bool) {
+        let Some(image) = self.state().older.take() else { return };
+        self.disk.put_back(image, owned_up);
         self.disk.set_full(false);
         self.state().restored = true;
         let partition = open(&self.disk, place);
-        if !planted::is(Bug::IncarnationKept) {
+        if owned_up && !planted::is(Bug::IncarnationKept) {
             partition.reincarnate(true).expect("a disk with room takes an incarnation");
         }
         self.alive(partition);
-        true
+    }
+
+    /// Starts over the other of two copies of its disk; this one is kept.
+    pub(crate) fn start_other_copy(&self, place: usize) {
+        let now = self.disk.durable();
+        self.start_restored(place, false);
+        self.state().older = Some(now);
     }
 
     /// Whether its disk was ever put back.
@@ -126,6 +136,31 @@ impl Member {
         state.paused_until = state.paused_until.max(until);
     }
 
+    /// Each commit takes long until this moment.
+    pub(crate) fn slow_down(&self, until: u64) {
+        self.state().slow_until = until;
+    }
+
+    /// Whether a commit takes long at this moment.
+    pub(crate) fn is_slow(&self, now: u64) -> bool {
+        self.state().slow_until > now
+    }
+
+    /// It answers Busy to nearly everything until this moment.
+    pub(crate) fn overload(&self, until: u64) {
+        self.state().overloaded_until = until;
+    }
+
+    /// Whether it has more work than it can do.
+    pub(crate) fn is_overloaded(&self, now: u64) -> bool {
+        self.state().overloaded_until > now
+    }
+
+    /// Its clock gains so many milliseconds in each second.
+    pub(crate) fn set_drift(&self, ms: i64) {
+        self.state().drift_ms = ms;
+    }
+
     /// Its wall clock jumps.
     pub(crate) fn jump_clock(&self, ms: i64) {
         self.state().clock_offset_ms += ms;
@@ -141,7 +176,8 @@ impl Member {
     ) -> Option<(ReplyHeader, Zeroizing<Vec<u8>>)> {
         let (partition, offset) = {
             let state = self.state();
-            (state.partition.clone()?, state.clock_offset_ms)
+            let seconds = i64::try_from(now / 1_000_000_000).unwrap_or(0);
+            (state.partition.clone()?, state.clock_offset_ms + state.drift_ms * seconds)
         };
         let now_ms = wall_ms(now).saturating_add_signed(offset);
         Some(partition.handle_on(&LinkFacts::default(), caller, header, body, now_ms))
@@ -181,8 +217,8 @@ pub(crate) fn ask(
 }
 
 /// A ticket of the Crypto Officer for a caller.
-pub(crate) fn ticket(partition: &Partition, caller: &Caller, now_ms: u64) -> Vec<u8> {
-    let login = Login { user: UserType::USER.0, pin: CO_PIN.to_vec(), tag: vec![1; 16] };
+pub(crate) fn ticket(partition: &Partition, caller: &Caller, pin: &[u8], now_ms: u64) -> Vec<u8> {
+    let login = Login { user: UserType::USER.0, pin: pin.to_vec(), tag: vec![1; 16] };
     match ask(partition, caller, &[], Call::Login(login), now_ms) {
         Some(Answer::Login(answer)) => answer.ticket.clone(),
         _ => Vec::new(),
@@ -195,8 +231,17 @@ pub(crate) fn members() -> Arc<Vec<Member>> {
     let member = |(place, image): (usize, &Image)| {
         let disk = Disk::of(image.clone());
         let partition = Some(Arc::new(open(&disk, place)));
-        let state =
-            State { partition, life: 0, paused_until: 0, clock_offset_ms: 0, older: None, restored: false };
+        let state = State {
+            partition,
+            life: 0,
+            paused_until: 0,
+            clock_offset_ms: 0,
+            drift_ms: 0,
+            slow_until: 0,
+            overloaded_until: 0,
+            older: None,
+            restored: false,
+        };
         Member { disk, state: Mutex::new(state) }
     };
     Arc::new(FOUNDED.get_or_init(found).iter().enumerate().map(member).collect())
@@ -225,7 +270,7 @@ fn found() -> Vec<Image> {
     let partitions: Vec<Partition> = disks.iter().enumerate().map(create).collect();
     let own = caller(0);
     let home = &partitions[0];
-    let officer = ticket(home, &own, BORN_MS);
+    let officer = ticket(home, &own, CO_PIN, BORN_MS);
     let old = home.manifest();
     let member = |partition: &Partition| ManifestMember {
         serial: partition.serial(),
@@ -252,8 +297,39 @@ fn found() -> Vec<Image> {
             manifest: changed.sealed.clone(),
             credentials: exported.credentials.clone(),
         };
-        let officer = ticket(joiner, &own, BORN_MS);
+        let officer = ticket(joiner, &own, CO_PIN, BORN_MS);
         ask(joiner, &own, &officer, Call::Adopt(adopt), BORN_MS).expect("a new partition joins the group");
     }
     disks.iter().map(|disk| disk.image()).collect()
+}
+
+/// The operator changes the manifest at the home (HA 2.6) and tells the members that are up; whether it could be done.
+pub(crate) fn change_manifest(
+    members: &[Member],
+    pin: impl Fn(u64) -> Vec<u8>,
+    now_ms: u64,
+    change: impl FnOnce(&mut Manifest),
+) -> bool {
+    let up: Vec<Arc<Partition>> = members.iter().filter_map(Member::partition).collect();
+    let Some(home) = up.iter().find(|one| one.manifest().home == one.serial() && !one.is_recovering()) else {
+        return false;
+    };
+    let own = caller(0);
+    let ticket = ticket(home, &own, &pin(home.header().credential_epoch), now_ms);
+    let old = home.manifest();
+    let mut manifest = old.clone();
+    change(&mut manifest);
+    let tag = now_ms.to_be_bytes().repeat(2);
+    let change = ChangeManifest { expected_epoch: old.epoch, manifest: Some(manifest), tag };
+    let Some(Answer::ChangeManifest(changed)) =
+        ask(home, &own, &ticket, Call::ChangeManifest(change), now_ms)
+    else {
+        return false;
+    };
+    for other in up.iter().filter(|other| other.serial() != home.serial()) {
+        let join = Join { manifest: changed.sealed.clone(), ..Join::default() };
+        // Who does not take it now takes it over from a client's repair.
+        drop(ask(other, &own, &ticket, Call::Join(join), now_ms));
+    }
+    true
 }

@@ -1,11 +1,18 @@
 //! What goes wrong, and when: drawn from the seed, one fault after another, until the world is to come to rest.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::members::{MEMBERS, Member};
-use crate::network::{MS, Network};
-use crate::platform::Simulated;
+use spec::UserType;
+use spec::record::{Manifest, MemberRole};
+
+use crate::members::{MEMBERS, Member, change_manifest, id};
+use crate::network::{Breaks, MS, Network};
+use crate::platform::{BORN_MS, Simulated};
+use crate::theme::{Fault, Theme};
 use crate::world::World;
+
+/// Longer than the longest lease of repair (HA 4.6), in milliseconds.
+const BEYOND_LEASES_MS: u64 = 61_000;
 
 /// Who makes the faults.
 pub(crate) struct Nemesis {
@@ -13,7 +20,12 @@ pub(crate) struct Nemesis {
     network: Arc<Network>,
     members: Arc<Vec<Member>>,
     platforms: Vec<Arc<Simulated>>,
+    theme: Theme,
     calm: AtomicBool,
+    /// The process that was killed; 0 for none.
+    killed: AtomicUsize,
+    /// Whether a process was paused beyond all leases, once in a run.
+    paused: AtomicBool,
 }
 
 impl Nemesis {
@@ -23,6 +35,7 @@ impl Nemesis {
         network: &Arc<Network>,
         members: &Arc<Vec<Member>>,
         platforms: Vec<Arc<Simulated>>,
+        theme: &Theme,
         faults: bool,
     ) -> Arc<Self> {
         let nemesis = Arc::new(Self {
@@ -30,8 +43,14 @@ impl Nemesis {
             network: network.clone(),
             members: members.clone(),
             platforms,
+            theme: theme.clone(),
             calm: AtomicBool::new(!faults),
+            killed: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
         });
+        for (member, drift_ms) in members.iter().zip(theme.drift_ms).filter(|_| faults) {
+            member.set_drift(drift_ms);
+        }
         nemesis.next();
         nemesis
     }
@@ -40,13 +59,20 @@ impl Nemesis {
     pub(crate) fn calm(self: &Arc<Self>) {
         self.calm.store(true, Ordering::Relaxed);
         self.network.calm();
-        for place in 0..MEMBERS {
-            self.members[place].disk.set_full(false);
-            self.members[place].disk.power();
-            if self.members[place].partition().is_none() {
+        for (place, member) in self.members.iter().enumerate() {
+            member.disk.set_full(false);
+            member.disk.power();
+            member.slow_down(0);
+            member.overload(0);
+            if member.partition().is_none() {
                 self.start(place);
             }
         }
+    }
+
+    /// The process that was killed, if one was.
+    pub(crate) fn killed(&self) -> Option<usize> {
+        Some(self.killed.load(Ordering::Relaxed)).filter(|process| *process > 0)
     }
 
     fn is_calm(&self) -> bool {
@@ -59,7 +85,8 @@ impl Nemesis {
 
     fn next(self: &Arc<Self>) {
         let nemesis = self.clone();
-        self.world.after(self.draw(50, 700) * MS, move || {
+        let (low, high) = self.theme.fault_ms;
+        self.world.after(self.draw(low, high) * MS, move || {
             if !nemesis.is_calm() {
                 nemesis.strike();
                 nemesis.next();
@@ -73,28 +100,50 @@ impl Nemesis {
     }
 
     fn strike(self: &Arc<Self>) {
-        let (member, process) =
-            self.world.chance(|chance| (chance.place(MEMBERS), chance.place(self.platforms.len()) + 1));
-        match self.draw(0, 13) {
-            0 | 1 => self.network.break_link(process, member),
-            2 => self.network.cut(process, member, true, self.draw(200, 3_000) * MS),
-            3 => self.network.cut(process, member, false, self.draw(200, 3_000) * MS),
-            4 => self.network.stall(process, member, true, self.draw(50, 1_500) * MS),
-            5 => self.network.stall(process, member, false, self.draw(50, 1_500) * MS),
-            6 | 7 => self.crash(member),
-            8 => self.fail_in_commit(member),
-            9 => self.members[member].pause(self.world.now() + self.draw(100, 3_000) * MS),
-            10 => {
-                let ms = self.draw(100, 5_000);
-                self.world.pause(process, ms * MS);
+        let (fault, member, process) = self.world.chance(|chance| {
+            let process = chance.place(self.platforms.len() - 1) + 1;
+            (self.theme.fault(chance), chance.place(MEMBERS), process)
+        });
+        let now = self.world.now();
+        match fault {
+            Fault::Break => self.network.break_link(process, member),
+            Fault::BreakBeforeReply => {
+                let (silent, of_a_write) =
+                    self.world.chance(|chance| (chance.once_in(2), !chance.once_in(3)));
+                let silent_ns = silent.then(|| self.draw(500, 3_000) * MS);
+                self.network.break_before_reply(process, member, Breaks { silent_ns, of_a_write });
             }
-            11 => {
+            Fault::CutSilently => self.network.cut(process, member, true, self.draw(200, 3_000) * MS),
+            Fault::Cut => self.network.cut(process, member, false, self.draw(200, 3_000) * MS),
+            Fault::StallThere => self.network.stall(process, member, true, self.draw(50, 1_500) * MS),
+            Fault::StallBack => self.network.stall(process, member, false, self.draw(50, 1_500) * MS),
+            Fault::StallAll => {
+                let ns = self.draw(500, 2_800) * MS;
+                (0..MEMBERS).for_each(|member| self.network.stall(process, member, false, ns));
+            }
+            Fault::Crash => self.crash(member),
+            Fault::FailInCommit => self.fail_in_commit(member),
+            Fault::PauseMember => self.members[member].pause(now + self.draw(100, 3_000) * MS),
+            Fault::PauseProcess => self.world.pause(process, self.draw(100, 5_000) * MS),
+            Fault::PauseBeyondLeases => {
+                if !self.paused.swap(true, Ordering::Relaxed) {
+                    self.world.pause(process, BEYOND_LEASES_MS * MS);
+                }
+            }
+            Fault::Kill => self.kill(process),
+            Fault::Jump => {
                 let ms = i64::try_from(self.draw(0, 7_200_000)).unwrap_or(0) - 3_600_000;
                 self.members[member].jump_clock(ms);
                 self.platforms[process - 1].jump_clock(-ms);
             }
-            12 => self.fill(member),
-            _ => self.restore(member),
+            Fault::Fill => self.fill(member),
+            Fault::SlowDisk => self.members[member].slow_down(now + self.draw(500, 3_000) * MS),
+            Fault::Restore => self.put_back(member, true),
+            Fault::RollBack => self.put_back(member, false),
+            Fault::Clone => self.clone_of(member),
+            Fault::Overload => self.overload(member),
+            Fault::Membership => self.change_members(member),
+            Fault::Revoke => self.revoke(),
         }
     }
 
@@ -138,26 +187,114 @@ impl Nemesis {
         self.later(self.draw(100, 1_500), move |nemesis| nemesis.members[member].disk.set_full(false));
     }
 
-    /// An image of the disk is taken now and put back later, once in a run: that is the loss of one member.
-    fn restore(self: &Arc<Self>, member: usize) {
-        if self.members.iter().any(Member::was_restored) || self.members[member].partition().is_none() {
+    /// Whether a member may lose its store now: once in a run, that is the loss of one member.
+    fn may_lose(&self, member: usize) -> bool {
+        !self.members.iter().any(Member::was_restored) && self.members[member].partition().is_some()
+    }
+
+    /// An image of the disk is taken now and put back later.
+    fn put_back(self: &Arc<Self>, member: usize, owned_up: bool) {
+        if !self.may_lose(member) {
             return;
         }
         self.members[member].keep_image();
         self.later(self.draw(500, 4_000), move |nemesis| {
-            let one = &nemesis.members[member];
-            if nemesis.is_calm()
-                || one.partition().is_none()
-                || nemesis.members.iter().any(Member::was_restored)
-            {
-                return;
+            if !nemesis.is_calm() && nemesis.may_lose(member) {
+                nemesis.end_life(member);
+                nemesis
+                    .world
+                    .note(12, || format!("the disk of member {member} is put back: told {owned_up}"));
+                nemesis.members[member].start_restored(member, owned_up);
+                if owned_up {
+                    nemesis.network.watch.put_back(member);
+                }
             }
-            one.crash();
-            for process in 1..=nemesis.platforms.len() {
-                nemesis.network.break_link(process, member);
-            }
-            nemesis.world.note(12, || format!("the disk of member {member} is put back"));
-            one.start_restored(member);
         });
+    }
+
+    /// A member's store was copied, and now the one copy serves and now the other.
+    fn clone_of(self: &Arc<Self>, member: usize) {
+        if !self.may_lose(member) {
+            return;
+        }
+        self.members[member].keep_image();
+        for ms in [self.draw(500, 2_000), self.draw(2_500, 4_000)] {
+            self.later(ms, move |nemesis| {
+                if !nemesis.is_calm() && nemesis.members[member].partition().is_some() {
+                    nemesis.end_life(member);
+                    nemesis.world.note(12, || format!("the other copy of member {member} serves now"));
+                    nemesis.members[member].start_other_copy(member);
+                }
+            });
+        }
+    }
+
+    fn end_life(self: &Arc<Self>, member: usize) {
+        self.members[member].crash();
+        for process in 1..=self.platforms.len() {
+            self.network.break_link(process, member);
+        }
+    }
+
+    /// A process is killed, once in a run: its links end, what is on its way may still be carried out.
+    fn kill(&self, process: usize) {
+        if self.killed().is_none() {
+            self.world.note(13, || format!("process {process} is killed"));
+            self.killed.store(process, Ordering::Relaxed);
+            self.world.freeze(process);
+        }
+    }
+
+    /// One member, or all of them, have more work than they can do.
+    fn overload(&self, member: usize) {
+        let until = self.world.now() + self.draw(200, 2_500) * MS;
+        let all = self.world.chance(|chance| chance.once_in(2));
+        self.world.note(14, || format!("overload of member {member}, of all: {all}"));
+        for (_, one) in self.members.iter().enumerate().filter(|(place, _)| all || *place == member) {
+            one.overload(until);
+        }
+    }
+
+    /// The operator changes a role or a weight, or moves the home.
+    fn change_members(&self, member: usize) {
+        let (what, weight) = self.world.chance(|chance| (chance.below(5), chance.between(1, 200)));
+        let serial = id(member).0;
+        if what == 4 && !self.may_be_home(member) {
+            return;
+        }
+        let change = move |manifest: &mut Manifest| {
+            if what == 4 {
+                manifest.home = serial;
+            }
+            for entry in manifest.members.iter_mut().filter(|entry| entry.serial == serial) {
+                match what {
+                    0 => entry.role = MemberRole::Active as i32,
+                    1 => entry.role = MemberRole::Standby as i32,
+                    2 => entry.role = MemberRole::Draining as i32,
+                    3 => entry.weight = u32::try_from(weight).unwrap_or(100),
+                    _ => {}
+                }
+            }
+        };
+        let now_ms = BORN_MS + self.world.now() / MS;
+        let changed = change_manifest(&self.members, |epoch| self.network.watch.pin(epoch), now_ms, change);
+        self.world.note(15, || format!("the manifest's word on member {member} changes ({what}): {changed}"));
+    }
+
+    /// Whether the home may move there: `vtl haAdmin promote` sees to it that the new one holds the newest credentials.
+    fn may_be_home(&self, member: usize) -> bool {
+        let epoch = |one: &Member| one.partition().map(|partition| partition.header().credential_epoch);
+        epoch(&self.members[member])
+            .is_some_and(|own| self.members.iter().all(|other| epoch(other) <= Some(own)))
+    }
+
+    /// All tickets of the Crypto Officer end, at the home.
+    fn revoke(&self) {
+        let partitions = self.members.iter().filter_map(Member::partition);
+        let home = partitions.into_iter().find(|one| one.manifest().home == one.serial());
+        if let Some(home) = home.filter(|home| home.end_tickets(UserType::USER).is_ok()) {
+            self.world.note(16, || format!("the home {} ends all tickets", home.serial()));
+            self.network.watch.revoked(home.header().credential_epoch);
+        }
     }
 }

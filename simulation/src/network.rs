@@ -4,26 +4,36 @@
 //! ```text
 //! submit --delay--> arrives: Busy | executed --delay--> Reply       a link that breaks: Fault(Unknown) for all that is open
 //! ```
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use prost::Message;
 use spec::Ouid;
-use spec::calls::CALLS;
-use spec::messages::{Call, ReplyBody, RequestBody};
+use spec::calls::{CALLS, Class};
+use spec::messages::{Call, ReplyBody, ReplyHeader, RequestBody};
 use spec::platform::Moment;
 use spec::seam::{Event, Fault, MemberId, Outgoing, Reply, Seam, Standing, Tag, Waiter};
+use zeroize::Zeroizing;
 
 use crate::members::{MEMBERS, Member, caller, place};
+use crate::theme::Theme;
+use crate::watch::{Done, LinkEpoch, Sent, Watch, identity, took_part};
 use crate::world::{World, current_thread};
 
 /// One millisecond in nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
+/// A field that this release does not know, as a later one might send it (DESIGN 4: unknown fields are ignored).
+const OF_A_LATER_RELEASE: [u8; 3] = [0xF8, 0x7F, 1];
+/// How long a slow disk takes for a commit, in milliseconds.
+const SLOW_MS: (u64, u64) = (100, 2_000);
 
 /// The network between processes and members.
 pub(crate) struct Network {
     world: Arc<World>,
     members: Arc<Vec<Member>>,
+    theme: Theme,
+    /// What is watched on the wire.
+    pub(crate) watch: Watch,
     state: Mutex<State>,
 }
 
@@ -38,6 +48,8 @@ struct State {
     busy_in: u64,
     latency: u64,
     calm: bool,
+    /// Processes that were connected to fewer than two members at some moment.
+    lonely: BTreeSet<usize>,
 }
 
 struct Link {
@@ -49,12 +61,24 @@ struct Link {
     /// The life of the member that it leads to.
     life: u64,
     cut: bool,
+    /// It breaks when a request was carried out, before the reply leaves.
+    breaks: Option<Breaks>,
     stalled_there: u64,
     stalled_back: u64,
     open: BTreeMap<u64, Arc<Waiter>>,
 }
 
+/// How a link is to break before a reply.
+#[derive(Clone, Copy)]
+pub(crate) struct Breaks {
+    /// For so long nothing passes and nobody is told; else it is a plain break.
+    pub(crate) silent_ns: Option<u64>,
+    /// Only the reply to a request that writes is worth it.
+    pub(crate) of_a_write: bool,
+}
+
 /// A request on its way.
+#[derive(Clone)]
 struct Frame {
     process: usize,
     member: usize,
@@ -64,11 +88,20 @@ struct Frame {
     life: u64,
     call: u32,
     request: Outgoing,
+    /// A repetition: its reply goes nowhere.
+    again: bool,
+    /// A slow disk has taken it.
+    synced: bool,
 }
 
 impl Network {
     /// A network in which everybody is connected.
-    pub(crate) fn new(world: Arc<World>, members: Arc<Vec<Member>>, processes: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        world: Arc<World>,
+        members: Arc<Vec<Member>>,
+        processes: usize,
+        theme: Theme,
+    ) -> Arc<Self> {
         let now = Moment(world.now());
         let link = |_| Link {
             up: true,
@@ -77,6 +110,7 @@ impl Network {
             epoch: 1,
             life: 0,
             cut: false,
+            breaks: None,
             stalled_there: 0,
             stalled_back: 0,
             open: BTreeMap::new(),
@@ -94,8 +128,14 @@ impl Network {
             busy_in,
             latency,
             calm: false,
+            lonely: BTreeSet::new(),
         };
-        Arc::new(Self { world, members, state: Mutex::new(state) })
+        let epoch = members[0].partition().map_or(0, |partition| partition.header().credential_epoch);
+        let watch = Watch::new(epoch);
+        // The last process is the one that starts later.
+        let first = state.links.keys().filter(|(process, _)| *process < processes);
+        first.for_each(|(process, member)| watch.starts((*process, *member, 1)));
+        Arc::new(Self { world, members, theme, watch, state: Mutex::new(state) })
     }
 
     /// The seam of a process.
@@ -117,6 +157,24 @@ impl Network {
         self.state().links.iter().filter(|((of, _), link)| *of == process && link.up).count()
     }
 
+    /// Whether a process was connected to fewer than two members at some moment.
+    pub(crate) fn was_lonely(&self, process: usize) -> bool {
+        self.state().lonely.contains(&process)
+    }
+
+    /// The connections of a process that are up.
+    pub(crate) fn connections(&self, process: usize) -> Vec<LinkEpoch> {
+        let state = self.state();
+        let up = state.links.iter().filter(|((of, _), link)| *of == process && link.up);
+        up.map(|((process, member), link)| (*process, *member, link.epoch)).collect()
+    }
+
+    /// A link breaks when the next request over it was carried out, before the reply leaves.
+    pub(crate) fn break_before_reply(&self, process: usize, member: usize, breaks: Breaks) {
+        let mut state = self.state();
+        state.links.get_mut(&(process, member)).expect("every pair has a link").breaks = Some(breaks);
+    }
+
     /// Requests sent so far.
     pub(crate) fn sent(&self) -> u64 {
         self.state().sent
@@ -127,7 +185,7 @@ impl Network {
         let mut state = self.state();
         (state.calm, state.busy_in) = (true, 0);
         for link in state.links.values_mut() {
-            (link.cut, link.stalled_there, link.stalled_back) = (false, 0, 0);
+            (link.cut, link.breaks, link.stalled_there, link.stalled_back) = (false, None, 0, 0);
         }
     }
 
@@ -148,14 +206,20 @@ impl Network {
         let open = {
             let mut state = self.state();
             let Some(link) = state.links.get_mut(&(process, member)).filter(|link| link.up) else { return };
+            self.watch.doubts((process, member, link.epoch));
             link.up = false;
             link.epoch += 1;
-            std::mem::take(&mut link.open)
+            let open = std::mem::take(&mut link.open);
+            if state.links.iter().filter(|((of, _), link)| *of == process && link.up).count() < 2 {
+                state.lonely.insert(process);
+            }
+            open
         };
         self.world.note(1, || {
             format!("the link of process {process} to member {member} breaks, {} open", open.len())
         });
         for (tag, waiter) in open {
+            self.watch.closed(tag);
             waiter.deliver(Event::Fault(Tag(tag), Fault::Unknown));
         }
         self.wake_subscribers(process);
@@ -182,7 +246,9 @@ impl Network {
             (link.up, link.since, link.heard) = (true, now, now);
             (link.epoch, link.life) = (link.epoch + 1, network.members[member].life());
             (link.stalled_there, link.stalled_back) = (0, 0);
+            let epoch = (process, member, link.epoch);
             drop(state);
+            network.watch.connected(epoch, &network.members);
             network.world.note(2, || format!("process {process} is connected to member {member}"));
             network.wake_subscribers(process);
         });
@@ -261,19 +327,58 @@ impl Network {
             // A connection to an earlier life of the member: the host answers with a reset.
             return self.break_link(frame.process, frame.member);
         }
-        let now = self.world.now();
-        let busy_in = self.state().busy_in;
-        if busy_in > 0 && self.world.chance(|chance| chance.once_in(busy_in)) {
-            let ms = self.world.chance(|chance| u32::try_from(chance.between(1, 40)).unwrap_or(1));
-            let network = self.clone();
-            return self.world.after(self.delay(), move || network.answers(frame, None, ms));
+        if self.is_synced_later(&frame) || self.is_busy(&frame) {
+            return;
         }
+        self.carry_out(frame, same);
+    }
+
+    /// A slow disk: the commit comes later, and reads overtake it.
+    fn is_synced_later(self: &Arc<Self>, frame: &Frame) -> bool {
+        let slow = self.members[frame.member].is_slow(self.world.now());
+        if frame.synced || !slow || !writes(frame.call) {
+            return false;
+        }
+        let (network, mut frame) = (self.clone(), frame.clone());
+        frame.synced = true;
+        let wait = self.world.chance(|chance| chance.between(SLOW_MS.0, SLOW_MS.1));
+        self.world.after(wait * MS, move || network.arrives(frame));
+        true
+    }
+
+    /// The member answers Busy now and then, and to nearly everything while it has too much to do (HA 4.5).
+    fn is_busy(self: &Arc<Self>, frame: &Frame) -> bool {
+        let busy_in = self.state().busy_in;
+        let overloaded = self.members[frame.member].is_overloaded(self.world.now());
+        let (busy, ms) = self.world.chance(|chance| {
+            if overloaded && call_name(frame.call) != "Status" {
+                (!chance.once_in(20), chance.between(20, 100))
+            } else {
+                (busy_in > 0 && chance.once_in(busy_in), chance.between(1, 40))
+            }
+        });
+        if busy && !frame.again {
+            let (network, frame) = (self.clone(), frame.clone());
+            let ms = u32::try_from(ms).unwrap_or(1);
+            self.world.after(self.delay(), move || network.answers(frame, None, ms));
+        }
+        busy
+    }
+
+    fn carry_out(self: &Arc<Self>, frame: Frame, same: bool) {
         let member = &self.members[frame.member];
         let caller = caller(frame.process);
-        let Some((header, body)) = member.handle(&caller, &frame.request.header, &frame.request.body, now)
-        else {
+        let whole = ["Store", "Commit"].contains(&call_name(frame.call));
+        let before = if whole { self.watch.halves(member) } else { Vec::new() };
+        let (now, request) = (self.world.now(), &frame.request);
+        let knew = member.partition().map_or(0, |partition| partition.header().credential_epoch);
+        let Some((header, mut body)) = member.handle(&caller, &request.header, &request.body, now) else {
             return;
         };
+        if whole && took_part(&before, &self.watch.halves(member)) {
+            self.world.fail(format!("member {} has taken part of a batch (HA 2.1)", frame.member));
+        }
+        self.look_at(&frame, knew, &header, &body);
         self.world.note(u64::from(frame.call), || {
             let outcome = ReplyBody::decode(body.as_slice()).map(|reply| reply.outcome).unwrap_or(u32::MAX);
             format!(
@@ -285,8 +390,42 @@ impl Network {
                 if same { "" } else { ", on a link that broke" }
             )
         });
-        let network = self.clone();
-        self.world.after(self.delay(), move || network.answers(frame, Some(Reply { header, body }), 0));
+        if self.theme.later_release {
+            body.extend_from_slice(&OF_A_LATER_RELEASE);
+        }
+        match self.takes_break(&frame).filter(|_| same) {
+            Some(Breaks { silent_ns: None, .. }) => return self.break_link(frame.process, frame.member),
+            Some(Breaks { silent_ns: Some(ns), .. }) => self.cut(frame.process, frame.member, true, ns),
+            None => {}
+        }
+        if !frame.again {
+            let network = self.clone();
+            self.world.after(self.delay(), move || network.answers(frame, Some(Reply { header, body }), 0));
+        }
+    }
+
+    fn takes_break(&self, frame: &Frame) -> Option<Breaks> {
+        let mut state = self.state();
+        let link = state.links.get_mut(&(frame.process, frame.member)).expect("every pair has a link");
+        let fits = |breaks: &Breaks| {
+            if breaks.of_a_write { writes(frame.call) } else { call_name(frame.call) != "Status" }
+        };
+        let breaks = link.breaks.filter(fits)?;
+        link.breaks = None;
+        Some(breaks)
+    }
+
+    fn look_at(&self, frame: &Frame, knew: u64, header: &ReplyHeader, body: &[u8]) {
+        let request = RequestBody::decode(frame.request.body.as_slice()).ok();
+        let reply = ReplyBody::decode(body).ok();
+        let (Some(mut request), Some(reply)) = (request, reply) else { return };
+        let ticket = std::mem::take(&mut request.ticket);
+        let Some(call) = request.call.take() else { return };
+        let link = (frame.process, frame.member, frame.epoch);
+        let done = Done { link, call: &call, ticket: &ticket, knew, header, reply: &reply };
+        if let Some(broken) = self.watch.done(&done) {
+            self.world.fail(broken);
+        }
     }
 
     fn answers(self: &Arc<Self>, frame: Frame, reply: Option<Reply>, busy_ms: u32) {
@@ -307,6 +446,7 @@ impl Network {
             link.open.remove(&frame.tag)
         };
         let Some(waiter) = waiter else { return };
+        self.watch.closed(frame.tag);
         waiter.deliver(match reply {
             Some(reply) => Event::Reply(Tag(frame.tag), reply),
             None => Event::Busy(Tag(frame.tag), busy_ms),
@@ -318,6 +458,12 @@ fn decoded(request: &Outgoing) -> Option<Call> {
     RequestBody::decode(request.body.as_slice()).ok().and_then(|mut body| body.call.take())
 }
 
+/// Whether a call waits for the disk.
+fn writes(number: u32) -> bool {
+    let class = CALLS.iter().find(|row| row.number == number).map(|row| row.class);
+    matches!(class, Some(Class::Store | Class::Change | Class::Destroy | Class::Role))
+}
+
 fn call_name(number: u32) -> &'static str {
     CALLS.iter().find(|row| row.number == number).map_or("?", |row| row.name)
 }
@@ -325,6 +471,34 @@ fn call_name(number: u32) -> &'static str {
 struct Door {
     network: Arc<Network>,
     process: usize,
+}
+
+impl Door {
+    fn look_at(
+        &self,
+        member: usize,
+        tag: u64,
+        (epoch, heard): (u64, Moment),
+        request: &Outgoing,
+        call: Option<&Call>,
+    ) {
+        let (network, process) = (&self.network, self.process);
+        let Some(call) = call else { return };
+        let sent = Sent {
+            process,
+            member,
+            thread: current_thread(),
+            epoch,
+            tag,
+            heard: heard.0,
+            now: network.world.now(),
+            call,
+            body: identity(&request.body),
+        };
+        if let Some(broken) = network.watch.sent(&sent, &network.members) {
+            network.world.fail(broken);
+        }
+    }
 }
 
 impl Seam for Door {
@@ -344,21 +518,37 @@ impl Seam for Door {
             let epoch = match link.filter(|link| link.up) {
                 Some(link) => {
                     link.open.insert(tag, waiter.clone());
-                    Some((link.epoch, link.life))
+                    Some((link.epoch, link.life, link.heard))
                 }
                 None => None,
             };
             state.sent += u64::from(epoch.is_some());
             (tag, epoch)
         };
-        let (Some((epoch, life)), Some(place)) = (epoch, place(member)) else {
+        let (Some((epoch, life, heard)), Some(place)) = (epoch, place(member)) else {
             waiter.deliver(Event::Fault(Tag(tag), Fault::NotSent));
             return Tag(tag);
         };
+        self.look_at(place, tag, (epoch, heard), request, call.as_ref());
         let mut request = request.clone();
         request.header.tag = tag;
+        if network.theme.later_release {
+            let mut body = Zeroizing::new(request.body.to_vec());
+            body.extend_from_slice(&OF_A_LATER_RELEASE);
+            request.body = Arc::new(body);
+        }
+        let changes = matches!(call, Some(Call::SetAttributes(_)));
         let call = call.map_or(0, |call| call.number());
-        let frame = Frame { process: self.process, member: place, epoch, tag, life, call, request };
+        let process = self.process;
+        let frame =
+            Frame { process, member: place, epoch, tag, life, call, request, again: false, synced: false };
+        // A first send of a change is repeated by nobody; what is sent again may arrive at any time.
+        let twice_in = if changes { 0 } else { network.theme.twice_in };
+        if twice_in > 0 && !network.state().calm && network.world.chance(|chance| chance.once_in(twice_in)) {
+            let (network, again) = (network.clone(), Frame { again: true, ..frame.clone() });
+            let delay = network.delay() + network.delay();
+            self.network.world.after(delay, move || network.arrives(again));
+        }
         let network = network.clone();
         self.network.world.after(self.network.delay(), move || network.arrives(frame));
         Tag(tag)
@@ -369,6 +559,7 @@ impl Seam for Door {
             let mut state = self.network.state();
             let link = state.links.get_mut(&(self.process, place)).expect("every pair has a link");
             link.open.remove(&tag.0);
+            self.network.watch.closed(tag.0);
         }
     }
 

@@ -1,15 +1,17 @@
 //! One run of a seed: a world, its faults, its rest, and what must hold at the end (HA 8).
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use spec::messages::{Answer, Call, Find, GetAttributes, ObjectRef};
 use spec::planted::Bug;
+use spec::record::{Manifest, MemberRole};
 use spec::{Attribute, AttributeType as A, Template};
 
 use crate::history::{Fate, History, Object};
-use crate::members::{Member, ask, caller, members, ticket};
+use crate::members::{CO_PIN, Member, ask, caller, change_manifest, members, ticket};
 use crate::nemesis::Nemesis;
 use crate::network::{MS, Network};
 use crate::platform::{BORN_MS, Simulated};
+use crate::theme::Theme;
 use crate::workload::Process;
 use crate::world::{OBSERVER, World};
 
@@ -37,50 +39,121 @@ pub struct Outcome {
     pub ms: u64,
     /// Requests sent.
     pub requests: u64,
+    /// Messages of each signature.
+    pub sends: Vec<u64>,
+    /// What the run was about.
+    pub theme: &'static str,
 }
 
 /// Application processes.
 const PROCESSES: usize = 2;
 /// Threads of each.
 const THREADS: usize = 2;
-/// Calls of each thread.
-const CALLS: u32 = 11;
 /// After the last fault the members must agree within so many milliseconds.
 const REST_MS: u64 = 60_000;
+/// And for so many messages of all processes at most.
+const REST_MESSAGES_MAX: u64 = 1_500;
 
 /// Runs a seed.
 pub fn run(wish: Wish) -> Outcome {
-    let world = World::enter(wish.seed, PROCESSES, wish.story);
+    let world = World::enter(wish.seed, PROCESSES + 1, wish.story);
+    let theme = world.chance(Theme::draw);
+    world.note(0, || format!("the theme is {}", theme.name));
     let members = members();
-    let network = Network::new(world.clone(), members.clone(), PROCESSES);
+    seat(&members, &theme);
+    let network = Network::new(world.clone(), members.clone(), PROCESSES + 1, theme.clone());
     let history = Arc::new(History::default());
     let platforms: Vec<Arc<Simulated>> =
-        (1..=PROCESSES).map(|number| Simulated::new(world.clone(), number)).collect();
-    let processes: Vec<Arc<Process>> = (1..=PROCESSES)
-        .map(|number| {
-            Process::start(number, &world, platforms[number - 1].clone(), &network, &members, &history)
-        })
-        .collect();
-    let nemesis = Nemesis::begin(&world, &network, &members, platforms, wish.faults);
+        (1..=PROCESSES + 1).map(|number| Simulated::new(world.clone(), number)).collect();
+    let start = {
+        let (world, network, members) = (world.clone(), network.clone(), members.clone());
+        let (history, platforms, theme) = (history.clone(), platforms.clone(), theme.clone());
+        move |number: usize| {
+            let platform = platforms[number - 1].clone();
+            Process::start(number, &world, platform, &network, &members, &history, &theme)
+        }
+    };
+    let mut processes: Vec<Arc<Process>> = (1..=PROCESSES).map(&start).collect();
+    let nemesis = Nemesis::begin(&world, &network, &members, platforms, &theme, wish.faults);
     let mut threads = Vec::new();
     for process in processes.iter().flat_map(|process| std::iter::repeat_n(process, THREADS)) {
         let own = process.clone();
-        threads.push(world.spawn(process.number, Box::new(move || own.run(CALLS))));
+        threads.push(world.spawn(process.number, Box::new(move || own.run())));
     }
-    for thread in threads {
-        world.join(thread);
+    let successor = Arc::new(OnceLock::new());
+    let heir = succeed(&world, &nemesis, &threads, &successor, start);
+    for thread in threads.iter().chain([&heir]) {
+        world.join(*thread);
     }
+    processes.extend(successor.get().cloned());
     nemesis.calm();
     if world.failure().is_none() {
-        rest(&world, &members);
-        check_end(&world, &members, &history);
+        log_in_again(&world, &network, &processes);
+        rest(&world, &members, &network);
+        check_end(&world, &members, &history, &network);
+        processes.iter().for_each(|process| process.check_registers());
     }
     for member in members.iter() {
         if let Some(law) = member.disk.broken_laws().into_iter().next() {
             world.fail(law);
         }
     }
-    for process in &processes {
+    end(&world, &processes, &threads);
+    World::leave();
+    Outcome {
+        failure: world.failure(),
+        trace: world.trace(),
+        story: world.story(),
+        ms: world.now() / MS,
+        requests: network.sent(),
+        sends: history.sends(),
+        theme: theme.name,
+    }
+}
+
+/// Gives the members the roles that the theme wants.
+fn seat(members: &[Member], theme: &Theme) {
+    if theme.roles.iter().any(|role| *role != MemberRole::Active) {
+        let change = |manifest: &mut Manifest| {
+            for (entry, role) in manifest.members.iter_mut().zip(theme.roles) {
+                entry.role = role as i32;
+            }
+        };
+        assert!(change_manifest(members, |_| CO_PIN.to_vec(), BORN_MS, change), "the home seats its group");
+    }
+}
+
+/// The thread that starts another process when one was killed, and does what that one does.
+fn succeed(
+    world: &Arc<World>,
+    nemesis: &Arc<Nemesis>,
+    threads: &[usize],
+    successor: &Arc<OnceLock<Arc<Process>>>,
+    start: impl Fn(usize) -> Arc<Process> + Send + 'static,
+) -> usize {
+    let (own, nemesis, threads) = (world.clone(), nemesis.clone(), threads.to_vec());
+    let successor = successor.clone();
+    let work = move || {
+        while nemesis.killed().is_none() {
+            if threads.iter().all(|thread| own.has_ended(*thread)) {
+                return;
+            }
+            own.sleep(100 * MS);
+        }
+        successor.get_or_init(|| start(PROCESSES + 1)).run();
+    };
+    world.spawn(PROCESSES + 1, Box::new(work))
+}
+
+/// Ends every process; those that were killed unwind, which proves nothing.
+fn end(world: &Arc<World>, processes: &[Arc<Process>], threads: &[usize]) {
+    let killed: Vec<usize> = (1..=PROCESSES + 1).filter(|process| world.is_frozen(*process)).collect();
+    if !killed.is_empty() {
+        world.judge();
+        killed.iter().for_each(|process| world.thaw(*process));
+        threads.iter().for_each(|thread| world.join(*thread));
+    }
+    for process in processes {
         if world.is_aborted() {
             break;
         }
@@ -91,24 +164,36 @@ pub fn run(wish: Wish) -> Outcome {
         );
         world.join(end);
     }
-    World::leave();
-    Outcome {
-        failure: world.failure(),
-        trace: world.trace(),
-        story: world.story(),
-        ms: world.now() / MS,
-        requests: network.sent(),
+}
+
+/// Repair needs somebody who is logged in (RULES 3.3): where all tickets were ended the applications log in again.
+fn log_in_again(world: &Arc<World>, network: &Network, processes: &[Arc<Process>]) {
+    if !network.watch.was_revoked() {
+        return;
+    }
+    // Every link is up again and every member has been heard.
+    world.sleep(1_500 * MS);
+    for process in processes.iter().filter(|process| !world.is_frozen(process.number)) {
+        let own = process.clone();
+        let thread = world.spawn(process.number, Box::new(move || own.log_in_again()));
+        world.join(thread);
     }
 }
 
 /// Waits until all members hold the same, or fails.
-fn rest(world: &Arc<World>, members: &Arc<Vec<Member>>) {
-    let begun = world.now();
+fn rest(world: &Arc<World>, members: &[Member], network: &Network) {
+    let (begun, sent) = (world.now(), network.sent());
     loop {
         let roots: Vec<Option<Vec<u8>>> = members.iter().map(Member::root).collect();
         let recovering =
             members.iter().any(|member| member.partition().is_none_or(|partition| partition.is_recovering()));
         if !recovering && roots[0].is_some() && roots.windows(2).all(|pair| pair[0] == pair[1]) {
+            let messages = network.sent() - sent;
+            if messages > REST_MESSAGES_MAX {
+                world.fail(format!(
+                    "the members agree after {messages} messages, which is more than {REST_MESSAGES_MAX}"
+                ));
+            }
             return;
         }
         if world.is_aborted() || world.now() > begun + REST_MS * MS {
@@ -121,12 +206,13 @@ fn rest(world: &Arc<World>, members: &Arc<Vec<Member>>) {
     }
 }
 
-fn check_end(world: &Arc<World>, members: &Arc<Vec<Member>>, history: &History) {
+fn check_end(world: &Arc<World>, members: &[Member], history: &History, network: &Network) {
     let now_ms = BORN_MS + world.now() / MS;
     for (place, member) in members.iter().enumerate() {
         let Some(partition) = member.partition() else { continue };
-        let who = caller(PROCESSES + 1);
-        let ticket = ticket(&partition, &who, now_ms);
+        let who = caller(usize::from(u8::MAX));
+        let pin = network.watch.pin(partition.header().credential_epoch);
+        let ticket = ticket(&partition, &who, &pin, now_ms);
         for object in history.objects().iter() {
             let template = Template::from(vec![Attribute::new(A::LABEL, object.label.clone())]);
             let find = Find { template: Some(template), limit: 10, ..Find::default() };

@@ -1,19 +1,22 @@
 //! What the application's threads do, and what each answer must be (HA 3.4, 8).
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use client::conf::Configuration;
 use client::{InitializeOptions, Module, Produced, Room};
 use spec::flags::session::{RW_SESSION, SERIAL_SESSION};
 use spec::platform::Platform;
 use spec::{
-    Attribute, AttributeType as A, HandleObject, HandleSession, Mechanism, MechanismType as M, Rv, SlotId,
-    Template, UserType,
+    Attribute, AttributeType as A, HandleObject, HandleSession, Mechanism, MechanismType as M, ObjectClass,
+    SlotId, Template,
 };
 
-use crate::history::{Fate, History, Object, is_gone, is_of_the_world};
-use crate::members::{CO_PIN, GROUP_SERIAL, MEMBERS, Member, id};
+use crate::history::{Fate, History, Object, is_gone, is_logged_out, is_of_the_world};
+use crate::members::{GROUP_SERIAL, MEMBERS, Member, id};
 use crate::network::{MS, Network};
+use crate::theme::{Theme, Work};
+use crate::watch::{LinkEpoch, Sends};
 use crate::world::{World, current_thread};
 
 const SLOT: SlotId = SlotId(0);
@@ -30,10 +33,13 @@ pub(crate) struct Process {
     pub(crate) number: usize,
     /// Its module.
     pub(crate) module: Module,
-    world: Arc<World>,
-    network: Arc<Network>,
-    members: Arc<Vec<Member>>,
-    history: Arc<History>,
+    pub(crate) world: Arc<World>,
+    pub(crate) network: Arc<Network>,
+    pub(crate) members: Arc<Vec<Member>>,
+    pub(crate) history: Arc<History>,
+    theme: Theme,
+    /// Logins begun and ended, so that tries can be told apart.
+    pub(crate) logins: AtomicU64,
 }
 
 impl Process {
@@ -45,6 +51,7 @@ impl Process {
         network: &Arc<Network>,
         members: &Arc<Vec<Member>>,
         history: &Arc<History>,
+        theme: &Theme,
     ) -> Arc<Self> {
         let module = Module::new();
         module
@@ -62,48 +69,52 @@ impl Process {
             network: network.clone(),
             members: members.clone(),
             history: history.clone(),
+            theme: theme.clone(),
+            logins: AtomicU64::new(0),
         })
     }
 
-    /// What one thread of the process does, so many calls long.
-    pub(crate) fn run(&self, calls: u32) {
-        let session = self.module.open_session(SLOT, SERIAL_SESSION | RW_SESSION);
-        let session = session.expect("a session opens without any member");
-        while !self.log_in(session) {
-            self.world.sleep(200 * MS);
-        }
-        for _ in 0..calls {
-            let pause = self.world.chance(|chance| chance.between(0, 150 * MS));
+    /// What one thread of the process does.
+    pub(crate) fn run(&self) {
+        let session = self.open_session();
+        for _ in 0..self.theme.calls {
+            if self.world.is_judged() || !self.log_in(session) {
+                return;
+            }
+            let (pause, work) = self
+                .world
+                .chance(|chance| (chance.between(0, self.theme.pause_ms_max * MS), self.theme.work(chance)));
             self.world.sleep(pause);
-            match self.world.chance(|chance| chance.below(100)) {
-                0..22 => self.create(session),
-                22..58 => self.sign(session),
-                58..66 => self.find(session),
-                66..74 => self.borrow(session),
-                74..80 => self.harden(session),
-                80..86 => self.rename(session),
-                86..92 => self.read(session),
-                _ => self.destroy(session),
+            match work {
+                Work::Create => self.create(session),
+                Work::Sign => self.sign(session),
+                Work::Find => self.find(session),
+                Work::List => self.list(session),
+                Work::Borrow => self.borrow(session),
+                Work::Harden => self.harden(session),
+                Work::Rename => self.rename(session),
+                Work::Read => self.read(session),
+                Work::Destroy => self.destroy(session),
+                Work::SetPin => self.set_pin(session),
+                Work::WrongPin => self.give_wrong_pin(session),
             }
         }
     }
 
-    fn log_in(&self, session: HandleSession) -> bool {
-        let answer = self.timed("C_Login", || self.module.login(session, UserType::USER, Some(CO_PIN)));
-        match answer {
-            Ok(()) => true,
-            Err(client::Error::Rv(Rv::USER_ALREADY_LOGGED_IN)) => true,
-            Err(error) if is_of_the_world(&error) => false,
-            Err(error) => {
-                self.world.fail(format!("C_Login with the right PIN answered: {error}"));
-                true
-            }
-        }
+    pub(crate) fn open_session(&self) -> HandleSession {
+        let session = self.module.open_session(SLOT, SERIAL_SESSION | RW_SESSION);
+        session.expect("a session opens without any member")
     }
 
     /// Every call ends by its deadline.
-    fn timed<T>(&self, name: &str, call: impl FnOnce() -> client::Result<T>) -> client::Result<T> {
+    pub(crate) fn timed<T>(&self, name: &str, call: impl FnOnce() -> client::Result<T>) -> client::Result<T> {
+        self.counted(name, call).0
+    }
+
+    /// As [`Process::timed`], with what was sent; that is bounded too (HA 4.2, 4.5).
+    fn counted<T>(&self, name: &str, call: impl FnOnce() -> client::Result<T>) -> (client::Result<T>, Sends) {
         let begun = self.world.now();
+        self.network.watch.begin(current_thread());
         let answer = call();
         let took = (self.world.now() - begun) / MS;
         self.world.note(3, || {
@@ -114,47 +125,77 @@ impl Process {
         if took > CALL_MS_MAX + SLACK_MS + paused {
             self.world.fail(format!("{name} took {took} ms, which is past its deadline"));
         }
-        answer
+        let (sends, broken) = self.network.watch.end(current_thread(), took);
+        if let Some(broken) = broken {
+            self.world.fail(format!("{name}: {broken}"));
+        }
+        (answer, sends)
+    }
+
+    /// Whether an error only says that members could not be reached, or that all tickets were ended.
+    pub(crate) fn is_excused(&self, error: &client::Error) -> bool {
+        let ended = is_gone(error) || is_logged_out(error) || matches!(error, client::Error::TicketDead);
+        is_of_the_world(error) || ended && self.network.watch.was_revoked()
     }
 
     /// The application was told that a handle is invalid: this process uses it no more.
-    fn drop_handle<T>(&self, place: usize, answer: &client::Result<T>) {
+    pub(crate) fn drop_handle<T>(&self, place: usize, answer: &client::Result<T>) {
         if answer.as_ref().is_err_and(is_gone) {
-            self.history.set(place, |object| object.handle = None);
+            self.history.set(place, |object| {
+                let _ = object.handles.remove(&self.number);
+            });
         }
     }
 
+    /// An object that this process has made and holds a handle of.
     fn own(&self, wanted: impl Fn(&Object) -> bool) -> Option<usize> {
-        let objects = self.history.objects();
-        let fit: Vec<usize> = (0..objects.len())
-            .filter(|at| {
-                objects[*at].process == self.number && objects[*at].handle.is_some() && wanted(&objects[*at])
-            })
-            .collect();
-        drop(objects);
-        (!fit.is_empty()).then(|| fit[self.world.chance(|chance| chance.place(fit.len()))])
+        self.held(|object| object.process == self.number && wanted(object))
+    }
+
+    /// An object that this process holds a handle of; where that is the theme, mostly the newest.
+    pub(crate) fn held(&self, wanted: impl Fn(&Object) -> bool) -> Option<usize> {
+        self.any(|object| object.handles.contains_key(&self.number) && wanted(object))
+    }
+
+    fn any(&self, wanted: impl Fn(&Object) -> bool) -> Option<usize> {
+        let fit: Vec<usize> = {
+            let objects = self.history.objects();
+            (0..objects.len()).filter(|at| wanted(&objects[*at])).collect()
+        };
+        let newest = *fit.last()?;
+        let hot = self.theme.hot;
+        Some(self.world.chance(
+            |chance| {
+                if hot && !chance.once_in(3) { newest } else { fit[chance.place(fit.len())] }
+            },
+        ))
+    }
+
+    pub(crate) fn handle(&self, object: &Object) -> Option<HandleObject> {
+        object.handles.get(&self.number).copied()
     }
 
     fn create(&self, session: HandleSession) {
-        let pair = self.world.chance(|chance| chance.once_in(4));
+        let pair = self.world.chance(|chance| chance.once_in(self.theme.pair_in));
         let (place, label) = self.history.begin(self.number, if pair { 2 } else { 1 });
         self.network.take_committed(current_thread());
-        let answer = self.timed("create", || {
+        let connected = self.network.connections(self.number);
+        let (answer, sends) = self.counted("create", || {
             if pair {
                 let (public, private) = pair_templates(&label);
                 let mechanism = Mechanism::plain(M::EC_KEY_PAIR_GEN);
                 let made = self.module.generate_key_pair(session, mechanism, public, private);
-                made.map(|(public, private)| (Some(public), private))
+                made.map(|(_, private)| private)
             } else {
                 let mechanism = Mechanism::plain(M::GENERIC_SECRET_KEY_GEN);
-                self.module.generate_key(session, mechanism, key_template(&label)).map(|key| (None, key))
+                self.module.generate_key(session, mechanism, key_template(&label))
             }
         });
         let ouids = self.network.take_committed(current_thread());
-        if let Err(error) = &answer
-            && !is_of_the_world(error)
-        {
-            self.world.fail(format!("a create answered: {error}"));
+        match &answer {
+            Ok(_) => self.check_write_set("a create", &connected, &sends),
+            Err(error) if self.is_excused(error) => {}
+            Err(error) => self.world.fail(format!("a create answered: {error}")),
         }
         let destroyed = self.history.get(place).destroy != Fate::Not;
         if answer.is_ok() && !destroyed {
@@ -165,14 +206,25 @@ impl Process {
         self.history.set(place, |object| {
             object.create = Fate::of(&answer);
             object.ouids = ouids;
-            if let Ok((public, key)) = answer {
-                (object.public, object.handle) = (public, Some(key));
+            if let Ok(key) = answer {
+                object.handles.insert(self.number, key);
             }
         });
     }
 
+    /// A write goes to every member that was connected all the time, whatever its role (HA 2.4).
+    fn check_write_set(&self, what: &str, before: &[LinkEpoch], sends: &Sends) {
+        let after = self.network.connections(self.number);
+        let all_the_time = before.iter().filter(|link| after.contains(link));
+        if let Some((_, member, _)) =
+            all_the_time.into_iter().find(|(_, member, _)| !sends.written.contains(member))
+        {
+            self.world.fail(format!("{what} was not sent to member {member}, which was connected (HA 2.4)"));
+        }
+    }
+
     /// What was acknowledged is durable on the minimum of members (HA 2.2).
-    fn check_copies(&self, what: &str, ouid: spec::Ouid, wanted: impl Fn(i32) -> bool) {
+    pub(crate) fn check_copies(&self, what: &str, ouid: spec::Ouid, wanted: impl Fn(i32) -> bool) {
         let holds = |member: &&Member| member.disk.durable_state(ouid).is_some_and(&wanted);
         let copies = self.members.iter().filter(holds).count();
         if copies + self.restored() < MINIMUM {
@@ -182,21 +234,21 @@ impl Process {
 
     /// What contradicts an earlier answer. Where a member has lost its store, or this process reaches one member alone,
     /// all that can be reached may agree on what is older (HA 3.1, 4.6): then only the end is looked at.
-    fn contradicts(&self, what: String) {
+    pub(crate) fn contradicts(&self, what: String) {
         if self.network.connected(self.number) > 1 {
             self.denies(what);
         }
     }
 
     /// An object that is there was called invalid. One member alone must not do so either (HA 3.1).
-    fn denies(&self, what: String) {
+    pub(crate) fn denies(&self, what: String) {
         if self.restored() == 0 {
             self.world.fail(what);
         }
     }
 
     /// A call on an object that is there failed.
-    fn failed(&self, what: String, error: &client::Error) {
+    pub(crate) fn failed(&self, what: String, error: &client::Error) {
         match is_gone(error) {
             true => self.denies(what),
             false => self.contradicts(what),
@@ -204,15 +256,15 @@ impl Process {
     }
 
     /// Members whose disk was put back count as lost.
-    fn restored(&self) -> usize {
+    pub(crate) fn restored(&self) -> usize {
         self.members.iter().filter(|member| member.was_restored()).count()
     }
 
     fn sign(&self, session: HandleSession) {
         let Some(place) = self.own(|object| object.parts == 1) else { return };
         let before = self.history.get(place);
-        let Some(handle) = before.handle else { return };
-        let answer = self.timed("sign", || self.mac(session, handle));
+        let Some(handle) = self.handle(&before) else { return };
+        let (answer, sends) = self.counted("sign", || self.mac(session, handle));
         self.drop_handle(place, &answer);
         let after = self.history.get(place);
         match answer {
@@ -223,15 +275,28 @@ impl Process {
                 if after.mac.as_ref().is_some_and(|known| *known != mac) {
                     self.contradicts(format!("{} is another key than before", name(&before)));
                 }
+                self.check_new(place, &mac);
+                if before.mac.is_some() {
+                    self.history.note_sends(sends.all);
+                }
                 self.history.set(place, |object| object.mac = Some(mac));
             }
+            Err(error) if self.is_excused(&error) => {}
             Err(error) if is_gone(&error) => {
                 if after.is_there() {
                     self.denies(format!("{} is there and signing answered: {error}", name(&before)));
                 }
             }
-            Err(error) if is_of_the_world(&error) => {}
             Err(error) => self.contradicts(format!("signing with {} answered: {error}", name(&before))),
+        }
+    }
+
+    /// Nothing random twice: no two keys are the same.
+    fn check_new(&self, place: usize, mac: &[u8]) {
+        let same = |(at, other): &(usize, &Object)| *at != place && other.mac.as_deref() == Some(mac);
+        let twin = self.history.objects().iter().enumerate().find(same).map(|(_, other)| name(other));
+        if let Some(twin) = twin {
+            self.world.fail(format!("object {place} and {twin} are the same key"));
         }
     }
 
@@ -244,11 +309,7 @@ impl Process {
     }
 
     fn find(&self, session: HandleSession) {
-        let count = self.history.objects().len();
-        if count == 0 {
-            return;
-        }
-        let place = self.world.chance(|chance| chance.place(count));
+        let Some(place) = self.any(|_| true) else { return };
         let before = self.history.get(place);
         let answer = self.timed("find", || {
             self.module
@@ -270,22 +331,44 @@ impl Process {
                 self.contradicts(format!("{} is gone and was found {found} times", name(&before)));
             }
             Ok(_) => {}
-            Err(error) if is_of_the_world(&error) => {}
+            Err(error) if self.is_excused(&error) => {}
             Err(error) => self.world.fail(format!("a search answered: {error}")),
         }
     }
 
-    /// Finds another process's key and signs with it: whoever has seen it once finds it everywhere (HA 3.1).
-    fn borrow(&self, session: HandleSession) {
-        let others: Vec<usize> = {
-            let objects = self.history.objects();
-            let fits = |at: &usize| objects[*at].process != self.number && objects[*at].parts == 1;
-            (0..objects.len()).filter(fits).collect()
-        };
-        if others.is_empty() {
-            return;
+    /// Searches for all keys: those that are there are among them and those that are gone are not (HA 2.5, 3.2, 3.4).
+    fn list(&self, session: HandleSession) {
+        let own = |object: &&Object| object.process == self.number && object.parts == 1;
+        let before: Vec<Object> = self.history.objects().iter().filter(own).cloned().collect();
+        let answer = self.timed("list", || {
+            let keys = Attribute::ulong(A::CLASS, ObjectClass::SECRET_KEY.0);
+            self.module.find_init(session, Template::from(vec![keys]))?;
+            let found = self.module.find(session, 1_000)?;
+            self.module.find_final(session)?;
+            Ok(found)
+        });
+        let Ok(found) = answer else { return };
+        let after: Vec<Object> = self.history.objects().iter().filter(own).cloned().collect();
+        for (before, after) in before.iter().zip(&after) {
+            let Some(handle) = self.handle(before).filter(|_| self.handle(after) == self.handle(before))
+            else {
+                continue;
+            };
+            let listed = found.contains(&handle);
+            if before.is_there() && after.is_there() && !listed {
+                self.contradicts(format!("{} is there and was not listed", name(before)));
+            }
+            if before.is_gone() && listed {
+                self.contradicts(format!("{} is gone and was listed", name(before)));
+            }
         }
-        let place = others[self.world.chance(|chance| chance.place(others.len()))];
+    }
+
+    /// Finds a key of which the process has no handle and signs with it: whoever has seen it once finds it everywhere
+    /// (HA 3.1).
+    fn borrow(&self, session: HandleSession) {
+        let new = |object: &Object| object.parts == 1 && !object.handles.contains_key(&self.number);
+        let Some(place) = self.any(new) else { return };
         let before = self.history.get(place);
         let template = Template::from(vec![Attribute::new(A::LABEL, before.label.clone())]);
         let found = self.timed("find another's", || {
@@ -295,10 +378,15 @@ impl Process {
             Ok(found)
         });
         let Some(key) = found.ok().and_then(|found| found.first().copied()) else { return };
+        self.history.set(place, |object| {
+            let _ = object.handles.insert(self.number, key);
+        });
         let before = self.history.get(place);
         let answer = self.timed("sign with another's", || self.mac(session, key));
+        self.drop_handle(place, &answer);
         if let Err(error) = answer
             && is_gone(&error)
+            && !self.is_excused(&error)
             && before.is_there()
             && self.history.get(place).is_there()
         {
@@ -309,111 +397,28 @@ impl Process {
     fn destroy(&self, session: HandleSession) {
         let Some(place) = self.own(|object| object.is_there()) else { return };
         let before = self.history.get(place);
-        let Some(handle) = before.handle else { return };
+        let Some(handle) = self.handle(&before) else { return };
         self.history.set(place, |object| object.destroy = Fate::Running);
-        let answer = self.timed("destroy", || self.module.destroy_object(session, handle));
+        let connected = self.network.connections(self.number);
+        let (answer, sends) = self.counted("destroy", || self.module.destroy_object(session, handle));
         self.drop_handle(place, &answer);
         match &answer {
             Ok(()) => {
+                self.check_write_set("a destroy", &connected, &sends);
                 if let Some(ouid) = before.ouids.last() {
                     self.check_copies("a destroy", *ouid, |state| state == 2);
                 }
             }
-            Err(error) if is_of_the_world(error) => {}
+            Err(error) if self.is_excused(error) => {}
             Err(error) => self.failed(format!("destroying {} answered: {error}", name(&before)), error),
         }
         // A destroy that failed may have reached members: only its success is sure.
         let fate = if answer.is_ok() { Fate::Done } else { Fate::Unknown };
         self.history.set(place, |object| object.destroy = fate);
     }
-
-    fn change(&self, session: HandleSession, what: &str, place: usize, wanted: Vec<Attribute>) -> Fate {
-        let before = self.history.get(place);
-        let Some(handle) = before.handle else { return Fate::Failed };
-        let answer = self.timed(what, || self.module.set_attributes(session, handle, Template::from(wanted)));
-        self.drop_handle(place, &answer);
-        match &answer {
-            Ok(()) => Fate::Done,
-            Err(error) if is_of_the_world(error) => Fate::Unknown,
-            Err(error) if is_gone(error) && !self.history.get(place).is_there() => Fate::Failed,
-            Err(client::Error::Rv(Rv::ATTRIBUTE_READ_ONLY))
-                if self.history.get(place).harden != Fate::Not =>
-            {
-                Fate::Failed
-            }
-            Err(error) => {
-                self.failed(format!("{what} of {} answered: {error}", name(&before)), error);
-                Fate::Unknown
-            }
-        }
-    }
-
-    fn harden(&self, session: HandleSession) {
-        let Some(place) = self.own(|object| object.is_there() && object.harden != Fate::Done) else { return };
-        self.history.set(place, |object| {
-            if object.harden == Fate::Not {
-                object.harden = Fate::Running;
-            }
-        });
-        let fate = self.change(session, "harden", place, vec![Attribute::bool(A::EXTRACTABLE, false)]);
-        self.history.set(place, |object| {
-            if object.harden != Fate::Done {
-                object.harden = if fate == Fate::Failed { Fate::Unknown } else { fate };
-            }
-        });
-    }
-
-    /// Sets CKA_ID; one thread at a time for each object, so that the last value is known.
-    fn rename(&self, session: HandleSession) {
-        let idle = |object: &Object| object.id.is_none_or(|(_, fate)| fate != Fate::Running);
-        let Some(place) = self.own(|object| object.is_there() && idle(object)) else { return };
-        let value = self.world.chance(|chance| chance.bits().to_le_bytes()[0]);
-        self.history.set(place, |object| object.id = Some((value, Fate::Running)));
-        // Now and then CKA_EXTRACTABLE is written as it was made: refused once somebody has set it to false.
-        let mut wanted = vec![Attribute::new(A::ID, vec![value])];
-        if self.history.get(place).harden == Fate::Not && self.world.chance(|chance| chance.once_in(2)) {
-            wanted.push(Attribute::bool(A::EXTRACTABLE, true));
-        }
-        let fate = self.change(session, "rename", place, wanted);
-        self.history.set(place, |object| object.id = Some((value, fate)));
-    }
-
-    fn read(&self, session: HandleSession) {
-        let Some(place) = self.own(|object| object.create == Fate::Done) else { return };
-        let before = self.history.get(place);
-        let Some(handle) = before.handle else { return };
-        let answer =
-            self.timed("read", || self.module.get_attributes(session, handle, &[A::EXTRACTABLE, A::ID]));
-        self.drop_handle(place, &answer);
-        let after = self.history.get(place);
-        match answer {
-            Ok(values) => {
-                let value =
-                    |at: usize| values.get(at).and_then(|value| value.as_ref().ok().map(|v| v.to_vec()));
-                if before.harden == Fate::Done && value(0) != Some(vec![0]) {
-                    self.contradicts(format!("{} is extractable again", name(&before)));
-                }
-                if before.is_gone() {
-                    self.contradicts(format!("{} was read after its end", name(&before)));
-                }
-                if let (Some((id, Fate::Done)), true) = (before.id, before.id == after.id)
-                    && value(1) != Some(vec![id])
-                {
-                    self.contradicts(format!(
-                        "{} has an older CKA_ID: {:?}, not {id}",
-                        name(&before),
-                        value(1)
-                    ));
-                }
-            }
-            Err(error) if is_gone(&error) && !after.is_there() => {}
-            Err(error) if is_of_the_world(&error) => {}
-            Err(error) => self.failed(format!("reading {} answered: {error}", name(&before)), &error),
-        }
-    }
 }
 
-fn name(object: &Object) -> String {
+pub(crate) fn name(object: &Object) -> String {
     String::from_utf8_lossy(&object.label).into_owned()
 }
 

@@ -38,6 +38,7 @@ struct State {
     trace: u64,
     failure: Option<String>,
     aborted: bool,
+    judged: bool,
     paused_until: Vec<u64>,
     paused: Vec<u64>,
     story: Option<Vec<String>>,
@@ -88,6 +89,7 @@ impl World {
                 trace: 0,
                 failure: None,
                 aborted: false,
+                judged: false,
                 paused_until: vec![0; processes + 1],
                 paused: vec![0; processes + 1],
                 story: story.then(Vec::new),
@@ -149,11 +151,19 @@ impl World {
         }
     }
 
-    /// The first thing that went wrong stands.
+    /// The first thing that went wrong stands, until the world is judged.
     pub(crate) fn fail(&self, what: String) {
+        if self.state().judged {
+            return;
+        }
         self.note(u64::MAX, || format!("FAILED: {what}"));
         let mut state = self.state();
         state.failure.get_or_insert(what);
+    }
+
+    /// What happens from now on proves nothing more: processes that were killed unwind.
+    pub(crate) fn judge(&self) {
+        self.state().judged = true;
     }
 
     /// What went wrong first.
@@ -176,12 +186,33 @@ impl World {
         self.state().story.clone().unwrap_or_default()
     }
 
+    /// Whether the world has been judged.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.state().judged
+    }
+
     /// The threads of a process do nothing for so long.
     pub(crate) fn pause(&self, process: usize, nanoseconds: u64) {
         let mut state = self.state();
         let until = state.now + nanoseconds;
         state.paused_until[process] = state.paused_until[process].max(until);
         state.paused[process] += nanoseconds;
+    }
+
+    /// The threads of a process do nothing any more, until they may unwind.
+    pub(crate) fn freeze(&self, process: usize) {
+        self.state().paused_until[process] = u64::MAX;
+    }
+
+    /// Whether a process was killed.
+    pub(crate) fn is_frozen(&self, process: usize) -> bool {
+        self.state().paused_until[process] == u64::MAX
+    }
+
+    /// The threads of a process that was killed may unwind.
+    pub(crate) fn thaw(&self, process: usize) {
+        let mut state = self.state();
+        state.paused_until[process] = 0;
     }
 
     /// How long the threads of a process have done nothing because it was paused, at most.
@@ -217,9 +248,16 @@ impl World {
 
     /// Waits until a thread has ended.
     pub(crate) fn join(&self, thread: usize) {
-        while self.state().threads[thread].run != Run::Done && !self.is_aborted() {
-            self.sleep(1_000_000);
+        while !self.has_ended(thread) && !self.is_aborted() {
+            self.sleep(5_000_000);
         }
+    }
+
+    /// Whether a thread has ended, or will never go on because its process was killed.
+    pub(crate) fn has_ended(&self, thread: usize) -> bool {
+        let state = self.state();
+        let thread = &state.threads[thread];
+        thread.run == Run::Done || state.paused_until[thread.process] == u64::MAX
     }
 
     /// The caller's thread sleeps so many nanoseconds.

@@ -27,11 +27,23 @@ pub enum Bug {
     TombstoneAfterCommit,
     /// HA 1.5: a store that was put back keeps its incarnation and is served as it is.
     IncarnationKept,
+    /// RULES 2.6: a ticket of an older revocation number is accepted by a member that knows a newer one.
+    OldEpochTicket,
+    /// HA 4.5: `Busy` is answered by sending again at once.
+    BusyWithoutBound,
+    /// HA 4.2: a PIN that was not answered is sent again under another tag.
+    FreshTagOnResend,
+    /// HA 2.1: a member stores and commits the objects of a batch one by one.
+    PairAsTwoRecords,
+    /// HA 2.4: writes are not sent to standby members.
+    StandbyLeftOut,
+    /// HA 4.4: requests are moved to members that have not been heard of lately.
+    EvacuationToSilent,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 11] = [
+    pub const ALL: [Bug; 17] = [
         Bug::TombstoneByStamp,
         Bug::JoinMintsStamp,
         Bug::ExtractableByLastWriter,
@@ -43,6 +55,12 @@ impl Bug {
         Bug::UnknownOfOne,
         Bug::TombstoneAfterCommit,
         Bug::IncarnationKept,
+        Bug::OldEpochTicket,
+        Bug::BusyWithoutBound,
+        Bug::FreshTagOnResend,
+        Bug::PairAsTwoRecords,
+        Bug::StandbyLeftOut,
+        Bug::EvacuationToSilent,
     ];
 
     /// The bug of a name, as `Debug` writes it.

@@ -4,6 +4,7 @@
 mod clock;
 mod lab;
 
+mod changes;
 mod counts;
 mod digest;
 mod encrypt;

@@ -90,6 +90,27 @@ fn a_pin_is_not_tried_on_a_member_whose_credentials_are_behind() {
 }
 
 #[test]
+fn ha_2_7_a_login_goes_to_the_newest_credentials_though_that_member_lacks_objects() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    world.down(1);
+    (2..=3).for_each(|member| world.model(member, |model| model.put(Ouid([6; 16]), State::Committed)));
+    world.tend(&group, 1);
+    world.up(1);
+    world.model(1, |model| (model.credential_epoch, model.pin) = (2, b"7654321".to_vec()));
+    world.tend(&group, 1);
+    let home = group.view().seats[0].member.clone();
+    assert!(!home.is_readable(&*group.seam), "it was not repaired: nobody is logged in");
+    world.forget();
+    assert_eq!(login(&group, b"7654321").unwrap(), TICKET);
+    assert_eq!((world.sent(LOGIN), tries(&world)), (vec![1], 0));
+    // When it does not answer, a PIN is tried where it is known.
+    world.down(1);
+    assert_eq!(login(&group, b"1234567").unwrap(), TICKET);
+}
+
+#[test]
 fn without_the_home_a_pin_change_fails_and_names_it() {
     let world = World::new(3);
     let group = world.group();

@@ -1,11 +1,12 @@
 //! Merged searches wait for every member that can be read (HA 3.2).
 use std::sync::Arc;
 
-use spec::messages::Outcome;
+use spec::messages::{Make, MakeKind, Outcome};
 use spec::record::State;
-use spec::{Ouid, Template};
+use spec::{Attribute, AttributeType, Ouid, Template};
 
 use super::{Fate, TICKET, World};
+use crate::body::Body;
 use crate::error::Error;
 use crate::group::Group;
 
@@ -82,4 +83,99 @@ fn ha_3_2_a_member_that_is_read_no_more_is_not_waited_for() {
     let before = world.ms();
     assert_eq!(found(&group), Ok(0));
     assert!(world.ms() - before < 50);
+}
+
+const USE: u32 = 14;
+const STORE: u32 = 17;
+const COMMIT: u32 = 18;
+const JOIN: u32 = 28;
+
+/// Makes a token object.
+fn make() -> Make {
+    let template = Template::from(vec![Attribute::bool(AttributeType::TOKEN, true)]);
+    Make { kind: MakeKind::GENERATE.0, templates: vec![template], ..Make::default() }
+}
+
+/// Three members that were searched once, each of which owes one of two objects, all of which was acknowledged.
+fn owing() -> (Arc<World>, Arc<Group>, [Ouid; 2]) {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    assert_eq!(found(&group), Ok(0), "there is a member that searches go to");
+    let ouids = [Ouid([0x41; 16]), Ouid([0x42; 16])];
+    let view = group.view().clone();
+    for (seat, lacks) in view.seats.iter().zip([0, 1, 1]) {
+        group.owe(&seat.member, &[ouids[lacks]], &[]);
+        world.model(seat.member.id.0, |model| model.put(ouids[1 - lacks], State::Committed));
+    }
+    world.pass_ms(11_000);
+    world.forget();
+    (world, group, ouids)
+}
+
+#[test]
+fn ha_2_5_members_that_all_owe_something_are_searched_together() {
+    let (world, group, _) = owing();
+    assert_eq!(found(&group), Ok(2));
+    assert_eq!(world.sent(FIND), [1, 2, 3]);
+}
+
+#[test]
+fn ha_2_5_a_member_tells_nothing_of_an_object_that_it_owes() {
+    let (world, group, [first, _]) = owing();
+    world.model(1, |model| model.put(first, State::Committed));
+    (2..=3).for_each(|member| {
+        world.model(member, |model| {
+            let _ = model.things.remove(&first);
+        })
+    });
+    assert_eq!(found(&group), Ok(1), "what the first member holds of it is older than what was acknowledged");
+}
+
+#[test]
+fn ha_3_4_a_search_of_the_only_member_left_finds_what_that_one_owed() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    for call in [STORE, COMMIT] {
+        (0..2).for_each(|_| world.script(1, call, Fate::Silent));
+    }
+    group.create(make(), TICKET).unwrap();
+    assert!(group.view().seats[0].member.debts() > 0);
+    (2..=3).for_each(|member| world.down(member));
+    world.unscript(1);
+    assert_eq!(found(&group), Ok(1));
+}
+
+#[test]
+fn ha_2_5_a_member_that_goes_on_owing_is_not_searched_alone() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    let view = group.view().clone();
+    let body = Body::of(&view, TICKET, super::one_use(Ouid([0x41; 16])));
+    group.owe(&view.seats[0].member, &[Ouid([0x41; 16])], &[body]);
+    (2..=3).for_each(|member| world.down(member));
+    (0..1_000).for_each(|_| world.script(1, USE, Fate::Silent));
+    assert!(matches!(found(&group), Err(Error::Outage { .. })));
+}
+
+#[test]
+fn ha_2_5_what_a_member_refused_is_owed_until_it_has_been_compared() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    (0..1_000).for_each(|_| world.script(1, STORE, Fate::Answer(Outcome::FAILED)));
+    (0..1_000).for_each(|_| world.script(1, JOIN, Fate::Answer(Outcome::FAILED)));
+    group.create(make(), TICKET).unwrap();
+    world.tend(&group, 2);
+    // Nobody else is left: the member is read as it is.
+    (2..=3).for_each(|member| world.down(member));
+    assert!(matches!(found(&group), Err(Error::Outage { .. })));
+    world.unscript(1);
+    (2..=3).for_each(|member| world.up(member));
+    group.set_repair_ticket(Some(TICKET));
+    world.tend(&group, 12);
+    (2..=3).for_each(|member| world.down(member));
+    assert_eq!(found(&group), Ok(1), "it was repaired");
 }

@@ -10,6 +10,7 @@ mod access;
 mod credentials;
 mod login;
 mod remembered;
+mod revoke;
 mod set_pin;
 mod tries;
 mod turns;

@@ -1,21 +1,35 @@
 //! `cargo xtask simulate`: many seeds of the simulated world, or one in words; with `--bug`, until a planted one is found.
+use std::io::IsTerminal;
+use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
 
 use simulation::{Bug, Wish, plant, run};
 
 /// What the command line asks for.
 struct Wanted {
+    from: u64,
     seeds: u64,
     seed: Option<u64>,
     bug: Option<Bug>,
+    resume: Option<String>,
+    all: bool,
 }
+
+/// Seeds between two notes of how far the search has come.
+const CHUNK: u64 = 500;
+/// Width of the bar in characters.
+const BAR: u64 = 30;
 
 fn main() -> ExitCode {
     let wanted = match read(std::env::args().skip(1)) {
         Ok(wanted) => wanted,
         Err(problem) => {
-            eprintln!("simulate: {problem}\nwanted: [--seeds N] [--seed N] [--bug NAME]");
+            eprintln!(
+                "simulate: {problem}\nwanted: [--seeds N] [--from N] [--resume FILE] [--all yes] [--seed N] [--bug NAME]"
+            );
             return ExitCode::FAILURE;
         }
     };
@@ -27,13 +41,20 @@ fn main() -> ExitCode {
 }
 
 fn read(mut words: impl Iterator<Item = String>) -> Result<Wanted, String> {
-    let mut wanted = Wanted { seeds: 100_000, seed: None, bug: None };
+    let mut wanted = Wanted { from: 0, seeds: 100_000, seed: None, bug: None, resume: None, all: false };
     while let Some(word) = words.next() {
         let value = words.next().ok_or(format!("{word} without a value"))?;
         let number = || value.parse().map_err(|_| format!("{word} wants a number, found {value}"));
         match word.as_str() {
             "--seeds" => wanted.seeds = number()?,
+            "--from" => wanted.from = number()?,
             "--seed" => wanted.seed = Some(number()?),
+            "--all" => wanted.all = value == "yes",
+            "--resume" => {
+                let last = std::fs::read_to_string(&value).unwrap_or_default();
+                wanted.from = last.trim().parse().unwrap_or(wanted.from);
+                wanted.resume = Some(value);
+            }
             "--bug" => {
                 let names = || Bug::ALL.map(|bug| format!("{bug:?}")).join(", ");
                 wanted.bug =
@@ -59,37 +80,78 @@ fn tell(seed: u64) -> ExitCode {
     }
 }
 
-/// Many seeds, on every processor; ends at the first failure.
+/// Many seeds, on every processor; ends at the first failure, unless all of them are wanted. `--resume FILE` keeps in
+/// the file how far the search has come, and goes on from there.
 fn many(wanted: &Wanted) -> ExitCode {
-    let (next, failed) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+    let (mut next, mut failures) = (wanted.from, Vec::new());
+    let start = Instant::now();
+    while next < wanted.seeds && (failures.is_empty() || wanted.all) {
+        let end = (next + CHUNK).min(wanted.seeds);
+        failures.extend(chunk(wanted, next..end, start));
+        next = end;
+        let kept = wanted
+            .resume
+            .as_ref()
+            .filter(|_| failures.is_empty())
+            .map(|file| (file, std::fs::write(file, next.to_string())));
+        if let Some((file, Err(error))) = kept {
+            eprintln!("simulate: {file} does not take how far the search has come: {error}");
+        }
+    }
+    eprintln!();
+    failures.sort();
+    let bug = wanted.bug.map_or(String::new(), |bug| format!(" --bug {bug:?}"));
+    for (seed, failure) in &failures {
+        println!("seed {seed} FAILED: {failure}");
+        println!("replay it:  cargo xtask simulate --seed {seed}{bug}");
+    }
+    println!(
+        "seeds {} to {next}: {} failed, in {} s",
+        wanted.from,
+        failures.len(),
+        start.elapsed().as_secs()
+    );
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Some seeds at once; those that failed.
+fn chunk(wanted: &Wanted, seeds: Range<u64>, start: Instant) -> Vec<(u64, String)> {
+    let (next, failures) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()));
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let is_over =
+        || !wanted.all && failures.lock().is_ok_and(|found: MutexGuard<'_, Vec<_>>| !found.is_empty());
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= wanted.seeds || failed.load(Ordering::Relaxed) < seed {
+                    if seed >= seeds.end || is_over() {
                         return;
                     }
-                    if let Some(failure) = run(Wish { seed, faults: true, story: false }).failure {
-                        failed.fetch_min(seed, Ordering::Relaxed);
-                        println!("seed {seed} FAILED: {failure}");
-                    } else if seed.is_multiple_of(100) {
-                        println!("{seed} of {} seeds", wanted.seeds);
+                    let outcome = run(Wish { seed, faults: true, story: false });
+                    if let Some(failure) = outcome.failure {
+                        let text = format!("{failure} ({})", outcome.theme);
+                        failures.lock().expect("a thread that runs a seed does not panic").push((seed, text));
                     }
+                    show(wanted, seed + 1, start);
                 }
             });
         }
     });
-    match failed.into_inner() {
-        u64::MAX => {
-            println!("{} seeds, nothing found", wanted.seeds);
-            ExitCode::SUCCESS
-        }
-        seed => {
-            let bug = wanted.bug.map_or(String::new(), |bug| format!(" --bug {bug:?}"));
-            println!("replay it:  cargo xtask simulate --seed {seed}{bug}");
-            ExitCode::FAILURE
-        }
+    failures.into_inner().expect("a thread that runs a seed does not panic")
+}
+
+/// The bar on a terminal; elsewhere a line now and then.
+fn show(wanted: &Wanted, done: u64, start: Instant) {
+    let (of, so_far) = ((wanted.seeds - wanted.from).max(1), done - wanted.from);
+    let rate = so_far as f64 / start.elapsed().as_secs_f64().max(0.001);
+    let full = so_far * BAR / of;
+    let bar: String = (0..BAR).map(|at| if at < full { '#' } else { '.' }).collect();
+    let left = (of - so_far) as f64 / rate.max(0.001);
+    let line = format!("[{bar}] seed {done} of {}, {rate:.1} a second, {left:.0} s left", wanted.seeds);
+    if std::io::stderr().is_terminal() {
+        eprint!("\r{line} ");
+    } else if so_far.is_multiple_of(CHUNK) {
+        eprintln!("{line}");
     }
 }

@@ -1,0 +1,117 @@
+//! What the application does with PINs: logs in, changes the PIN, gives a wrong one (HA 2.7, 4.2; RULES 2.5).
+use std::sync::atomic::Ordering;
+
+use client::Error;
+use spec::{HandleSession, Rv, UserType};
+
+use crate::history::is_logged_out;
+use crate::members::caller;
+use crate::network::MS;
+use crate::workload::Process;
+
+/// So often a thread tries to log in before it gives up, and how long it waits before the next time.
+const LOGINS_MAX: usize = 60;
+const AGAIN_MS: u64 = 200;
+
+impl Process {
+    /// Logs in unless the process is; false when that could not be done for long.
+    pub(crate) fn log_in(&self, session: HandleSession) -> bool {
+        let mut wrong = 0;
+        for _ in 0..LOGINS_MAX {
+            let pin = {
+                let pins = self.history.pins();
+                pins.candidates[wrong % pins.candidates.len()].clone()
+            };
+            self.logins.fetch_add(1, Ordering::Relaxed);
+            let answer = self.timed("C_Login", || self.module.login(session, UserType::USER, Some(&pin)));
+            self.logins.fetch_add(1, Ordering::Relaxed);
+            match answer {
+                Ok(()) | Err(Error::Rv(Rv::USER_ALREADY_LOGGED_IN)) => return true,
+                Err(Error::Rv(Rv::PIN_LOCKED)) => {}
+                Err(Error::Rv(Rv::PIN_INCORRECT)) if self.history.pins().changed => wrong += 1,
+                Err(error) if self.is_excused(&error) => {}
+                Err(error) => {
+                    self.world.fail(format!("C_Login with the right PIN answered: {error}"));
+                    return false;
+                }
+            }
+            if self.world.is_judged() {
+                return false;
+            }
+            self.world.sleep(AGAIN_MS * MS);
+        }
+        false
+    }
+
+    /// Logs out and in, since the ticket may have been ended.
+    pub(crate) fn log_in_again(&self) {
+        let session = self.open_session();
+        let answer = self.timed("C_Logout", || self.module.logout(session));
+        if let Err(error) = answer
+            && !is_logged_out(&error)
+        {
+            self.world.fail(format!("C_Logout answered: {error}"));
+        }
+        // Somebody tells the application which PIN it is at last; one locked out for wrong PINs waits, or leaves it to others.
+        self.history.pins().candidates.insert(0, self.network.watch.pin(u64::MAX));
+        let _ = (0..4).any(|_| self.log_in(session));
+    }
+
+    /// One call that gives a PIN at a time, in all processes.
+    fn alone(&self, call: impl FnOnce()) {
+        if !std::mem::replace(&mut self.history.pins().busy, true) {
+            call();
+            self.history.pins().busy = false;
+        }
+    }
+
+    /// Changes the PIN; whether the new one or the old one holds after an unknown outcome only a login tells.
+    pub(crate) fn set_pin(&self, session: HandleSession) {
+        self.alone(|| {
+            let old = self.history.pins().candidates[0].clone();
+            let new = format!("pin-{:08}", self.history.value()).into_bytes();
+            self.history.pins().changed = true;
+            let answer = self.timed("C_SetPIN", || self.module.set_pin(session, Some(&old), Some(&new)));
+            let mut pins = self.history.pins();
+            match answer {
+                Ok(()) => pins.candidates = vec![new],
+                Err(Error::Rv(Rv::PIN_INCORRECT)) => pins.candidates.rotate_left(1),
+                Err(Error::Rv(Rv::PIN_LOCKED) | Error::BelowMinimum(_)) => {}
+                Err(error) if self.is_excused(&error) => pins.candidates.insert(0, new),
+                Err(error) => self.world.fail(format!("C_SetPIN answered: {error}")),
+            }
+        });
+    }
+
+    /// Gives a wrong PIN to the home: that spends one try, however often the request is sent (HA 4.2). A member that was
+    /// started meanwhile knows no longer which try it has counted.
+    pub(crate) fn give_wrong_pin(&self, session: HandleSession) {
+        self.alone(|| {
+            let (logins, before, lives) = (self.logins.load(Ordering::Relaxed), self.tries(), self.lives());
+            let answer = self.timed("C_SetPIN with a wrong PIN", || {
+                self.module.set_pin(session, Some(b"never-this"), Some(b"never-that"))
+            });
+            match answer {
+                Ok(()) => self.world.fail("a wrong PIN was taken".into()),
+                Err(Error::Rv(Rv::PIN_INCORRECT | Rv::PIN_LOCKED)) => {}
+                Err(error) if self.is_excused(&error) => {}
+                Err(error) => self.world.fail(format!("C_SetPIN with a wrong PIN answered: {error}")),
+            }
+            let spent = u64::from(self.tries() - before);
+            let alone = logins.is_multiple_of(2) && logins == self.logins.load(Ordering::Relaxed);
+            if alone && spent > 1 + self.lives() - lives {
+                self.world.fail(format!("one wrong PIN has spent {spent} tries (HA 4.2)"));
+            }
+        });
+    }
+
+    /// PIN tries of this process that were ever counted.
+    fn tries(&self) -> u32 {
+        let client = caller(self.number).client;
+        self.members.iter().map(|member| member.disk.tries_counted(&client)).sum()
+    }
+
+    fn lives(&self) -> u64 {
+        self.members.iter().map(|member| member.life()).sum()
+    }
+}
