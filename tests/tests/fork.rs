@@ -1,4 +1,7 @@
 //! Forks of a process with busy threads, and a process without any (HA 5, HA 6).
+//!
+//! `HATOKI_RANDOM_FORKS` sets how many children draw random bytes, each over connections of its own: 1000 is HA 6's number and takes
+//! minutes; a test run takes fewer.
 #![allow(clippy::unwrap_used)]
 
 use tests::lab::Lab;
@@ -8,6 +11,16 @@ fn ten_thousand_forks_under_eight_busy_threads_harm_nobody_and_the_children_sign
     let lab = Lab::up(2);
     let mut scene = lab.scene("forks", &["10000", "200"]);
     assert_eq!(scene.expect("FORKED"), "failed 0 hung 0");
+    scene.go();
+    scene.finish();
+}
+
+#[test]
+fn forks_with_full_random_buffers_share_no_window_of_eight_bytes() {
+    let forks = std::env::var("HATOKI_RANDOM_FORKS").unwrap_or_else(|_| "200".into());
+    let lab = Lab::up(2);
+    let mut scene = lab.scene("random-forks", &[&forks]);
+    assert_eq!(scene.expect("DRAWN"), "failed 0 shared 0");
     scene.go();
     scene.finish();
 }

@@ -73,14 +73,18 @@ fn requests(lab: &Lab, member: usize) -> u64 {
 }
 
 #[test]
-fn a_warm_signature_is_one_request_and_a_length_query_none() {
+fn a_warm_signature_is_one_request_and_what_needs_no_member_none() {
     let lab = Lab::up(1);
     let mut scene = lab.scene("warm-sign", &["20"]);
     scene.expect("READY");
     let before = requests(&lab, 1);
     scene.go();
     scene.expect("ASKED");
-    assert_eq!(requests(&lab, 1), before, "length queries are answered in the process");
+    assert_eq!(
+        requests(&lab, 1),
+        before,
+        "length queries, digests, calls about sessions and slots stay in the process"
+    );
     scene.go();
     scene.expect("SIGNED");
     assert_eq!(requests(&lab, 1), before + 20, "C_SignInit and C_Sign together are one request");

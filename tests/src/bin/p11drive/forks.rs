@@ -81,6 +81,53 @@ fn child(p11: &P11, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE, signs: bo
     }
 }
 
+/// Bytes that each child of `random_forks` draws.
+const CHILD_BYTES: usize = 64;
+
+/// Forks so many times while the buffers of random bytes are full; every child draws at its start, the parent goes on drawing,
+/// and nothing that any of them drew may come twice.
+pub(crate) fn random_forks(p11: &P11, count: u64) -> Outcome<()> {
+    let session = p11.open(slot(p11)?, 0)?;
+    let mut drawn = vec![p11.random(session, 32)?];
+    let mut failed = 0;
+    for _ in 0..count {
+        let mut pipe = [0; 2];
+        // SAFETY: the array has room for two descriptors.
+        assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0, "a pipe is to be had");
+        // SAFETY: the child calls the module, which is made for it, `write` and `_exit`; no destructor and no handler runs there.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: `alarm` has no preconditions; its signal ends the child.
+            unsafe { libc::alarm(CHILD_SECONDS_MAX) };
+            let bytes = p11.random(session, CHILD_BYTES).unwrap_or_default();
+            // SAFETY: the bytes are readable for their length; `_exit` does not return.
+            unsafe {
+                libc::write(pipe[1], bytes.as_ptr().cast(), bytes.len());
+                libc::_exit(0);
+            }
+        }
+        // What the child would draw from, had it kept it, the parent draws now.
+        drawn.push(p11.random(session, CHILD_BYTES)?);
+        let mut bytes = vec![0; CHILD_BYTES];
+        // SAFETY: the descriptors are the pipe's, the buffer is writable for its length, the child is this process's own.
+        let read = unsafe {
+            libc::close(pipe[1]);
+            let read = libc::read(pipe[0], bytes.as_mut_ptr().cast(), bytes.len());
+            libc::close(pipe[0]);
+            libc::waitpid(pid, std::ptr::null_mut(), 0);
+            read
+        };
+        if read == CHILD_BYTES as isize { drawn.push(bytes) } else { failed += 1 }
+    }
+    let mut windows: Vec<&[u8]> = drawn.iter().flat_map(|bytes| bytes.windows(8)).collect();
+    let all = windows.len();
+    windows.sort_unstable();
+    windows.dedup();
+    say(&format!("DRAWN failed {failed} shared {}", all - windows.len()));
+    wait();
+    Ok(())
+}
+
 /// Signs in a process that forbids the module to create threads.
 pub(crate) fn no_threads(p11: &P11) -> Outcome<()> {
     let session = logged_in(p11)?;

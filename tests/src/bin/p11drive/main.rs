@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         "bursts" => bursts(&p11, number(0), number(1)),
         "wrong-pin" => wrong_pin(&p11),
         "forks" => forks::forks(&p11, number(0), number(1)),
+        "random-forks" => forks::random_forks(&p11, number(0)),
         "no-threads" => forks::no_threads(&p11),
         "long" => long::long(&p11, number(0)),
         "steps" => steps::steps(&p11),
@@ -185,11 +186,13 @@ fn sessions(p11: &P11, count: u64) -> Outcome<()> {
     p11.close_all(slot)
 }
 
-/// Signs on a warm key: so many length queries, then so many signatures, stopping before each series.
+/// Signs on a warm key: so many length queries and whatever else needs no member, then so many signatures, stopping
+/// before each series.
 fn warm_sign(p11: &P11, count: u64) -> Outcome<()> {
     let session = logged_in(p11)?;
     let (_, key) = p256_pair(p11, session, true, "warm", 3)?;
     p11.sign_once(session, Mech::plain(CKM_ECDSA), key, &[1; 32])?;
+    ask_nobody(p11, session)?;
     say("READY");
     wait();
     for _ in 0..count {
@@ -198,6 +201,7 @@ fn warm_sign(p11: &P11, count: u64) -> Outcome<()> {
         p11.sign_init(session, Mech::plain(CKM_ECDSA), key)
             .expect_err("an operation is active until it is used or cancelled");
         p11.cancel_sign(session)?;
+        ask_nobody(p11, session)?;
     }
     say("ASKED");
     wait();
@@ -207,6 +211,24 @@ fn warm_sign(p11: &P11, count: u64) -> Outcome<()> {
     say("SIGNED");
     wait();
     p11.destroy_object(session, key)
+}
+
+/// Digests, calls about sessions, slots, tokens and mechanisms (DESIGN 1).
+fn ask_nobody(p11: &P11, session: Session) -> Outcome<()> {
+    assert_eq!(p11.digest(session, Mech::plain(CKM_SHA256), b"data")?.len(), 32);
+    p11.digest_init(session, Mech::plain(CKM_SHA512))?;
+    p11.digest_update(session, b"da")?;
+    p11.digest_update(session, b"ta")?;
+    assert_eq!(p11.digest_final(session)?.len(), 64);
+    let slot = slot(p11)?;
+    p11.close(p11.open(slot, CKF_RW_SESSION)?)?;
+    p11.session_info(session)?;
+    p11.info()?;
+    p11.slot_info(slot)?;
+    p11.token_info(slot)?;
+    p11.mechanisms(slot)?;
+    p11.mechanism_info(slot, CKM_ECDSA)?;
+    p11.ha_state(slot).map(drop)
 }
 
 /// Threads sign with one key until the test says stop. A count is that of the slowest thread, so that one that is stuck
