@@ -67,10 +67,11 @@ pub struct Summary {
 
 impl Group {
     /// Compares all members that can be reached. Sends nothing that changes anything; needs no ticket.
+    /// `progress` hears how many of the buckets that differ are done.
     ///
     /// # Errors
     /// `Outage`, or what a member answered instead of digests.
-    pub fn compare(&self) -> Result<Comparison, Error> {
+    pub fn compare(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<Comparison, Error> {
         self.look_at_all()?;
         let participants = self.participants();
         let differing = self.differing_buckets(&participants)?;
@@ -91,7 +92,8 @@ impl Group {
         for (place, own) in buckets.iter().enumerate() {
             entry(&mut comparison, place, &|one| one.buckets = own.len() as u64);
         }
-        for chunk in all.chunks(BUCKETS_AT_ONCE) {
+        for (at, chunk) in all.chunks(BUCKETS_AT_ONCE).enumerate() {
+            progress((at * BUCKETS_AT_ONCE) as u64, all.len() as u64);
             for held in self.states(&participants, chunk)?.into_values() {
                 let states: BTreeSet<&Vec<u8>> = held.values().collect();
                 if states.len() == 1 && held.len() == participants.len() {
@@ -107,6 +109,7 @@ impl Group {
                 }
             }
         }
+        progress(all.len() as u64, all.len() as u64);
         Ok(comparison)
     }
 

@@ -45,7 +45,7 @@ pub(crate) struct Index {
     live: BTreeSet<Ouid>,
     deleted: BTreeSet<Ouid>,
     by_value: HashMap<(u64, Vec<u8>), BTreeSet<Ouid>>,
-    quarantined: u64,
+    quarantined: BTreeSet<Ouid>,
     /// Bytes of everything that is no tombstone.
     bytes: u64,
     pub(crate) tree: DigestTree,
@@ -58,7 +58,7 @@ impl Index {
             live: BTreeSet::new(),
             deleted: BTreeSet::new(),
             by_value: HashMap::new(),
-            quarantined: 0,
+            quarantined: BTreeSet::new(),
             bytes: 0,
             tree: DigestTree::new(),
         }
@@ -94,7 +94,12 @@ impl Index {
 
     /// Records in quarantine.
     pub(crate) fn quarantined_count(&self) -> u64 {
-        self.quarantined
+        self.quarantined.len() as u64
+    }
+
+    /// The records in quarantine, in ouid order.
+    pub(crate) fn quarantined(&self) -> impl Iterator<Item = &Arc<Held>> {
+        self.quarantined.iter().filter_map(|ouid| self.records.get(ouid))
     }
 
     /// Whether nothing but tombstones is held.
@@ -136,7 +141,7 @@ impl Index {
         }
         self.tree.add(ouid.bucket(), &held.digest);
         if held.record.quarantined {
-            self.quarantined += 1;
+            self.quarantined.insert(ouid);
         }
         if held.record.state() == State::Deleted {
             self.deleted.insert(ouid);
@@ -156,9 +161,7 @@ impl Index {
     pub(crate) fn take(&mut self, ouid: &Ouid) -> Option<Arc<Held>> {
         let held = self.records.remove(ouid)?;
         self.tree.add(ouid.bucket(), &Digest::ZERO.minus(&held.digest));
-        if held.record.quarantined {
-            self.quarantined -= 1;
-        }
+        self.quarantined.remove(ouid);
         if !self.deleted.remove(ouid) {
             self.bytes -= held.bytes;
         }

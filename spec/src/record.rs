@@ -8,6 +8,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use crate::attributes::{self, Join};
 use crate::numbers::{AttributeType, ObjectClass};
 use crate::planted::{self, Bug};
@@ -15,6 +17,9 @@ use crate::value::{Attribute, Template, as_ulong};
 
 /// The format of records written by this release.
 pub const RECORD_FORMAT: u32 = 1;
+/// So many cores of one ouid are kept at most, the least by bytes (HA 1.7): no sequence of messages lets a record grow
+/// beyond measure.
+pub const CORES_MAX: usize = 8;
 
 /// The unique id of an object for ever: 16 random bytes chosen by its maker (HA 1.1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,6 +105,34 @@ impl fmt::Debug for Stamped {
     }
 }
 
+/// An immutable core that was found under the ouid of another, kept aside for an operator (HA 1.7).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Core {
+    /// The immutable attributes, key material included.
+    #[prost(message, optional, tag = "1")]
+    pub core: Option<Template>,
+    /// When it was made.
+    #[prost(message, optional, tag = "2")]
+    pub created: Option<Stamp>,
+    /// The serial number of the partition that made it.
+    #[prost(uint64, tag = "3")]
+    pub maker: u64,
+}
+
+impl Core {
+    /// The object's class; the vendor-defined number of all ones when the core names none.
+    pub fn class(&self) -> ObjectClass {
+        class_of(self.core.as_ref())
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a core made by {} at {:?}", self.maker, self.created)
+    }
+}
+
 /// A stored, versioned object (HA 1.1). Both attribute lists are in ascending order of number.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Record {
@@ -130,6 +163,9 @@ pub struct Record {
     /// Whether another core of the same ouid was seen (HA 1.7): unusable until an operator decides.
     #[prost(bool, tag = "9")]
     pub quarantined: bool,
+    /// The other cores of a record in quarantine, in ascending order of their bytes; all are greater than `core`.
+    #[prost(message, repeated, tag = "10")]
+    pub aside: Vec<Core>,
 }
 
 impl Record {
@@ -161,7 +197,7 @@ impl Record {
 
     /// The object's class; the vendor-defined number of all ones when the record names none.
     pub fn class(&self) -> ObjectClass {
-        ObjectClass(self.get(AttributeType::CLASS).and_then(as_ulong).unwrap_or(u64::MAX))
+        class_of(self.core.as_ref())
     }
 
     /// The tombstone of an object: nothing but its ouid (HA 1.2).
@@ -176,11 +212,19 @@ impl Record {
             changeable: Vec::new(),
             floor: 0,
             quarantined: false,
+            aside: Vec::new(),
         }
     }
 
+    /// Its cores: one, or all that were found under its ouid when it is in quarantine (HA 1.7).
+    pub fn cores(&self) -> impl Iterator<Item = Core> {
+        let own = Core { core: self.core.clone(), created: self.created, maker: self.maker };
+        std::iter::once(own).chain(self.aside.iter().cloned())
+    }
+
     /// The least upper bound of two states of one ouid (HA 1.2, 1.3): associative, commutative, idempotent; never
-    /// mints a stamp. Different cores set `quarantined`; the core that stays is the lesser of the two by bytes.
+    /// mints a stamp. Different cores set `quarantined`, and all are kept: the least by bytes in its place, the others
+    /// aside (HA 1.7).
     ///
     /// ```text
     /// deleted | anything         = deleted
@@ -200,8 +244,15 @@ impl Record {
             return tombstone;
         }
         let same_core = self.core == other.core && self.created == other.created && self.maker == other.maker;
-        let base = if same_core || self.core_order(other) != Ordering::Greater { self } else { other };
-        let mut changeable = join_changeable(base.class(), &self.changeable, &other.changeable);
+        let is_plain = same_core && self.aside.is_empty() && other.aside.is_empty();
+        let (base, aside) = if is_plain { (None, Vec::new()) } else { join_cores(self, other) };
+        let base = base.unwrap_or_else(|| Core {
+            core: self.core.clone(),
+            created: self.created,
+            maker: self.maker,
+        });
+        let class = base.class();
+        let mut changeable = join_changeable(class, &self.changeable, &other.changeable);
         if planted::is(Bug::JoinMintsStamp) && self != other {
             let stamp = self.version().max(other.version()).map(|seen| Stamp::next(0, Some(seen), 7));
             changeable.iter_mut().for_each(|item| item.stamp = stamp);
@@ -210,25 +261,29 @@ impl Record {
             format: self.format.max(other.format),
             ouid: self.ouid.clone(),
             state: self.state.max(other.state),
-            core: base.core.clone(),
+            core: base.core,
             created: base.created,
             maker: base.maker,
             changeable,
             floor,
             quarantined: self.quarantined || other.quarantined || !same_core,
+            aside,
         }
     }
+}
 
-    fn core_order(&self, other: &Record) -> Ordering {
-        let key = |record: &Record| {
-            (
-                prost::Message::encode_to_vec(record.core.as_ref().unwrap_or(&Template::default())),
-                record.created,
-                record.maker,
-            )
-        };
-        key(self).cmp(&key(other))
-    }
+/// The union of the cores of two records, the least first.
+fn join_cores(left: &Record, right: &Record) -> (Option<Core>, Vec<Core>) {
+    let keyed = |core: Core| (Zeroizing::new(prost::Message::encode_to_vec(&core)), core);
+    let mut all: Vec<_> = left.cores().chain(right.cores()).map(keyed).collect();
+    all.sort_by(|(left, _), (right, _)| left.as_slice().cmp(right.as_slice()));
+    all.dedup_by(|(left, _), (right, _)| left == right);
+    let mut all = all.into_iter().map(|(_, core)| core).take(CORES_MAX);
+    (all.next(), all.collect())
+}
+
+fn class_of(core: Option<&Template>) -> ObjectClass {
+    ObjectClass(core.and_then(|core| core.get(AttributeType::CLASS)).and_then(as_ulong).unwrap_or(u64::MAX))
 }
 
 /// Joins two ascending lists attribute by attribute.
@@ -364,6 +419,7 @@ mod tests {
                 .collect(),
             floor: 0,
             quarantined: false,
+            aside: Vec::new(),
         }
     }
 
@@ -440,6 +496,28 @@ mod tests {
         assert!(left.join(&right).quarantined);
         assert_eq!(left.join(&right), right.join(&left));
         assert!(!left.join(&right).is_live());
+    }
+
+    #[test]
+    fn ha_1_7_every_core_of_one_ouid_is_kept_whatever_the_order_up_to_a_bound() {
+        let made = |class: u64| {
+            let mut record = record(State::Committed, vec![]);
+            record.core = Some(Template::from(vec![Attribute::ulong(AttributeType::CLASS, class)]));
+            record
+        };
+        let one = made(3);
+        assert_eq!(one.join(&one).aside, []);
+        let joined = one.join(&made(4)).join(&made(5));
+        assert_eq!(joined, made(5).join(&made(4).join(&one)));
+        assert_eq!(joined.join(&one), joined);
+        assert_eq!(joined.join(&joined), joined);
+        let classes: Vec<_> = joined.cores().map(|core| core.class().0).collect();
+        assert_eq!(classes, [3, 4, 5]);
+        let many =
+            (0..2 * CORES_MAX as u64).rev().fold(one.clone(), |joined, class| joined.join(&made(class)));
+        assert_eq!(many.cores().count(), CORES_MAX);
+        assert_eq!(many, (0..2 * CORES_MAX as u64).fold(one, |joined, class| joined.join(&made(class))));
+        assert_eq!(joined.join(&Record::tombstone(Ouid([1; 16]))), Record::tombstone(Ouid([1; 16])));
     }
 
     #[test]

@@ -158,6 +158,21 @@ fn clock_chance_threads_and_sockets_are_reached_through_platform() {
     report("Platform is passed by (HA 8)", &wrong);
 }
 
+/// docs/adr/0013-release-profile.md.
+#[test]
+fn release_builds_are_not_exposed_to_a_compiler_that_confuses_moved_arguments() {
+    let workspace = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let of = |key: &str| {
+        let line = workspace.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split('"').nth(1).unwrap().to_owned()
+    };
+    let minor: u32 = of("rust-version").split('.').nth(1).unwrap().parse().unwrap();
+    let (_, profile) = workspace.split_once("[profile.release]").unwrap();
+    let profile = profile.split("\n[").next().unwrap();
+    assert!(minor >= 97 || profile.lines().any(|line| line == "incremental = true"), "{profile}");
+    assert!(minor >= 97 || !profile.contains("lto"), "{profile}");
+}
+
 #[test]
 fn no_leftovers() {
     // Put together so that this file does not hold the words itself.

@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 
 pub(crate) use ha::{
     AddMember, AutoRecovery, Compare, DeleteGroup, Drain, HaLog, HaOnly, HaVerb, NewGroup, Policy,
-    PolicyWord, Promote, Recover, RecoveryModeWord, RemoveMember, Standby, Synchronize, Weight,
+    PolicyWord, Promote, Recover, RecoveryModeWord, RemoveMember, ReplaceMember, Standby, Synchronize,
+    Weight,
 };
 
 /// Client tool: certificates, servers, HA groups. Options are also understood with a single dash (-serialNum), verbs

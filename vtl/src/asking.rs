@@ -46,7 +46,16 @@ impl<'a> Asking<'a> {
 
     /// The partition's standing.
     pub(crate) fn status(&mut self) -> Result<StatusAnswer, Failure> {
-        match self.call(Call::Status(Status { mechanisms: false }))? {
+        self.standing(false)
+    }
+
+    /// The partition's standing and its mechanisms.
+    pub(crate) fn abilities(&mut self) -> Result<StatusAnswer, Failure> {
+        self.standing(true)
+    }
+
+    fn standing(&mut self, mechanisms: bool) -> Result<StatusAnswer, Failure> {
+        match self.call(Call::Status(Status { mechanisms }))? {
             Answer::Status(status) => Ok(status),
             _ => Err(self.unfit()),
         }

@@ -102,8 +102,8 @@ impl Gathered {
     }
 
     /// What the members hold beside each other.
-    pub(crate) fn compare(&self) -> Result<ha::Comparison, Failure> {
-        self.group.compare().map_err(|error| self.failure("to compare the members", &error))
+    pub(crate) fn compare(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<ha::Comparison, Failure> {
+        self.group.compare(progress).map_err(|error| self.failure("to compare the members", &error))
     }
 
     /// Brings the members to one state, or counts what would be moved.

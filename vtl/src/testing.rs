@@ -99,6 +99,7 @@ struct Partition {
     pin: String,
     tries: u32,
     refuses_adoption: bool,
+    mechanisms: Vec<u64>,
     seq: u64,
     certificate_ends_ms: u64,
 }
@@ -136,6 +137,7 @@ impl World {
                 pin: pin.to_owned(),
                 tries: 0,
                 refuses_adoption: false,
+                mechanisms: Vec::new(),
                 seq: 1,
                 certificate_ends_ms: 0,
             };
@@ -167,6 +169,11 @@ impl World {
 
     pub(crate) fn objects(&self, serial: Serial) -> usize {
         self.0.lock().unwrap().partitions[&serial.0].records.len()
+    }
+
+    pub(crate) fn offer(&self, serial: Serial, mechanisms: &[u64]) {
+        let offered = mechanisms.to_vec();
+        self.0.lock().unwrap().partitions.get_mut(&serial.0).unwrap().mechanisms = offered;
     }
 
     pub(crate) fn refuse_adoption(&self, serial: Serial, refuses: bool) {
@@ -378,12 +385,14 @@ impl Partition {
     }
 
     fn status(&self, serial: u64) -> StatusAnswer {
+        let facts = |number| MechanismFacts { number, ..MechanismFacts::default() };
         StatusAnswer {
             label: format!("p{}", serial - FIRST.0),
             serial,
             manifest: Some(self.manifest.clone()),
             root: self.root(),
             objects: self.records.len() as u64,
+            mechanisms: self.mechanisms.iter().map(|number| facts(*number)).collect(),
             server_certificate_ends_ms: self.certificate_ends_ms,
             ..StatusAnswer::default()
         }
@@ -491,10 +500,15 @@ pub(crate) const THREE: [Serial; 3] = [FIRST, Serial(FIRST.0 + 1), Serial(FIRST.
 
 /// The group `prodha` of three members, the first one home, in a configuration.
 pub(crate) fn three() -> (Folder, World) {
-    let (folder, world) = (Folder::new(3), World::new(3, "pin"));
+    new_group_of(3, &THREE[1..])
+}
+
+/// The group `prodha` of the first of so many partitions and of these.
+pub(crate) fn new_group_of(partitions: u64, more: &[Serial]) -> (Folder, World) {
+    let (folder, world) = (Folder::new(partitions as usize), World::new(partitions, "pin"));
     let new = NewGroup { serial: FIRST, label: "prodha".to_owned(), secret: secret("pin") };
     new_group::run(&folder.place(), &world, &folder.configuration(), new).unwrap();
-    for serial in &THREE[1..] {
+    for serial in more {
         let add = AddMember { group: "prodha".to_owned(), serial: *serial, secret: secret("pin") };
         add_member::run(&folder.place(), &world, &folder.configuration(), add).unwrap();
     }

@@ -253,12 +253,24 @@ pub struct PartitionShown {
     pub recovering: bool,
     /// Records in quarantine.
     pub quarantined: u64,
+    /// The first of them (HA 1.7).
+    pub quarantine: Vec<QuarantineShown>,
     /// The root of the digest, hexadecimal.
     pub root: String,
     /// Failed tries of the Crypto Officer's PIN since its last success.
     pub failed_tries_user: u32,
     /// Failed tries of the security officer's PIN since its last success.
     pub failed_tries_so: u32,
+}
+
+/// Objects that were found under one ouid: neither is used, and all are kept until they are destroyed (HA 1.7).
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuarantineShown {
+    /// `CKA_UNIQUE_ID`.
+    pub ouid: String,
+    /// Each object: `CKO_*`, the serial number of its maker, and when it was made, milliseconds since 1970.
+    pub found: Vec<(String, u64, u64)>,
 }
 
 /// A client.

@@ -7,7 +7,9 @@ use serde::Serialize;
 use spec::messages::{self, Call, ReplyBody, RequestBody, RequestHeader, StatusAnswer};
 
 use super::certificates;
-use super::protocol::{ClientShown, DomainFile, DomainShown, NtlsShown, PartitionShown, Shown, Verb};
+use super::protocol::{
+    ClientShown, DomainFile, DomainShown, NtlsShown, PartitionShown, QuarantineShown, Shown, Verb,
+};
 use crate::appliance::Appliance;
 use crate::book::{ClientRow, Kept};
 use crate::error::Error;
@@ -241,10 +243,23 @@ fn partition_shown(appliance: &Appliance, slot: &Slot) -> PartitionShown {
         home: manifest.home,
         recovering: status.recovering,
         quarantined: status.quarantined,
+        quarantine: slot.handler.as_ref().map(|handler| quarantine(&**handler)).unwrap_or_default(),
         root: hex::encode(&status.root),
         failed_tries_user: status.failed_tries_user,
         failed_tries_so: status.failed_tries_so,
     }
+}
+
+/// The first records in quarantine.
+fn quarantine(handler: &dyn Handler) -> Vec<QuarantineShown> {
+    const SHOWN: usize = 100;
+    let all = handler.partition().map(|partition| partition.quarantine(SHOWN)).unwrap_or_default();
+    let found = |found: &partition::Found| (found.class.to_string(), found.maker, found.made_ms);
+    let shown = |one: &partition::Quarantined| QuarantineShown {
+        ouid: one.ouid.hex(),
+        found: one.found.iter().map(found).collect(),
+    };
+    all.iter().map(shown).collect()
 }
 
 /// Asks the partition as a link would, for what anybody assigned may know.

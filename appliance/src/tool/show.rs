@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::admin::protocol::{
-    CertificateShown, ClientShown, DomainShown, NtlsShown, PartitionShown, PeerShown, Shown, SysconfShown,
-    Verb,
+    CertificateShown, ClientShown, DomainShown, NtlsShown, PartitionShown, PeerShown, QuarantineShown, Shown,
+    SysconfShown, Verb,
 };
 use crate::hex;
 
@@ -152,7 +152,8 @@ fn partition(shown: PartitionShown) -> String {
         (None, true) => "recovering".to_owned(),
         (None, false) => "serving".to_owned(),
     };
-    facts(&[
+    let quarantine = quarantine(&shown.quarantine);
+    let facts = facts(&[
         ("Partition", shown.label),
         ("Serial number", shown.serial.to_string()),
         ("Standing", standing),
@@ -165,7 +166,22 @@ fn partition(shown: PartitionShown) -> String {
         ("Failed tries (CO, SO)", format!("{}, {}", shown.failed_tries_user, shown.failed_tries_so)),
         ("In quarantine", shown.quarantined.to_string()),
         ("Digest", shown.root),
-    ])
+    ]);
+    facts + &quarantine
+}
+
+/// The objects that share an ouid, a row each; nothing when there are none.
+fn quarantine(shown: &[QuarantineShown]) -> String {
+    if shown.is_empty() {
+        return String::new();
+    }
+    let rows = shown.iter().flat_map(|one| {
+        one.found.iter().map(|(class, maker, made_ms)| {
+            vec![one.ouid.clone(), class.clone(), maker.to_string(), made_ms.to_string()]
+        })
+    });
+    let text = "\nIn quarantine: different objects of one unique id. None is used until all are destroyed.\n";
+    text.to_owned() + &table(&["CKA_UNIQUE_ID", "Class", "Made by", "Made at (ms since 1970)"], rows)
 }
 
 fn partitions(all: Vec<PartitionShown>) -> String {

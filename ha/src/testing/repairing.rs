@@ -172,7 +172,7 @@ fn without_the_right_to_repair_a_returner_is_admitted_when_no_bucket_differs_for
 fn members_are_compared_record_by_record() {
     let (world, group, ..) = with_a_straggler();
     world.forget();
-    let comparison = group.compare().unwrap();
+    let comparison = group.compare(&mut |_, _| {}).unwrap();
     assert!(!comparison.is_equal());
     assert_eq!(comparison.records, 2);
     let of = |member: usize| &comparison.members[member - 1];
@@ -180,7 +180,7 @@ fn members_are_compared_record_by_record() {
     assert_eq!((of(1).missing, of(1).different), (0, 1));
     assert!(world.sent(JOIN).is_empty() && world.sent(LEASE).is_empty());
     world.down(2);
-    let comparison = group.compare().unwrap();
+    let comparison = group.compare(&mut |_, _| {}).unwrap();
     assert!(comparison.members[1].absent.is_some());
 }
 
@@ -196,7 +196,7 @@ fn members_are_synchronised_on_demand_and_a_dry_run_only_counts() {
     assert!(done.moved >= 2 && done.left_out.is_empty());
     assert_eq!((world.holders(new), world.holders(dead)), (vec![true; 3], vec![false; 3]));
     assert_eq!(state(&group, 3), MemberState::Up);
-    assert!(group.compare().unwrap().is_equal());
+    assert!(group.compare(&mut |_, _| {}).unwrap().is_equal());
     assert_eq!(group.synchronize(TICKET, false, &mut |_, _| {}).unwrap().moved, 0);
     world.model(1, |model| model.lease = b"another process.".to_vec());
     assert!(group.synchronize(TICKET, false, &mut |_, _| {}).is_err());
@@ -218,7 +218,8 @@ fn ha_2_6_two_promotions_at_one_time_end_in_one_manifest_and_one_set_of_credenti
         });
     }
     group.refresh();
-    let behind: Vec<bool> = group.compare().unwrap().members.iter().map(|one| one.manifest_behind).collect();
+    let behind: Vec<bool> =
+        group.compare(&mut |_, _| {}).unwrap().members.iter().map(|one| one.manifest_behind).collect();
     assert_eq!(behind, [true, true, false]);
     group.set_repair_ticket(Some(TICKET));
     world.tend(&group, 1);

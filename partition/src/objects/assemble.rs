@@ -196,5 +196,6 @@ pub(super) fn record(attributes: Vec<Attribute>, ouid: Ouid, stamp: Stamp, maker
         changeable: changeable.into_iter().map(stamped).collect(),
         floor: 0,
         quarantined: false,
+        aside: Vec::new(),
     }
 }

@@ -191,6 +191,7 @@ fn made(slot: usize, state: State) -> Record {
         changeable: vec![stamped(A::LABEL, 0, CREATED), stamped(A::EXTRACTABLE, 1, CREATED)],
         floor: 0,
         quarantined: false,
+        aside: Vec::new(),
     }
 }
 

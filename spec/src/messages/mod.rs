@@ -32,7 +32,8 @@ mod repair;
 mod roles;
 
 pub use keys::{
-    How, KeyFunction, MechanismMessage, OutputRule, Plan, PlanAnswer, PublicKeyMessage, Random, RandomAnswer, Use, UseAnswer,
+    How, KeyFunction, MechanismMessage, OutputRule, Plan, PlanAnswer, PublicKeyMessage, Random, RandomAnswer,
+    Use, UseAnswer,
 };
 pub use objects::{
     AttributeStamp, AttributeValue, Commit, Destroy, Discard, Find, FindAnswer, Found, GetAttributes,

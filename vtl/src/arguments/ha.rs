@@ -19,6 +19,10 @@ pub(crate) enum HaVerb {
     /// Takes a partition out of a group; group serial and slot stay, also when the first member goes.
     #[command(name = "removeMember")]
     RemoveMember(RemoveMember),
+    /// Puts an empty partition of the same domain in the place of a member, alive or lost: it gets the keys, role, weight
+    /// and preference of the old one, which then leaves; group serial and slot stay.
+    #[command(name = "replaceMember")]
+    ReplaceMember(ReplaceMember),
     /// Takes a group out of this host's configuration; the partitions and their keys stay as they are.
     #[command(name = "deleteGroup")]
     DeleteGroup(DeleteGroup),
@@ -32,7 +36,7 @@ pub(crate) enum HaVerb {
     #[command(name = "recover")]
     Recover(Recover),
     /// How lost members are looked for; shows it when no option is given.
-    #[command(name = "autoRecovery")]
+    #[command(name = "autoRecovery", aliases = ["retry", "interval", "recoveryMode"])]
     AutoRecovery(AutoRecovery),
     /// Whether applications see the HA slots alone; shows it when no option is given.
     #[command(name = "HAOnly")]
@@ -101,6 +105,21 @@ pub(crate) struct RemoveMember {
     /// Serial number of the member.
     #[arg(long = "serialNum", alias = "serialNumber", value_name = "SERIAL")]
     pub(crate) serial: Serial,
+    #[command(flatten)]
+    pub(crate) secret: Secret,
+}
+
+#[derive(Args)]
+pub(crate) struct ReplaceMember {
+    /// Label or serial number of the group.
+    #[arg(long = "group", value_name = "GROUP")]
+    pub(crate) group: String,
+    /// Serial number of the member that leaves.
+    #[arg(long = "serialNum", alias = "serialNumber", value_name = "SERIAL")]
+    pub(crate) serial: Serial,
+    /// Serial number of the partition that takes its place, as `vtl verify` shows it.
+    #[arg(long = "newSerialNum", alias = "newSerialNumber", value_name = "SERIAL")]
+    pub(crate) new: Serial,
     #[command(flatten)]
     pub(crate) secret: Secret,
 }

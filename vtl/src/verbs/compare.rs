@@ -24,8 +24,10 @@ pub(crate) fn compare(
     network: &dyn Network,
     configuration: &Configuration,
     compare: &Compare,
+    quiet: bool,
 ) -> Result<Answer, Failure> {
-    compare_after(network, configuration, compare, AGAIN_MS)
+    let bar = Progress::new("comparing", quiet);
+    compare_after(network, configuration, compare, AGAIN_MS, &mut |done, total| bar.at(done, total))
 }
 
 fn compare_after(
@@ -33,14 +35,15 @@ fn compare_after(
     configuration: &Configuration,
     compare: &Compare,
     pause_ms: u64,
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Answer, Failure> {
     let group = place::group(configuration, &compare.group)?;
     let gathered = Gathered::new(network, configuration, group)?;
     gathered.manifest()?;
-    let mut comparison = gathered.compare()?;
+    let mut comparison = gathered.compare(progress)?;
     if !comparison.is_equal() {
         gathered.pause(pause_ms);
-        comparison = gathered.compare()?;
+        comparison = gathered.compare(progress)?;
     }
     let absent: Vec<String> = comparison
         .members
@@ -199,7 +202,7 @@ mod tests {
 
     fn compare_of(world: &World, folder: &Folder) -> Answer {
         let given = Compare { group: "prodha".to_owned() };
-        compare_after(world, &folder.configuration(), &given, 1).unwrap()
+        compare_after(world, &folder.configuration(), &given, 1, &mut |_, _| {}).unwrap()
     }
 
     fn synchronize_of(world: &World, folder: &Folder, dry_run: bool, pin: &str) -> Result<Answer, Failure> {
@@ -244,6 +247,36 @@ mod tests {
         assert_eq!(THREE.map(|serial| world.objects(serial)), [41, 41, 41]);
         assert_eq!(compare_of(&world, &folder).exit, OK);
         assert_eq!(synchronize_of(&world, &folder, true, "").unwrap().exit, OK);
+    }
+
+    #[test]
+    fn the_progress_of_both_verbs_grows_to_its_end() {
+        let (folder, world) = three();
+        (1..=200).for_each(|name| world.put(FIRST, name));
+        let mut told = Vec::new();
+        let given = Compare { group: "prodha".to_owned() };
+        let mut hear = |done, total| told.push((done, total));
+        compare_after(&world, &folder.configuration(), &given, 1, &mut hear).unwrap();
+        let gathered = Gathered::new(
+            &world,
+            &folder.configuration(),
+            place::group(&folder.configuration(), "prodha").unwrap(),
+        )
+        .unwrap();
+        gathered.manifest().unwrap();
+        let ticket = gathered.login(&zeroize::Zeroizing::new("pin".to_owned())).unwrap();
+        let compared = told.len();
+        gathered.synchronize(&ticket, false, &mut |done, total| told.push((done, total))).unwrap();
+        let total = told[0].1;
+        assert!(total > 64, "{total} buckets");
+        let (compared, synchronized) = told.split_at(compared);
+        // A comparison that finds differences is made twice.
+        let (first, second) = compared.split_at(compared.len() / 2);
+        for steps in [first, second, synchronized] {
+            assert!(steps.len() > 1 && steps.is_sorted(), "{steps:?}");
+            assert!(steps.iter().all(|step| step.1 == total));
+            assert_eq!(steps.last(), Some(&(total, total)));
+        }
     }
 
     #[test]

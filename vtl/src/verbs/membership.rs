@@ -225,7 +225,11 @@ pub(crate) fn role_word(role: MemberRole) -> &'static str {
 }
 
 /// The member that becomes the home when the home goes: the first active one that is in use, else any that is.
-fn successor(gathered: &Gathered, manifest: &Manifest, leaving: Serial) -> Result<Serial, Failure> {
+pub(super) fn successor(
+    gathered: &Gathered,
+    manifest: &Manifest,
+    leaving: Serial,
+) -> Result<Serial, Failure> {
     let members = gathered.members();
     let candidates = || {
         members.iter().filter(|one| {
@@ -245,12 +249,12 @@ fn member<'a>(manifest: &'a Manifest, serial: Serial, group: &Group) -> Result<&
     found.ok_or_else(|| no_member(serial, group, manifest))
 }
 
-fn no_member(serial: Serial, group: &Group, manifest: &Manifest) -> Failure {
+pub(super) fn no_member(serial: Serial, group: &Group, manifest: &Manifest) -> Failure {
     let found = format!("the members {}", list(serials(manifest).into_iter()));
     Failure::new(format!("{serial} in the group {}", group.label), found, "name one of them")
 }
 
-fn untold(changed: &Changed) -> Vec<String> {
+pub(super) fn untold(changed: &Changed) -> Vec<String> {
     let sentence = |member: &MemberId| {
         format!("member {member} could not be told of the change; it hears of it when it is repaired")
     };
@@ -263,11 +267,11 @@ fn untold_but(changed: &Changed, gone: Serial) -> Vec<String> {
     untold(&Changed { untold: rest, ..changed.clone() })
 }
 
-fn standby_key(group: &Group) -> String {
+pub(super) fn standby_key(group: &Group) -> String {
     STANDBY_MEMBERS.key.replace("<label>", &group.label)
 }
 
-fn list(serials: impl Iterator<Item = Serial>) -> String {
+pub(super) fn list(serials: impl Iterator<Item = Serial>) -> String {
     serials.map(|serial| serial.to_string()).collect::<Vec<_>>().join(", ")
 }
 

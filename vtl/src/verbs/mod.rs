@@ -11,6 +11,7 @@ mod list_servers;
 mod list_slots;
 mod membership;
 pub(crate) mod new_group;
+mod replace_member;
 mod settings;
 mod show;
 mod stats;
@@ -55,7 +56,8 @@ fn changes_files(verb: &Verb) -> bool {
         Verb::ListServers | Verb::ListSlots | Verb::Verify => false,
         Verb::Fingerprint(_) | Verb::ExamineCert(_) | Verb::Stats(_) => false,
         Verb::HaAdmin { verb } => match verb {
-            HaVerb::NewGroup(_) | HaVerb::AddMember(_) | HaVerb::RemoveMember(_) => true,
+            HaVerb::NewGroup(_) | HaVerb::AddMember(_) => true,
+            HaVerb::RemoveMember(_) | HaVerb::ReplaceMember(_) => true,
             HaVerb::AddStandby(_) | HaVerb::RemoveStandby(_) | HaVerb::StandbyMembers(_) => true,
             HaVerb::Synchronize(given) => given.enable || given.disable,
             HaVerb::Recover(_) | HaVerb::Policy(_) | HaVerb::DeleteGroup(_) => true,
@@ -74,6 +76,9 @@ fn ha_admin(place: &Place, verb: HaVerb, json: bool) -> Result<Answer, Failure> 
         HaVerb::RemoveMember(gone) => {
             online(place, |network, conf| membership::remove(place, network, conf, gone))
         }
+        HaVerb::ReplaceMember(given) => {
+            online(place, |network, conf| replace_member::run(place, network, conf, given))
+        }
         HaVerb::Promote(promote) => {
             online(place, |network, conf| membership::promote(network, conf, promote))
         }
@@ -82,7 +87,9 @@ fn ha_admin(place: &Place, verb: HaVerb, json: bool) -> Result<Answer, Failure> 
         HaVerb::AddStandby(standby) => set_standby(place, standby, true),
         HaVerb::RemoveStandby(standby) => set_standby(place, standby, false),
         HaVerb::StandbyMembers(members) => set_standby(place, members.standby, members.set),
-        HaVerb::Compare(compare) => online(place, |network, conf| compare::compare(network, conf, &compare)),
+        HaVerb::Compare(given) => {
+            online(place, |network, conf| compare::compare(network, conf, &given, json))
+        }
         HaVerb::Synchronize(given) if given.enable || given.disable => {
             settings::synchronization(place, &given)
         }

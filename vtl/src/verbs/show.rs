@@ -1,10 +1,12 @@
 //! `haAdmin show`: the groups, their members, and whether the members hold the same.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use client::conf::{Configuration, Group, Serial};
 use comfy_table::{Table, presets};
 use serde::Serialize;
+use spec::MechanismType;
 use spec::messages::StatusAnswer;
 use spec::record::Manifest;
 
@@ -58,6 +60,8 @@ struct MemberView {
     root: Option<String>,
     /// Records of which two versions were seen that cannot both be right (HA 1.7).
     quarantined: Option<u64>,
+    /// Mechanisms that another member offers and this one does not: requests for them go to the others.
+    lacks: Vec<String>,
     software: Option<String>,
     /// When the certificate of its appliance ends, milliseconds since 1970.
     server_certificate_ends_ms: Option<u64>,
@@ -116,9 +120,10 @@ fn view(
         ));
     }
     let reference = reference(&asked, manifest.as_ref());
+    let offered = offered_by_any(&asked);
     let members: Vec<MemberView> = asked
         .into_iter()
-        .map(|one| member(one, group, manifest.as_ref(), reference.as_deref(), slots))
+        .map(|one| member(one, group, manifest.as_ref(), reference.as_deref(), &offered, slots))
         .collect();
     let equal_contents = members.iter().all(|member| member.equal != Some(false));
     let all_alive = members.iter().all(|member| member.status == ALIVE);
@@ -150,7 +155,7 @@ fn ask(census: &mut Census, serial: Serial) -> Asked {
     let answer = match census.needed(serial) {
         Ok(reached) => {
             let mut asking = Asking::new(reached.appliance.as_mut(), serial);
-            asking.status().map(|status| (status, asking.seq())).map_err(|failure| failure.0)
+            asking.abilities().map(|status| (status, asking.seq())).map_err(|failure| failure.0)
         }
         Err(_) => Err("no server that answers holds it".to_owned()),
     };
@@ -160,6 +165,15 @@ fn ask(census: &mut Census, serial: Serial) -> Asked {
 fn newest(asked: &[Asked]) -> Option<Manifest> {
     let manifests = asked.iter().filter_map(|one| one.answer.as_ref().ok()?.0.manifest.clone());
     manifests.filter(named).max_by_key(|manifest| manifest.epoch)
+}
+
+/// The mechanisms that a member lists.
+fn offers(status: &StatusAnswer) -> BTreeSet<u64> {
+    status.mechanisms.iter().map(|facts| facts.number).collect()
+}
+
+fn offered_by_any(asked: &[Asked]) -> BTreeSet<u64> {
+    asked.iter().filter_map(|one| one.answer.as_ref().ok()).flat_map(|(status, _)| offers(status)).collect()
 }
 
 /// The digest that the others are compared with: the home's, else that of the first member that answers.
@@ -174,6 +188,7 @@ fn member(
     group: &Group,
     manifest: Option<&Manifest>,
     reference: Option<&[u8]>,
+    offered: &BTreeSet<u64>,
     slots: &Slots,
 ) -> MemberView {
     let entry =
@@ -192,6 +207,7 @@ fn member(
         objects: None,
         root: None,
         quarantined: None,
+        lacks: Vec::new(),
         software: None,
         server_certificate_ends_ms: None,
         failed_tries_user: None,
@@ -207,6 +223,10 @@ fn member(
             objects: Some(status.objects),
             root: Some(status.root.iter().map(|byte| format!("{byte:02x}")).collect()),
             quarantined: Some(status.quarantined),
+            lacks: offered
+                .difference(&offers(&status))
+                .map(|number| MechanismType(*number).to_string())
+                .collect(),
             software: Some(status.software.clone()).filter(|software| !software.is_empty()),
             server_certificate_ends_ms: Some(status.server_certificate_ends_ms).filter(|ends| *ends != 0),
             failed_tries_user: Some(status.failed_tries_user),
@@ -287,6 +307,10 @@ fn render_group(text: &mut String, group: &GroupView) {
         ]);
     }
     let _ = writeln!(text, "\n{}", table.trim_fmt());
+    for member in group.members.iter().filter(|member| !member.lacks.is_empty()) {
+        let lacks = member.lacks.join(", ");
+        let _ = writeln!(text, "    Member {} does not offer {lacks}: the others do it.", member.serial);
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,22 @@ fn world() -> World {
 }
 
 #[test]
+fn a_member_that_lacks_what_others_offer_is_shown() {
+    let world = world();
+    world.offer(FIRST, &[0x40, 0x1041]);
+    world.offer(Serial(FIRST.0 + 1), &[0x40]);
+    let answer = run(&world, &configuration(2, GROUP)).unwrap();
+    let members = &answer.document["groups"][0]["members"];
+    assert_eq!(members[0]["lacks"], serde_json::json!([]));
+    assert_eq!(members[1]["lacks"], serde_json::json!(["CKM_ECDSA"]));
+    assert!(
+        answer.text.contains("Member 1000000000001 does not offer CKM_ECDSA: the others do it."),
+        "{}",
+        answer.text
+    );
+}
+
+#[test]
 fn members_with_the_same_digest_have_equal_contents() {
     let answer = run(&world(), &configuration(2, GROUP)).unwrap();
     assert!(answer.good() && answer.complaints.is_empty(), "{answer:?}");
