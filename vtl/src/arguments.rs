@@ -225,6 +225,52 @@ mod tests {
         assert_eq!(parse(line).unwrap().config, Some(PathBuf::from("/srv/conf")));
     }
 
+    /// The vendor's verbs as its guides write them: with a dash (5.x), without, and as LunaCM's `hagroup`.
+    #[test]
+    fn every_verb_of_the_vendor_is_understood_in_old_and_new_spelling() {
+        const LINES: &[&str] = &[
+            "newGroup -serialNum 1000000000001 -label prodha -password x",
+            "addMember -group prodha -serialNum 1000000000002 -password x",
+            "removeMember -group prodha -serialNum 1000000000002 -password x",
+            "deleteGroup -label prodha",
+            "synchronize -group prodha -password x",
+            "synchronize -group prodha -enable",
+            "recover -group prodha -password x",
+            "autoRecovery -retry -1 -interval 60",
+            "HAOnly -enable",
+            "HAOnly -disable",
+            "HAOnly -show",
+            "HALog -enable -path /var/log -maxLength 262144",
+            "standbyMembers -set -group prodha -serialnum 1000000000002",
+            "show",
+        ];
+        const LUNACM: &[&str] = &[
+            "creategroup -serialnumber 1000000000001 -label prodha -password x",
+            "addmember -serialnumber 1000000000002 -group prodha -password x",
+            "removemember -serialnumber 1000000000002 -group prodha -password x",
+            "deletegroup -label prodha",
+            "listgroups",
+            "synchronize -group prodha -enable",
+            "recover -group prodha",
+            "retry -count 500",
+            "interval -interval 1200",
+            "recoverymode -mode activeEnhanced",
+            "haonly -show",
+            "halog -enable -path /var/log -maxlength 262144",
+            "addstandby -group prodha -serialnumber 1000000000002",
+            "removestandby -group prodha -serialnumber 1000000000002",
+        ];
+        let dashed = LINES.iter().map(|line| format!("vtl haAdmin -{line}"));
+        let plain = LINES.iter().map(|line| format!("vtl haAdmin {line}"));
+        let lunacm = LUNACM.iter().map(|line| format!("vtl hagroup {line}"));
+        let wrong: Vec<String> = dashed
+            .chain(plain)
+            .chain(lunacm)
+            .filter_map(|line| parse(&line).err().map(|error| format!("{line}: {error}")))
+            .collect();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
     #[test]
     fn a_wrong_serial_and_a_wrong_port_are_usage_errors_that_say_what_was_wanted() {
         for (line, part) in [
