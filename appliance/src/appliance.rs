@@ -106,8 +106,8 @@ impl Appliance {
     ///
     /// # Errors
     /// When none is prepared or it cannot be used; then nothing has changed.
-    pub fn activate_certificate(&self) -> Result<(), Error> {
-        let identity = self.identity.activate()?;
+    pub fn activate_certificate(&self, issued: Option<&str>) -> Result<(), Error> {
+        let identity = self.identity.activate(issued)?;
         self.acceptor.replace(tls(&identity, &self.registry)?, ends_ms(identity.certificate()));
         // Our own links to peers are made anew with it.
         self.registry.tell_changed();

@@ -2,23 +2,29 @@
 //! replaced with overlap, so that no link is lost.
 //!
 //! ```text
-//! regenCert     server.next.pem, serverKey.next.pem are made (or put there, when an authority has issued them)
-//!               every client and peer adds server.next.pem to what it trusts; both are trusted meanwhile
-//! activateCert  serverKey.next.pem -> serverKey.pem, then server.next.pem -> server.pem; new connections get it
+//! regenCert            server.next.pem, serverKey.next.pem are made (or put there by hand)
+//!                      every client and peer adds server.next.pem to what it trusts; both are trusted meanwhile
+//! regenCert -csr       serverKey.next.pem, server.next.csr.pem: an authority issues a certificate for the request
+//! activateCert -cert F F -> server.next.pem, and then as below
+//! activateCert         serverKey.next.pem -> serverKey.pem, then server.next.pem -> server.pem; new connections get it
 //! ```
 //! Links that are up go on. A start that finds `server.next.pem` without its key was interrupted between the two renames
-//! and finishes the second; a prepared key without its certificate is one that was never finished, and is replaced.
+//! and finishes the second; a prepared key without its certificate waits for one that an authority issues, or was never
+//! finished, and is replaced by the next `regenCert`.
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ntls::certificate::{Certificate, DAYS, Identity, Validity, Wanted, self_signed};
+use ntls::certificate::{
+    Certificate, CertificateError, DAYS, Identity, Validity, Wanted, request, self_signed,
+};
 use parking_lot::{Mutex, RwLock};
 
 use crate::config::Config;
-use crate::data_dir::{DataDir, read_private, write_new};
+use crate::data_dir::{DataDir, read_private, replace, write_new};
 use crate::error::Error;
 use crate::handler::now_ms;
+use crate::pem;
 
 /// The server's certificate and key in their files.
 pub struct ServerIdentity {
@@ -83,6 +89,16 @@ impl ServerIdentity {
         self.folder.join("serverKey.next.pem")
     }
 
+    /// Where the request is whose certificate an authority is to issue.
+    pub fn request_path(&self) -> PathBuf {
+        self.folder.join("server.next.csr.pem")
+    }
+
+    /// Whether a request waits for its certificate.
+    pub fn is_asked(&self) -> bool {
+        self.request_path().exists() && self.next_key_path().exists()
+    }
+
     /// The prepared certificate, if there is one with its key.
     pub fn next(&self) -> Option<Certificate> {
         if !self.next_key_path().exists() {
@@ -99,37 +115,74 @@ impl ServerIdentity {
     pub fn prepare(&self, days: u32) -> Result<Certificate, Error> {
         let _one_at_a_time = self.changing.lock();
         let (certificate, key) = (self.next_path(), self.next_key_path());
-        // The certificate goes first: without it a key is one that was never finished.
-        for path in [&certificate, &key] {
-            remove(path)?;
-        }
+        self.forget_prepared()?;
         make(&self.hosts, days, &certificate, &key)?;
         Ok(read(&certificate, &key)?.certificate().clone())
     }
 
-    /// Puts the prepared certificate into service: new connections get it from now on.
+    /// Makes a new key beside the one in service and a request (PKCS #10) for its certificate, for an authority to sign,
+    /// in the place of others that were prepared.
+    ///
+    /// # Errors
+    /// When they cannot be made or written.
+    pub fn ask(&self) -> Result<(), Error> {
+        let _one_at_a_time = self.changing.lock();
+        self.forget_prepared()?;
+        let requested = named(&self.hosts, request)?;
+        write_new(&self.next_key_path(), requested.key_pem.as_bytes(), 0o600)?;
+        write_new(&self.request_path(), requested.request_pem.as_bytes(), 0o644)
+    }
+
+    fn forget_prepared(&self) -> Result<(), Error> {
+        // The certificate goes first: without it a key is one that was never finished.
+        [self.next_path(), self.request_path(), self.next_key_path()].iter().try_for_each(|path| remove(path))
+    }
+
+    /// Puts the prepared certificate into service: new connections get it from now on. One that an authority has issued
+    /// for the prepared key is given here, in PEM with its chain.
     ///
     /// # Errors
     /// When none is prepared, or it cannot be used; then nothing has changed.
-    pub fn activate(&self) -> Result<Arc<Identity>, Error> {
+    pub fn activate(&self, issued: Option<&str>) -> Result<Arc<Identity>, Error> {
         let _one_at_a_time = self.changing.lock();
         let (certificate, key) = (self.next_path(), self.next_key_path());
-        if !certificate.exists() || !key.exists() {
+        if !key.exists() || issued.is_none() && !certificate.exists() {
+            let next = match (issued, self.is_asked()) {
+                (Some(_), _) => "run `hsm sysconf regenCert -csr` and let the authority sign what it makes",
+                (None, true) => "name what the authority has issued for server.next.csr.pem: `-cert FILE`",
+                (None, false) => "run `hsm sysconf regenCert`",
+            };
             return Err(Error::refused(format!(
-                "wanted a prepared certificate {} with its key serverKey.next.pem, found none; run `hsm sysconf regenCert`",
+                "wanted a prepared certificate {} with its key serverKey.next.pem, found none; {next}",
                 certificate.display()
             )));
         }
-        let identity = read(&certificate, &key)?;
+        let identity = match issued {
+            Some(issued) => {
+                let key_pem = read_private(&key)?.unwrap_or_default();
+                Identity::from_pem(issued.as_bytes(), &key_pem)
+                    .map_err(|error| Error::refused(error.to_string()))?
+            }
+            None => read(&certificate, &key)?,
+        };
         if identity.certificate().validity(now_ms()) != Validity::Valid {
             return Err(Error::refused(format!(
-                "wanted a certificate that is valid now, found one from {} to {}; run `hsm sysconf regenCert`",
+                "wanted a certificate that is valid now, found one from {} to {}; run `hsm sysconf regenCert`, or let \
+                 the authority issue another",
                 identity.certificate().not_before_text(),
                 identity.certificate().not_after_text()
             )));
         }
+        if let Some(issued) = issued {
+            // The certificates alone: whatever else stood in the operator's file stays there.
+            let chain = Certificate::all_from_pem(issued.as_bytes(), "the certificate")
+                .map_err(|error| Error::refused(error.to_string()))?;
+            let text: String = chain.iter().map(|one| pem::certificate(one.der())).collect();
+            replace(&certificate, text.as_bytes(), 0o644)?;
+        }
         rename(&key, &self.key_path())?;
         finish_activation(&self.folder)?;
+        remove(&self.request_path())?;
         let identity = Arc::new(identity);
         *self.current.write() = identity.clone();
         Ok(identity)
@@ -164,14 +217,21 @@ fn remove(path: &Path) -> Result<(), Error> {
 }
 
 fn make(hosts: &[String], days: u32, certificate: &Path, key: &Path) -> Result<(), Error> {
-    let name = hosts.first().map_or("hsmd", String::as_str);
-    let wanted = |hosts| Wanted { name, hosts, now_ms: now_ms(), days };
-    // A host's own name may be none that a certificate can hold; addresses always can.
-    let made = self_signed(&wanted(hosts))
-        .or_else(|_| self_signed(&wanted(hosts.get(1..).unwrap_or_default())))
-        .map_err(|error| Error::environment(error.to_string()))?;
+    let made = named(hosts, |name, hosts| self_signed(&Wanted { name, hosts, now_ms: now_ms(), days }))?;
     write_new(key, made.key_pem.as_bytes(), 0o600)?;
     write_new(certificate, made.certificate_pem.as_bytes(), 0o644)
+}
+
+/// What a maker makes of the hosts, the first of which is the subject's name.
+fn named<T>(
+    hosts: &[String],
+    maker: impl Fn(&str, &[String]) -> Result<T, CertificateError>,
+) -> Result<T, Error> {
+    let name = hosts.first().map_or("hsmd", String::as_str);
+    // A host's own name may be none that a certificate can hold; addresses always can.
+    maker(name, hosts)
+        .or_else(|_| maker(name, hosts.get(1..).unwrap_or_default()))
+        .map_err(|error| Error::environment(error.to_string()))
 }
 
 fn read(certificate: &Path, key: &Path) -> Result<Identity, Error> {
@@ -271,7 +331,7 @@ mod tests {
         let identity = ServerIdentity::load_or_make(&data, &config).unwrap();
         assert_eq!(identity.current().certificate().validity(now_ms()), Validity::Expired);
         identity.prepare(10).unwrap();
-        identity.activate().unwrap();
+        identity.activate(None).unwrap();
         assert_eq!(identity.current().certificate().validity(now_ms()), Validity::Valid);
         let (_, other_key) = made("other", now_ms());
         put(&key, &other_key, 0o600);
@@ -285,7 +345,7 @@ mod tests {
         let (_place, data, config) = place();
         let identity = ServerIdentity::load_or_make(&data, &config).unwrap();
         let first = identity.current().certificate().fingerprint();
-        assert!(identity.activate().is_err_and(|error| error.to_string().contains("regenCert")));
+        assert!(identity.activate(None).is_err_and(|error| error.to_string().contains("regenCert")));
         identity.prepare(10).unwrap();
         let prepared = identity.prepare(10).unwrap().fingerprint();
         assert_eq!(identity.next().map(|next| next.fingerprint()), Some(prepared), "the later one");
@@ -295,9 +355,45 @@ mod tests {
         assert_eq!(load(&data, &config).unwrap(), prepared);
         assert!(!identity.next_path().exists());
         let next = identity.prepare(10).unwrap().fingerprint();
-        assert_eq!(identity.activate().unwrap().certificate().fingerprint(), next);
+        assert_eq!(identity.activate(None).unwrap().certificate().fingerprint(), next);
         assert_eq!(load(&data, &config).unwrap(), next);
         assert!(identity.next().is_none());
+    }
+
+    #[test]
+    fn what_an_authority_issues_for_a_request_is_activated_with_its_key_and_nothing_else() {
+        let (_place, data, config) = place();
+        let identity = ServerIdentity::load_or_make(&data, &config).unwrap();
+        let first = identity.current().certificate().fingerprint();
+        let (stranger, _) = made("stranger", now_ms());
+        let nothing_asked = identity.activate(Some(&stranger)).err().unwrap().to_string();
+        assert!(nothing_asked.contains("regenCert -csr"), "{nothing_asked}");
+        identity.ask().unwrap();
+        let request = std::fs::read_to_string(identity.request_path()).unwrap();
+        assert!(request.starts_with("-----BEGIN CERTIFICATE REQUEST-----"), "{request}");
+        let waits = identity.activate(None).err().unwrap().to_string();
+        assert!(waits.contains("-cert FILE"), "{waits}");
+        // A restart meanwhile changes nothing.
+        assert_eq!(load(&data, &config).unwrap(), first);
+        assert!(identity.is_asked() && identity.next().is_none());
+        assert!(
+            identity.activate(Some(&stranger)).is_err_and(|error| error.to_string().contains("not the key"))
+        );
+        assert_eq!(load(&data, &config).unwrap(), first);
+        // The authority: what signs is of no matter here, the key of the request is.
+        let key = std::fs::read_to_string(identity.next_key_path()).unwrap();
+        let params = rcgen::CertificateParams::new(vec!["hsm-a".to_owned()]).unwrap();
+        let issued = params.self_signed(&rcgen::KeyPair::from_pem(&key).unwrap()).unwrap().pem();
+        let active = identity.activate(Some(&format!("{issued}{stranger}{key}"))).unwrap();
+        assert_eq!(active.certificate().hosts(), ["hsm-a"]);
+        let written = std::fs::read_to_string(identity.certificate_path()).unwrap();
+        assert_eq!((written.matches("BEGIN CERTIFICATE").count(), written.matches("KEY").count()), (2, 0));
+        assert_eq!(load(&data, &config).unwrap(), active.certificate().fingerprint());
+        assert!(!identity.is_asked() && !identity.request_path().exists());
+        // A request that is given up for a certificate of our own.
+        identity.ask().unwrap();
+        identity.prepare(10).unwrap();
+        assert!(!identity.request_path().exists() && identity.next().is_some());
     }
 
     #[test]
@@ -308,10 +404,10 @@ mod tests {
         let (old, old_key) = made("old", now_ms() - 9 * DAY_MS);
         put(&identity.next_path(), &old, 0o644);
         put(&identity.next_key_path(), &old_key, 0o600);
-        assert!(identity.activate().is_err_and(|error| error.to_string().contains("valid now")));
+        assert!(identity.activate(None).is_err_and(|error| error.to_string().contains("valid now")));
         let (_, other_key) = made("other", now_ms());
         put(&identity.next_key_path(), &other_key, 0o600);
-        assert!(identity.activate().is_err(), "not its key");
+        assert!(identity.activate(None).is_err(), "not its key");
         assert_eq!(load(&data, &config).unwrap(), first);
     }
 }

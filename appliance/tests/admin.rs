@@ -209,6 +209,13 @@ fn certificates_and_peers_are_changed_by_the_tool() {
     assert_eq!(server.json(&["peer", "remove", "hsm2"]), json!([]));
     let refused = server.hsm(&["sysconf", "activateCert"]);
     assert_eq!(refused.status.code(), Some(1), "nothing is prepared any more");
+    let asked = server.json(&["sysconf", "regenCert", "-csr"]);
+    let request = asked["request"].as_str().unwrap();
+    assert!(fs::read_to_string(request).unwrap().contains("BEGIN CERTIFICATE REQUEST"));
+    assert!(server.ok(&["sysconf", "show"]).contains("activateCert -cert FILE"));
+    let foreign = server.fails(&["sysconf", "activateCert", "-cert", &server.path("new.pem")]);
+    assert!(foreign.contains("is not the key of"), "{foreign}");
+    assert_eq!(server.hsm(&["sysconf", "regenCert", "-csr", "-days", "3"]).status.code(), Some(2));
 }
 
 /// A certificate of ten days made then ends in five.

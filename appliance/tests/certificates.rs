@@ -39,7 +39,7 @@ fn a_new_server_certificate_is_put_into_service_and_links_that_are_up_go_on() {
     for trust in [&old, &both] {
         open(&house, &client, trust).expect("the old one is in service still");
     }
-    house.appliance.activate_certificate().unwrap();
+    house.appliance.activate_certificate(None).unwrap();
     assert_eq!(link.ask(1, house.serial).outcome, Outcome::OK.0, "the link that was up");
     open(&house, &client, &both).expect("both were trusted during the overlap");
     let error = open(&house, &client, &old).err().unwrap().to_string();

@@ -340,18 +340,19 @@ pub struct Requested {
     pub key_pem: Zeroizing<String>,
 }
 
-/// Makes a P-256 key and asks for a certificate of this common name, for an authority to sign.
+/// Makes a P-256 key and asks for a certificate of this common name that speaks for these host names and addresses, for
+/// an authority to sign.
 ///
 /// # Errors
-/// When the name is empty.
-pub fn request(name: &str) -> Result<Requested, CertificateError> {
+/// When the name is empty or a host name cannot stand in a certificate.
+pub fn request(name: &str, hosts: &[String]) -> Result<Requested, CertificateError> {
     if name.is_empty() {
         return Err(CertificateError("wanted a name for the certificate, found an empty one".into()));
     }
     let refused = |error: rcgen::Error| {
         CertificateError(format!("no request for a certificate can be made for {name:?}: {error}"))
     };
-    let mut params = rcgen::CertificateParams::new(Vec::new()).map_err(refused)?;
+    let mut params = rcgen::CertificateParams::new(hosts).map_err(refused)?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(refused)?;
@@ -403,9 +404,9 @@ mod tests {
     }
 
     #[test]
-    fn a_request_names_the_client_and_the_public_half_of_its_key() {
+    fn a_request_names_subject_hosts_and_the_public_half_of_its_key() {
         use rcgen::PublicKeyData as _;
-        let requested = request("client-1").unwrap();
+        let requested = request("client-1", &["hsm-a".into(), "127.0.0.1".into()]).unwrap();
         let (_, pem) = x509_parser::pem::parse_x509_pem(requested.request_pem.as_bytes()).unwrap();
         let (_, parsed) =
             x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents).unwrap();
@@ -413,7 +414,13 @@ mod tests {
         let key = rcgen::KeyPair::from_pem(&requested.key_pem).unwrap();
         assert_eq!(asked.subject.to_string(), "CN=client-1");
         assert_eq!(asked.subject_pki.raw, key.subject_public_key_info());
-        assert!(request("").is_err());
+        let asked_for = parsed.requested_extensions().unwrap().find_map(|extension| match extension {
+            x509_parser::extensions::ParsedExtension::SubjectAlternativeName(names) => Some(names),
+            _ => None,
+        });
+        let hosts = [GeneralName::DNSName("hsm-a"), GeneralName::IPAddress(&[127, 0, 0, 1])];
+        assert_eq!(asked_for.unwrap().general_names, hosts);
+        assert!(request("", &[]).is_err() && request("x", &["höst".into()]).is_err());
     }
 
     #[test]

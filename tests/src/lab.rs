@@ -146,6 +146,28 @@ impl Lab {
         Self::play(name, command)
     }
 
+    /// Like `scene`, for an application whose configuration names these appliances alone, by their numbers from 1, and
+    /// has these lines more.
+    ///
+    /// # Panics
+    /// When its configuration cannot be written.
+    pub fn scene_reaching(&self, name: &str, members: &[usize], more: &str) -> Scene {
+        let folder = Path::new(self.value("ChrystokiConfigurationPath"));
+        let text = std::fs::read_to_string(folder.join("Chrystoki.conf")).expect("a laboratory has one");
+        let is_left_out = |line: &&str| {
+            let key = line.split('=').next().unwrap_or_default().trim();
+            let number = ["ServerName", "ServerPort", "ServerHtl"].iter().find_map(|of| key.strip_prefix(of));
+            number.is_some_and(|number| !members.iter().any(|member| number == format!("{:02}", member - 1)))
+        };
+        let kept: Vec<&str> = text.lines().filter(|line| !is_left_out(line)).collect();
+        let own = tempfile::tempdir_in(self.path()).expect("a folder can be made").keep();
+        std::fs::write(own.join("Chrystoki.conf"), format!("{}\n{more}\n", kept.join("\n")))
+            .expect("a configuration can be written");
+        let mut command = self.command(programs().join("p11drive"));
+        command.arg(name).env("ChrystokiConfigurationPath", own);
+        Self::play(name, command)
+    }
+
     /// Like `scene`, without the PIN in the environment: it is written to the scene's standard input.
     ///
     /// # Panics
@@ -231,6 +253,17 @@ impl Lab {
         expect_ok(&run("hsm", words, &environment), &format!("hsm {}", words.join(" ")))
     }
 
+    /// How often an appliance has executed each call since its start, by the call's name.
+    ///
+    /// # Panics
+    /// When it does not say.
+    pub fn requests(&self, member: usize) -> BTreeMap<String, u64> {
+        let shown = self.hsm_done(member, &["ntls", "show", "--json"]);
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap_or_default();
+        serde_json::from_value(shown["requests"].clone())
+            .expect("hsm ntls show counts requests by their name")
+    }
+
     /// The serial numbers of the members, in the order of the configuration.
     ///
     /// # Panics
@@ -241,6 +274,35 @@ impl Lab {
         let line = text.lines().find(|line| line.contains("VirtualToken00Members"));
         let list = line.and_then(|line| line.split(['=', ';']).nth(1)).expect("it names the members");
         list.split(',').map(|serial| serial.trim().to_owned()).collect()
+    }
+
+    /// Makes each of these appliances, by their numbers from 1, a peer of each other one.
+    ///
+    /// # Panics
+    /// When one refuses it.
+    pub fn make_peers(&self, members: &[usize]) {
+        let servers = self.servers();
+        for member in members {
+            for other in members.iter().filter(|other| *other != member) {
+                let (host, port) = &servers[other - 1];
+                let pem = self.path().join(format!("hsm{other}/data/server.pem")).display().to_string();
+                let words = ["-host", host, "-port", port, "-certificate", &pem, "-domain", "lab"];
+                self.hsm_done(*member, &[&["peer", "add", &format!("hsm{other}")][..], &words].concat());
+            }
+        }
+    }
+
+    /// Addresses and ports of the appliances, in the order of the configuration.
+    ///
+    /// # Panics
+    /// When `vtl listServers` fails.
+    pub fn servers(&self) -> Vec<(String, String)> {
+        let listed = self.vtl_done(&["listServers"]);
+        let servers = listed.lines().filter_map(|line| line.strip_prefix("Server: "));
+        servers
+            .map(|server| server.split_once(':').unwrap_or((server, "1792")))
+            .map(|(host, port)| (host.to_owned(), port.to_owned()))
+            .collect()
     }
 
     /// `vtl haAdmin show --json`.
@@ -344,6 +406,31 @@ impl Scene {
         }
     }
 
+    /// As [`step`](Self::step), and it must be about so many objects.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn done(&mut self, line: &str, objects: usize) {
+        assert_eq!(self.step(line), format!("DONE {objects}"), "{line}");
+    }
+
+    /// Repeats a step that may not fail until it is about so many objects; how long that took, in milliseconds.
+    ///
+    /// # Panics
+    /// When it fails, or is not within a minute.
+    pub fn done_at_last(&mut self, line: &str, objects: usize) -> u128 {
+        let begun = Instant::now();
+        loop {
+            let said = self.step(line);
+            assert!(said.starts_with("DONE"), "{line}: {said}");
+            if said == format!("DONE {objects}") {
+                return begun.elapsed().as_millis();
+            }
+            assert!(begun.elapsed().as_secs() < 60, "{line} is about {objects} objects at last: {said}");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
     /// Asks a looping scene for its count.
     ///
     /// # Panics
@@ -367,6 +454,15 @@ impl Scene {
             if state == "0x0" { &mut used } else { &mut others }.push(serial.to_owned());
         }
         (used, others)
+    }
+
+    /// Asks a looping scene for its token: number of the slot and serial number.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn token(&mut self) -> String {
+        writeln!(self.input, "token").expect("the scene listens");
+        self.expect("TOKEN")
     }
 
     /// Waits until every thread of a looping scene has signed again, one included that was waiting for a lost member.

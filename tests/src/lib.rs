@@ -1,6 +1,7 @@
 //! What the tests share: a C caller of any PKCS#11 module, a raw wire client, a laboratory of real appliances with or
-//! without fault proxies, and partitions of the same process.
+//! without fault proxies, a certificate authority, and partitions of the same process.
 
+pub mod authority;
 pub mod contract;
 pub mod inside;
 pub mod keys;

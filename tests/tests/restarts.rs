@@ -1,10 +1,9 @@
 //! What must survive the restart of every member, and what must not cost a member anything.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 
-use tests::lab::{Lab, expect_ok, run};
+use tests::lab::Lab;
 
 /// Restarts every appliance by SIGKILL, so that nothing cached survives.
 fn restart_all(lab: &Lab, members: usize) {
@@ -64,12 +63,7 @@ fn a_hundred_thousand_sessions_grow_nothing_on_a_member() {
 
 /// Requests other than probes that an appliance has executed since its start.
 fn requests(lab: &Lab, member: usize) -> u64 {
-    let socket = lab.path().join(format!("hsm{member}/data/admin.sock"));
-    let environment = BTreeMap::from([("HSM_SOCKET".to_owned(), socket.display().to_string())]);
-    let text = expect_ok(&run("hsm", &["ntls", "show", "--json"], &environment), "hsm ntls show");
-    let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let counted = shown["requests"].as_object().expect("hsm ntls show counts requests by their name");
-    counted.iter().filter(|(name, _)| *name != "Status").filter_map(|(_, count)| count.as_u64()).sum()
+    lab.requests(member).iter().filter(|(name, _)| *name != "Status").map(|(_, count)| count).sum()
 }
 
 #[test]

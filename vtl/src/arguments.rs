@@ -92,6 +92,9 @@ pub(crate) struct CreateCsr {
     /// Name of this client: the common name of the request and the name of its files.
     #[arg(long, short = 'n', value_name = "NAME")]
     pub(crate) n: String,
+    /// The common name when it is another than that of the files: a client that appliances know by its authority keeps it.
+    #[arg(long = "commonName", value_name = "NAME")]
+    pub(crate) common_name: Option<String>,
 }
 
 #[derive(Args)]

@@ -15,6 +15,8 @@ pub(super) fn shown(appliance: &Appliance) -> SysconfShown {
         certificate: appliance.identity.certificate_path().display().to_string(),
         next: appliance.identity.next().map(|next| expiry::shown("this server, next", next.der())),
         next_certificate: appliance.identity.next_path().display().to_string(),
+        request: (appliance.identity.is_asked() && appliance.identity.next().is_none())
+            .then(|| appliance.identity.request_path().display().to_string()),
         others: all,
     }
 }
@@ -33,12 +35,20 @@ pub(super) fn regenerate(
 ) -> Result<SysconfShown, Error> {
     let made = appliance.identity.prepare(days.unwrap_or(DAYS).max(1))?;
     tracing::info!(fingerprint = made.fingerprint_text(), "a new server certificate was prepared");
-    if activate_now { activate(appliance) } else { Ok(shown(appliance)) }
+    if activate_now { activate(appliance, None) } else { Ok(shown(appliance)) }
 }
 
-/// Puts the prepared certificate into service.
-pub(super) fn activate(appliance: &Appliance) -> Result<SysconfShown, Error> {
-    appliance.activate_certificate()?;
+/// Makes a new server key and a request for its certificate.
+pub(super) fn ask(appliance: &Appliance) -> Result<SysconfShown, Error> {
+    appliance.identity.ask()?;
+    let request = appliance.identity.request_path().display().to_string();
+    tracing::info!(request, "a new server key was made; its certificate is for an authority to issue");
+    Ok(shown(appliance))
+}
+
+/// Puts the prepared certificate into service, or the one that an authority has issued for the prepared key.
+pub(super) fn activate(appliance: &Appliance, issued: Option<String>) -> Result<SysconfShown, Error> {
+    appliance.activate_certificate(issued.as_deref())?;
     let fingerprint = appliance.identity.current().certificate().fingerprint_text();
     tracing::info!(fingerprint, "a new server certificate is in service: new connections get it");
     Ok(shown(appliance))

@@ -143,8 +143,13 @@ pub enum Verb {
         /// Whether it is put into service at once.
         activate: bool,
     },
+    /// Makes a new server key beside the one in service and a request for its certificate.
+    SysconfRequestCert,
     /// Puts the prepared server certificate into service.
-    SysconfActivateCert,
+    SysconfActivateCert {
+        /// What an authority has issued for the prepared key, PEM with its chain; without it what was prepared here.
+        certificate: Option<String>,
+    },
     /// Registers a peer, moves it, or adds a certificate to it.
     PeerAdd {
         /// Its name here.
@@ -323,6 +328,8 @@ pub struct SysconfShown {
     pub next: Option<CertificateShown>,
     /// Where a prepared one is.
     pub next_certificate: String,
+    /// Where a request is that waits for the certificate which an authority issues.
+    pub request: Option<String>,
     /// Those of clients, authorities and peers.
     pub others: Vec<CertificateShown>,
 }

@@ -80,7 +80,8 @@ pub fn carry_out(appliance: &Appliance, verb: Verb) -> Result<serde_json::Value,
         Verb::SysconfRegenCert { days, activate } => {
             value(&certificates::regenerate(appliance, days, activate)?)
         }
-        Verb::SysconfActivateCert => value(&certificates::activate(appliance)?),
+        Verb::SysconfRequestCert => value(&certificates::ask(appliance)?),
+        Verb::SysconfActivateCert { certificate } => value(&certificates::activate(appliance, certificate)?),
         Verb::PeerAdd { peer, host, port, certificate, domain } => {
             let row = appliance.registry.add_peer(&peer, &host, port, &domain, &certificate)?;
             tracing::info!(peer, host, port, domain, "a peer was registered");

@@ -211,10 +211,17 @@ pub(super) enum Sysconf {
         /// Put it into service at once: clients that do not trust it yet cannot connect anew
         #[arg(long)]
         activate: bool,
+        /// Make a key and a request (PKCS #10) instead, for an authority to sign
+        #[arg(long, conflicts_with_all = ["days", "activate"])]
+        csr: bool,
     },
     /// Put the prepared certificate into service: new connections get it, links that are up go on
     #[command(name = "activateCert")]
-    ActivateCert,
+    ActivateCert {
+        /// What the authority has issued for the request of `regenCert -csr`, PEM, with its chain
+        #[arg(long)]
+        cert: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]

@@ -123,8 +123,13 @@ fn task(group: Group) -> Result<Task, (Exit, String)> {
         Group::Client(client) => client_verb(client)?,
         Group::Ntls(Ntls::Show) => Verb::NtlsShow,
         Group::Sysconf(Sysconf::Show) => Verb::SysconfShow,
-        Group::Sysconf(Sysconf::RegenCert { days, activate }) => Verb::SysconfRegenCert { days, activate },
-        Group::Sysconf(Sysconf::ActivateCert) => Verb::SysconfActivateCert,
+        Group::Sysconf(Sysconf::RegenCert { csr: true, .. }) => Verb::SysconfRequestCert,
+        Group::Sysconf(Sysconf::RegenCert { days, activate, csr: false }) => {
+            Verb::SysconfRegenCert { days, activate }
+        }
+        Group::Sysconf(Sysconf::ActivateCert { cert }) => {
+            Verb::SysconfActivateCert { certificate: cert.map(|cert| text_of(&cert)).transpose()? }
+        }
         Group::Peer(Peer::Add { name, host, port, certificate, domain }) => {
             Verb::PeerAdd { peer: name, host, port, certificate: text_of(&certificate)?, domain }
         }

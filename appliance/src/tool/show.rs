@@ -45,7 +45,10 @@ pub(super) fn kind(verb: &Verb) -> Kind {
         | Verb::ClientAssignPartition { .. } => Kind::Client,
         Verb::ClientList => Kind::Clients,
         Verb::NtlsShow => Kind::Ntls,
-        Verb::SysconfShow | Verb::SysconfRegenCert { .. } | Verb::SysconfActivateCert => Kind::Sysconf,
+        Verb::SysconfShow
+        | Verb::SysconfRegenCert { .. }
+        | Verb::SysconfRequestCert
+        | Verb::SysconfActivateCert { .. } => Kind::Sysconf,
         Verb::PeerAdd { .. } => Kind::Peer,
         Verb::PeerList | Verb::PeerRemove { .. } => Kind::Peers,
     }
@@ -264,6 +267,12 @@ fn sysconf(shown: SysconfShown) -> String {
         ]);
         text += "Give this file to every client (`vtl addServer`) and peer (`hsm peer add`), then run `hsm sysconf \
                  activateCert`.\n";
+    }
+    if let Some(request) = shown.request {
+        text += "\nAsked for, not in service\n";
+        text += &facts(&[("Request", request)]);
+        text += "Let an authority sign it, then run `hsm sysconf activateCert -cert FILE` with what it has issued. Clients that \
+                 trust the authority (its certificate in ServerCAFile) need nothing.\n";
     }
     if !shown.others.is_empty() {
         text += "\nOthers\n";

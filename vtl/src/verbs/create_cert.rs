@@ -108,7 +108,8 @@ pub(crate) fn run(place: &Place, create: &CreateCert) -> Result<Answer, Failure>
 pub(crate) fn request_one(place: &Place, create: &CreateCsr) -> Result<Answer, Failure> {
     let (name, files) = (create.n.as_str(), Files::of(place, &create.n)?);
     files.refuse_if_there()?;
-    let requested = request(name).map_err(|error| Failure(error.0))?;
+    let common_name = checked(create.common_name.as_deref().unwrap_or(name))?;
+    let requested = request(common_name, &[]).map_err(|error| Failure(error.0))?;
     replace(&files.key, requested.key_pem.as_bytes(), KEY_MODE)?;
     replace(&files.request, requested.request_pem.as_bytes(), pem::MODE)?;
     let mut text = String::new();
@@ -118,7 +119,9 @@ pub(crate) fn request_one(place: &Place, create: &CreateCsr) -> Result<Answer, F
         text,
         "Let an authority sign it, register the certificate on every appliance, then: vtl useCert -n {name} -cert FILE"
     );
-    let document = json!({ "name": name, "private_key": files.key, "request": files.request });
+    let document = json!({
+        "name": name, "common_name": common_name, "private_key": files.key, "request": files.request,
+    });
     Ok(Answer::new(text, document))
 }
 
@@ -197,13 +200,24 @@ mod tests {
     fn a_request_is_written_with_its_key_and_the_configuration_stays() {
         let folder = Folder::new(1);
         let before = folder.text();
-        request_one(&folder.place(), &CreateCsr { n: "app".to_owned() }).unwrap();
+        let create = |name: &str, common_name: Option<&str>| {
+            let create = CreateCsr { n: name.to_owned(), common_name: common_name.map(str::to_owned) };
+            request_one(&folder.place(), &create)
+        };
+        assert_eq!(create("app", None).unwrap().document["common_name"], "app");
         let request = fs::read_to_string(folder.place().join("cert/client/appCSR.pem")).unwrap();
         assert!(request.starts_with("-----BEGIN CERTIFICATE REQUEST-----"));
         let key = fs::metadata(folder.place().join("cert/client/appKey.pem")).unwrap();
         assert_eq!((key.permissions().mode() & 0o7777, folder.text()), (0o600, before));
-        let again = request_one(&folder.place(), &CreateCsr { n: "app".to_owned() }).unwrap_err();
+        let again = create("app", None).unwrap_err();
         assert!(again.0.contains("choose another name"), "{again}");
+        // The next one of a client that its authority vouches for: other files, the same name.
+        let next = create("app-next", Some("app")).unwrap();
+        assert_eq!(next.document["common_name"], "app");
+        assert!(folder.place().join("cert/client/app-nextCSR.pem").exists());
+        assert!(
+            create("x", Some("../app")).is_err() && !folder.place().join("cert/client/xKey.pem").exists()
+        );
     }
 
     #[test]

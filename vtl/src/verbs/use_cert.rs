@@ -139,7 +139,8 @@ mod tests {
     fn a_certificate_of_another_key_is_refused_and_the_configuration_stays() {
         let folder = Folder::new(0);
         create(&folder, "app01");
-        create_cert::request_one(&folder.place(), &CreateCsr { n: "app02".to_owned() }).unwrap();
+        create_cert::request_one(&folder.place(), &CreateCsr { n: "app02".to_owned(), common_name: None })
+            .unwrap();
         let before = folder.text();
         let failure = switch(&folder, "app02", Some(folder.certificate("stranger"))).unwrap_err();
         assert!(failure.0.contains("is not the key of"), "{failure}");

@@ -236,7 +236,7 @@ fn ask_nobody(p11: &P11, session: Session) -> Outcome<()> {
 fn sign_loop(p11: &Arc<P11>, threads: u64) -> Outcome<()> {
     let session = logged_in(p11)?;
     let (public, key) = p256_pair(p11, session, true, "loop", 4)?;
-    let slot = slot(p11)?;
+    let (slot, born) = (slot(p11)?, token(p11)?);
     let (stop, errors) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let counts: Vec<Arc<AtomicU64>> = (0..threads).map(|_| Arc::new(AtomicU64::new(0))).collect();
     let signed = || counts.iter().map(|count| count.load(Ordering::Relaxed));
@@ -263,23 +263,13 @@ fn sign_loop(p11: &Arc<P11>, threads: u64) -> Outcome<()> {
         })
         .collect();
     say("READY");
-    loop {
-        match wait_for_word().as_str() {
-            "count" => say(&format!("COUNT {}", signed().min().unwrap_or(0))),
-            "members" => {
-                let members = p11.ha_state(slot)?;
-                let words: Vec<String> =
-                    members.iter().map(|(serial, rv)| format!("{serial}:{rv:#x}")).collect();
-                say(&format!("MEMBERS {}", words.join(" ")));
-            }
-            _ => break,
-        }
-    }
+    talk(p11, slot, &|| signed().min().unwrap_or(0))?;
     stop.store(true, Ordering::Relaxed);
     let longest =
         workers.into_iter().map(|worker| worker.join().expect("no worker panics")).max().unwrap_or_default();
     let signature = p11.sign_once(session, Mech::plain(CKM_ECDSA), key, &[9; 32])?;
     p11.verify_once(session, Mech::plain(CKM_ECDSA), public, &[9; 32], &signature)?;
+    assert_eq!(token(p11)?, born, "slot and serial number of the token stay");
     say(&format!(
         "RESULT {} {} {}",
         signed().sum::<u64>(),
@@ -287,6 +277,30 @@ fn sign_loop(p11: &Arc<P11>, threads: u64) -> Outcome<()> {
         longest.as_millis()
     ));
     Ok(())
+}
+
+/// Answers what the test asks until it says something else.
+fn talk(p11: &P11, slot: CK_SLOT_ID, slowest: &dyn Fn() -> u64) -> Outcome<()> {
+    loop {
+        match wait_for_word().as_str() {
+            "count" => say(&format!("COUNT {}", slowest())),
+            "token" => say(&format!("TOKEN {}", token(p11)?)),
+            "members" => {
+                let members = p11.ha_state(slot)?;
+                let words: Vec<String> =
+                    members.iter().map(|(serial, rv)| format!("{serial}:{rv:#x}")).collect();
+                say(&format!("MEMBERS {}", words.join(" ")));
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Number of the token's slot and serial number, as `C_GetSlotList` and `C_GetTokenInfo` tell them now.
+fn token(p11: &P11) -> Outcome<String> {
+    let slot = slot(p11)?;
+    let info = p11.token_info(slot)?;
+    Ok(format!("{slot} {}", String::from_utf8_lossy(&info.serialNumber).trim_end()))
 }
 
 /// Rounds of a burst of token key pairs; after each round every acknowledged key must sign.
