@@ -126,7 +126,7 @@ fn reconnection_attempts_are_none_a_number_or_unlimited() {
 #[test]
 fn our_own_section_is_read_and_its_wrong_values_are_refused() {
     let text = "Hatoki = { MinimumCopies = Majority; OutageWaitMs = 0; LinksPerMember = 4; Policy = ROUND-robin;\n\
-                BufferMiB = 64; LocalVerify = 0; LocalRandom = 0; LogLevel = Debug; LogPath = log/h.log;\n\
+                BufferMiB = 64; LocalVerify = 0; LocalRandom = Off; LogLevel = Debug; LogPath = log/h.log;\n\
                 StatsPath = run; }";
     let expected = Hatoki {
         minimum_copies: Copies::Majority,

@@ -36,7 +36,7 @@ pub enum Kind {
         /// Greatest value.
         max: i64,
     },
-    /// 0 or 1.
+    /// 0 or 1, or in words `off` or `on`.
     Flag,
     /// One word of a list, compared without case.
     Choice(&'static [&'static str]),
@@ -162,9 +162,9 @@ rows! {
     BUFFER_MIB = "Hatoki" "BufferMiB" Kind::Integer { min: 16, max: 65_536 }, unit "MiB", default "256", example "256",
         Refused, "Memory of one process for data of operations that must be gathered before they are sent.";
     LOCAL_VERIFY = "Hatoki" "LocalVerify" Kind::Flag, unit "", default "1", example "1", Refused,
-        "1 verifies and encrypts with public keys in the process, on what a member said of the key within the last second; 0 on a member each time.";
+        "1 verifies and encrypts with public keys in the process, on what a member said of the key within the last second; 0 (or off) on a member each time.";
     LOCAL_RANDOM = "Hatoki" "LocalRandom" Kind::Flag, unit "", default "1", example "1", Refused,
-        "1 serves C_GenerateRandom from buffers in the process, which members fill ahead and the system's generator is mixed into; 0 asks a member each time.";
+        "1 serves C_GenerateRandom from buffers in the process, which members fill ahead and the system's generator is mixed into; 0 (or off) asks a member each time.";
     LOG_LEVEL = "Hatoki" "LogLevel" Kind::Choice(&["off", "error", "warn", "info", "debug"]), unit "", default "warn",
         example "warn", Refused, "Least serious message that is logged.";
     LOG_PATH = "Hatoki" "LogPath" Kind::Path, unit "", default "", example "", OnUse,

@@ -132,7 +132,7 @@ impl<'a> Values<'a> {
     }
 
     pub(crate) fn flag(&self, row: &'static Row) -> bool {
-        self.text(row) == "1"
+        flag(self.text(row)) == Some(true)
     }
 
     /// A number in the type of its field; the range in the table fits the type.
@@ -167,11 +167,23 @@ fn acceptable(kind: Kind, text: &str) -> bool {
         Kind::Text { bytes_max } => text.len() <= bytes_max,
         Kind::Path | Kind::PathOrOff => true,
         Kind::Integer { min, max } => integer(text).is_some_and(|number| (min..=max).contains(&number)),
-        Kind::Flag => matches!(text, "0" | "1"),
+        Kind::Flag => flag(text).is_some(),
         Kind::Choice(words) => words.iter().any(|word| word.eq_ignore_ascii_case(text)),
         Kind::Copies => copies(text).is_some(),
         Kind::Serial => serial(text).is_some(),
         Kind::Serials => serials(text).is_some(),
+    }
+}
+
+/// A flag; the words are those of other options of ours.
+fn flag(text: &str) -> Option<bool> {
+    let is = |word: &str| text.eq_ignore_ascii_case(word);
+    if text == "1" || is("on") {
+        Some(true)
+    } else if text == "0" || is("off") {
+        Some(false)
+    } else {
+        None
     }
 }
 
