@@ -1,9 +1,10 @@
 //! The background thread "tender": probes, admission and repair, round after round (DESIGN 3, HA 4.6), and between the
-//! rounds the background work of the links (HA 5). It is started with the first group and not at all when the application
-//! forbids threads: then the links are driven by the calls alone.
+//! rounds the background work of the links (HA 5). It is started with the first group. When the application forbids threads,
+//! or the system gives none, the calls drive the links and do the groups' background work, a little about once a second.
 //!
 //! ```text
 //! none --first group--> (round over all groups -> wait until the earliest wish, or woken) --stop--> joined
+//!   '---no thread may or can be had--> calls tend each group
 //! ```
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -23,6 +24,8 @@ const UPKEEP_MS: u64 = 500;
 #[derive(Default)]
 pub(crate) struct Tender {
     running: Lock<Option<Running>>,
+    /// No thread may or can be had: calls do the work.
+    is_absent: AtomicBool,
 }
 
 struct Running {
@@ -51,7 +54,7 @@ impl Tender {
     /// Looks after one more group from now on.
     pub(crate) fn tend(&self, process: &Process, drive: &Drive, group: &Arc<Group>) {
         if !process.may_create_threads {
-            return;
+            return self.leave_to_calls(group);
         }
         let mut running = self.running.lock();
         if let Some(running) = &*running {
@@ -74,11 +77,24 @@ impl Tender {
         let work = shared.clone();
         match process.platform.spawn("hatoki-tender", Box::new(move || work.run())) {
             Ok(thread) => *running = Some(Running { shared, thread }),
-            Err(error) => tracing::error!(
-                "wanted a thread for probes and repair, the system refused: {error}; members that return are \
-                 looked at only when a call meets them"
-            ),
+            Err(error) => {
+                tracing::error!(
+                    "wanted a thread for probes and repair, the system refused: {error}; calls look after the \
+                     members instead, about once a second"
+                );
+                self.leave_to_calls(group);
+            }
         }
+    }
+
+    fn leave_to_calls(&self, group: &Group) {
+        self.is_absent.store(true, Ordering::Release);
+        group.tend_in_calls();
+    }
+
+    /// Whether calls do the work of the thread, since there is none.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.is_absent.load(Ordering::Acquire)
     }
 
     /// Looks after this group no more.

@@ -103,7 +103,7 @@ impl World {
     /// CKR_CRYPTOKI_NOT_INITIALIZED once the world is closed; CKR_DEVICE_REMOVED while the slot's group is not in the
     /// configuration.
     pub(crate) fn group(&self, process: &Process, slot: &Arc<Slot>) -> Result<Arc<Group>> {
-        if !process.may_create_threads {
+        if !process.may_create_threads || self.tender.is_absent() {
             self.upkeep(process);
         }
         slot.check_usable()?;
@@ -167,7 +167,8 @@ impl World {
     }
 
     /// What is done about once a second, by the tender or, where threads are forbidden, by calls: the configuration is
-    /// looked at, waiting lines of the HA log are written, and random bytes that have waited too long are wiped.
+    /// looked at, waiting lines of the HA log are written, and random bytes that have waited too long are wiped. The members are
+    /// looked after by the tender, or by the group itself within its calls.
     pub(crate) fn upkeep(&self, process: &Process) {
         self.watch.look(process, self);
         self.log.flush();

@@ -207,6 +207,18 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Waits no more for what is on its way and lets it be answered: whatever is heard then shows that the member is there.
+    pub(crate) fn leave(&mut self) {
+        while let Some(open) = self.kit.as_mut().and_then(|kit| kit.open.pop()) {
+            if !open.is_probe {
+                open.member.load.end();
+                self.group.line.wake_first();
+                let took = self.group.platform.now().since(open.sent);
+                self.group.settings().meter.ended(open.member.id, open.call, Ended::Cancelled, took);
+            }
+        }
+    }
+
     fn cancel(&self, open: &Open) {
         let (group, now) = (self.group, self.group.platform.now());
         group.seam.cancel(open.member.id, open.tag);

@@ -15,6 +15,7 @@ use crate::body::Body;
 use crate::desk::status_body;
 use crate::error::Error;
 use crate::hedge::Budget;
+use crate::in_call::InCalls;
 use crate::line::Line;
 use crate::repair::{Difference, UnderWay};
 use crate::settings::GroupSettings;
@@ -56,8 +57,11 @@ pub struct Group {
     pub(crate) searcher: AtomicU64,
     pub(crate) read_set: Lock<ReadSet>,
     pub(crate) tending: AtomicBool,
+    pub(crate) in_calls: InCalls,
     pub(crate) last_difference: Lock<Option<Difference>>,
     pub(crate) under_way: Lock<Option<UnderWay>>,
+    /// Who holds a lease of ours that could not be given back.
+    pub(crate) unreturned: Lock<Option<Vec<u8>>>,
     suspects: Lock<BTreeSet<Ouid>>,
     repair_ticket: Lock<Option<Zeroizing<Vec<u8>>>>,
 }
@@ -94,8 +98,10 @@ impl Group {
             searcher: AtomicU64::new(0),
             read_set: Lock::new(ReadSet { ids: Vec::new(), changed: platform.now() }),
             tending: AtomicBool::new(false),
+            in_calls: InCalls::default(),
             last_difference: Lock::new(None),
             under_way: Lock::new(None),
+            unreturned: Lock::new(None),
             suspects: Lock::new(BTreeSet::new()),
             repair_ticket: Lock::new(None),
             platform,
@@ -243,6 +249,11 @@ impl Group {
         while suspects.len() > SUSPECTS_MAX {
             suspects.pop_last();
         }
+    }
+
+    /// Whether objects wait for a closer look.
+    pub(crate) fn has_suspects(&self) -> bool {
+        !self.suspects.lock().is_empty()
     }
 
     /// Takes the queue of `suspect`.

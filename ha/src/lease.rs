@@ -4,6 +4,7 @@
 //! ```text
 //! free --granted by every participant--> held --renewed at half its life--> held --done, dropped--> given back
 //!   ^------refused by one: given back, the round is left to the other repairer
+//! held --member cannot be reached to give it back--> runs out by itself, or is taken up by the next repair of this process
 //! ```
 //! The lease spares work and is no safety rule: joins do no harm whoever makes them (HA 1.2). A member that cannot say is
 //! taken to agree.
@@ -39,7 +40,9 @@ impl Group {
     pub(crate) fn take_lease(&self, mut members: Vec<Arc<Member>>, ticket: &[u8]) -> Result<Asked, Error> {
         members.sort_unstable_by_key(|member| member.id);
         let now = self.platform.now();
-        let mut held = Held { holder: self.random_tag(), members: Vec::new(), renew_at: half_life(now) };
+        // One that could not be given back is held still: nobody has to wait for its end.
+        let holder = self.unreturned.lock().take().unwrap_or_else(|| self.random_tag());
+        let mut held = Held { holder, members: Vec::new(), renew_at: half_life(now) };
         for member in members {
             match self.ask_lease(&member, &held.holder, LEASE_MS, ticket) {
                 Ok(None) => held.members.push(member),
@@ -79,6 +82,7 @@ impl Group {
         for member in held.members.iter().filter(|member| member.is_writable(&*self.seam)) {
             if let Err(error) = self.ask_lease(member, &held.holder, 0, ticket) {
                 tracing::debug!(member = %member.id, "the repair lease runs out by itself: {error}");
+                *self.unreturned.lock() = Some(held.holder.clone());
             }
         }
     }

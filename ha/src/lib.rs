@@ -20,6 +20,7 @@ mod find;
 mod group;
 mod hedge;
 mod histogram;
+mod in_call;
 mod kit;
 mod known;
 mod lease;

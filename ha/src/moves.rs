@@ -314,10 +314,17 @@ impl Group {
     }
 
     /// One request of a repair to one member. A member that fails it is left out of the next repairs for a while.
+    ///
+    /// # Errors
+    /// What the member answered; `Deadline` when the time is used up that a call has for repair.
     pub(crate) fn step(&self, member: &Arc<Member>, call: Call, ticket: &[u8]) -> Result<Answer, Error> {
         self.ensure_open()?;
+        let now = self.platform.now();
+        let deadline = self.in_calls.step_ends(now, now.after_ms(STEP_MS));
+        if now >= deadline {
+            return Err(Error::Deadline);
+        }
         let body = Body::of(&self.view(), ticket, call);
-        let deadline = self.platform.now().after_ms(STEP_MS);
         let asked = self.ask_member(&mut Desk::new(self), member, &body, deadline);
         if asked.as_ref().is_err_and(|error| !is_of_the_caller(error)) {
             member.repair_failed(self.platform.now());

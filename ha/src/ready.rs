@@ -102,9 +102,12 @@ impl Group {
         desk: &mut Desk<'_>,
         deadline: Moment,
     ) -> Result<arc_swap::Guard<Arc<View>>, Error> {
-        let view = self.view();
-        if self.is_settled() && view.manifest.is_some() {
-            return Ok(view);
+        if self.is_settled() {
+            self.tend_in_call(deadline);
+            let view = self.view();
+            if view.manifest.is_some() {
+                return Ok(view);
+            }
         }
         let start = self.platform.now();
         loop {

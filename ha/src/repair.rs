@@ -23,9 +23,6 @@ use crate::moves::{Participant, union};
 /// A bucket that differs in two comparisons so far apart is a divergence, in milliseconds (HA 4.6).
 const DIVERGENCE_MS: u64 = 2_000;
 
-/// So long a repair works before the background thread sees to everything else, in milliseconds.
-const SLICE_MS: u64 = 200;
-
 /// A repair that has begun and is not finished: it goes on with the next round, under the same lease.
 pub(crate) struct UnderWay {
     participants: Vec<Participant>,
@@ -43,15 +40,15 @@ pub(crate) struct UnderWay {
 impl Group {
     /// Repairs what can be repaired now: returning and unverified members, known divergences, suspected objects.
     /// Repairs nothing without the Crypto Officer's ticket (RULES 3.3), while another process has the lease, or in a group
-    /// of one.
-    pub(crate) fn repair_round(&self) {
+    /// of one. No more is begun after `slice_ms` milliseconds of moving records; the rest is for the next round.
+    pub(crate) fn repair_round(&self, slice_ms: u64) {
         if !self.settings().synchronize {
             return;
         }
         let under_way = self.under_way.lock().take();
         if let Some(repair) = under_way {
             // After a logout the lease runs out by itself.
-            return self.repair_ticket().map_or((), |ticket| self.go_on(repair, &ticket));
+            return self.repair_ticket().map_or((), |ticket| self.go_on(repair, &ticket, slice_ms));
         }
         let mut participants = self.participants();
         let (all, now) = (participants.len(), self.platform.now());
@@ -74,7 +71,7 @@ impl Group {
             return;
         }
         match self.begin_repair(participants, everything, whole, &suspects, &ticket) {
-            Ok(Some(repair)) => self.go_on(repair, &ticket),
+            Ok(Some(repair)) => self.go_on(repair, &ticket, slice_ms),
             // Another process has the lease.
             Ok(None) => self.suspect(&suspects),
             Err(error) => self.not_repaired(&suspects, &error),
@@ -116,8 +113,8 @@ impl Group {
 
     /// One slice of a repair; what is left is kept for the next round. Every returner ends with a Join that tells it that
     /// it has been compared (HA 1.5).
-    fn go_on(&self, mut repair: UnderWay, ticket: &[u8]) {
-        let until = self.platform.now().after_ms(SLICE_MS);
+    fn go_on(&self, mut repair: UnderWay, ticket: &[u8], slice_ms: u64) {
+        let until = self.platform.now().after_ms(slice_ms);
         let UnderWay { participants, lease, buckets, .. } = &mut repair;
         let outcome = self.move_some(participants, buckets, lease, ticket, until).and_then(|moved| {
             repair.moved += moved;

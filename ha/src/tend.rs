@@ -22,6 +22,8 @@ use crate::member::{Member, Phase, Told};
 const ROUND_MS: u64 = 1_000;
 /// Between two rounds while a member waits to be read again, in milliseconds.
 const HURRY_MS: u64 = 250;
+/// So long a repair works before the background thread sees to everything else, in milliseconds.
+const SLICE_MS: u64 = 200;
 /// Once one member has answered a caller's look, the others are given so long, in milliseconds.
 const COMPANY_MS: u64 = 100;
 
@@ -48,7 +50,7 @@ impl Group {
         if let Some(_turn) = self.turn().filter(|_| !self.is_closed()) {
             self.look(&mut Desk::new(self), true);
             self.pay_debts(Moment::NEVER);
-            self.repair_round();
+            self.repair_round(SLICE_MS);
         }
         if self.is_closed() {
             return Moment::NEVER;
@@ -117,7 +119,7 @@ impl Group {
     }
 
     /// Tells the meter of links that were lost and of attempts that failed for another reason than before.
-    fn watch(&self) {
+    pub(crate) fn watch(&self) {
         let meter = self.settings().meter.clone();
         for seat in &self.view().seats {
             let member = &seat.member;
@@ -188,7 +190,7 @@ impl Group {
                 }
             }
         }
-        desk.clear();
+        desk.leave();
         if self.is_closed() {
             return;
         }

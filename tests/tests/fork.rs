@@ -40,3 +40,22 @@ fn a_process_that_forbids_threads_signs_and_has_none_also_after_a_restart_of_all
     scene.go();
     scene.finish();
 }
+
+#[test]
+fn ha_4_6_a_forked_child_without_threads_brings_a_returned_member_what_it_missed() {
+    let lab = Lab::up(3);
+    let mut scene = lab.scene("fork-upkeep", &[]);
+    scene.expect("READY");
+    lab.lab("kill", Some(1));
+    scene.go();
+    scene.expect("MADE");
+    lab.lab("start", Some(1));
+    scene.go();
+    assert_eq!(scene.expect("USED"), "1", "no other client was at work, and no thread");
+    lab.lab("kill", Some(2));
+    lab.lab("kill", Some(3));
+    scene.go();
+    scene.expect("SIGNED");
+    scene.go();
+    scene.finish();
+}

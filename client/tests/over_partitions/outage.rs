@@ -100,6 +100,45 @@ fn with_the_background_thread_a_returned_member_is_repaired_and_serves_what_it_m
     lab.module.finalize().unwrap();
 }
 
+/// Signs until the member holds both halves of the pair that it missed; then it signs alone.
+fn returns_while_two_live(lab: &Lab, session: spec::HandleSession, key: spec::HandleObject) {
+    let sign = || {
+        lab.module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key).unwrap();
+        bytes(lab.module.sign(session, b"m", ROOM));
+    };
+    lab.seam.set_down(lab.members[2], false);
+    let begun = Instant::now();
+    let used = || lab.module.ha_state(crate::lab::SLOT).unwrap().members[2].1 == Rv::OK;
+    while lab.seam.partition(lab.members[2]).unwrap().objects() < 2 || !used() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the returned member was not repaired by calls");
+        sign();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    lab.seam.set_down(lab.members[0], true);
+    lab.seam.set_down(lab.members[1], true);
+    sign();
+}
+
+#[test]
+fn without_threads_calls_repair_a_returned_member_while_two_live() {
+    let lab = Lab::with(3, true, false);
+    let session = lab.user();
+    lab.seam.set_down(lab.members[2], true);
+    let (_, key) = lab.p256(session, true);
+    returns_while_two_live(&lab, session, key);
+}
+
+#[test]
+fn without_threads_a_forked_child_repairs_what_its_parent_left() {
+    let lab = Lab::with(3, true, false);
+    let session = lab.user();
+    lab.seam.set_down(lab.members[2], true);
+    let (_, key) = lab.p256(session, true);
+    // The child has none of its parent's debts: comparison brings the pair to the member.
+    lab.module.forked();
+    returns_while_two_live(&lab, session, key);
+}
+
 #[test]
 fn finalize_does_not_wait_for_a_call_that_waits_for_members_and_ends_it() {
     let lab = Lab::with_options(3, true, true, "OutageWaitMs = 60000;");

@@ -5,6 +5,7 @@
 mod admission;
 mod closing;
 mod deadlines;
+mod in_calls;
 mod members;
 mod metering;
 mod partition;

@@ -135,7 +135,7 @@ fn a_returner_whose_store_changes_under_the_repair_is_not_admitted_by_it() {
     world.script(1, EXPORT, Fate::Slow(50));
     world.later(20, |world| world.model(3, |model| model.incarnation = 77));
     group.set_repair_ticket(Some(TICKET));
-    group.repair_round();
+    group.repair_round(200);
     assert_ne!(state(&group, 3), MemberState::Up);
     world.tend(&group, 3);
     assert_eq!(state(&group, 3), MemberState::Up);

@@ -58,12 +58,19 @@ enum Ending {
 }
 
 fn child(p11: &P11, session: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE, signs: bool) -> Ending {
+    fork(CHILD_SECONDS_MAX, || {
+        !signs || p11.sign_once(session, Mech::plain(CKM_ECDSA), key, &[9; 32]).is_ok()
+    })
+}
+
+/// Does something in a child, which has so many seconds for it.
+fn fork(seconds_max: u32, act: impl FnOnce() -> bool) -> Ending {
     // SAFETY: the child calls the module, which is made for it, and `_exit`; no destructor and no handler runs there.
     match unsafe { libc::fork() } {
         0 => {
             // SAFETY: `alarm` has no preconditions; its signal ends the child.
-            unsafe { libc::alarm(CHILD_SECONDS_MAX) };
-            let good = !signs || p11.sign_once(session, Mech::plain(CKM_ECDSA), key, &[9; 32]).is_ok();
+            unsafe { libc::alarm(seconds_max) };
+            let good = act();
             // SAFETY: `_exit` does not return and runs nothing of this process.
             unsafe { libc::_exit(i32::from(!good)) }
         }
@@ -139,6 +146,41 @@ pub(crate) fn no_threads(p11: &P11) -> Outcome<()> {
     }
     let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     say(&format!("THREADS {threads}"));
+    wait();
+    Ok(())
+}
+
+/// A child without threads makes a key while a member is down, and goes on until all members are used again.
+pub(crate) fn upkeep(p11: &P11) -> Outcome<()> {
+    let session = logged_in(p11)?;
+    let ending = fork(120, || {
+        let played = upkeep_in_child(p11, session);
+        if let Err(failed) = &played {
+            eprintln!("the child: {} answered {:#x}", failed.function, failed.rv);
+        }
+        played.is_ok()
+    });
+    assert!(matches!(ending, Ending::Fine), "the child ends well");
+    Ok(())
+}
+
+fn upkeep_in_child(p11: &P11, session: CK_SESSION_HANDLE) -> Outcome<()> {
+    say("READY");
+    wait();
+    let (_, private) = p256_pair(p11, session, true, "child", 1)?;
+    let sign = || p11.sign_once(session, Mech::plain(CKM_ECDSA), private, &[7; 32]).map(drop);
+    say("MADE");
+    wait();
+    let slot = slot(p11)?;
+    while p11.ha_state(slot)?.iter().any(|(_, rv)| *rv != CKR_OK) {
+        sign()?;
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    say(&format!("USED {threads}"));
+    wait();
+    sign()?;
+    say("SIGNED");
     wait();
     Ok(())
 }

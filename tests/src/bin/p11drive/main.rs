@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let p11 =
         Arc::new(P11::load(Path::new(&std::env::var("P11_MODULE").expect("P11_MODULE names the module"))));
     let flags = match scene.as_str() {
-        "no-threads" => CKF_OS_LOCKING_OK | CKF_LIBRARY_CANT_CREATE_OS_THREADS,
+        "no-threads" | "fork-upkeep" => CKF_OS_LOCKING_OK | CKF_LIBRARY_CANT_CREATE_OS_THREADS,
         _ => CKF_OS_LOCKING_OK,
     };
     p11.initialize_with(flags).expect("C_Initialize succeeds");
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         "forks" => forks::forks(&p11, number(0), number(1)),
         "random-forks" => forks::random_forks(&p11, number(0)),
         "no-threads" => forks::no_threads(&p11),
+        "fork-upkeep" => forks::upkeep(&p11),
         "long" => long::long(&p11, number(0)),
         "steps" => steps::steps(&p11),
         other => panic!("no scene is called {other}"),
