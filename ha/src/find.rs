@@ -1,30 +1,29 @@
-//! Searches (HA 3.2): one member in pages; all of them, merged, while contents are known to differ. A member that
-//! fails, is busy or does not answer is left for another one; in a merged search it is asked again, for a result without a
+//! Searches (HA 3.2): one member in pages, hedged (HA 4.3); all of them, merged, while contents are known to differ. A
+//! member that fails, is busy or does not answer is left for another one; in a merged search it is asked again, for a result without a
 //! member that can be read may lack what only that member holds.
+mod pages;
+
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use spec::messages::{Answer, Call, Find, FindAnswer, Found, Outcome};
+use spec::messages::{FindAnswer, Found};
 use spec::planted::{self, Bug};
 use spec::platform::Moment;
 use spec::seam::MemberId;
 use spec::{Ouid, Template};
 
-use crate::attempts::HEARD_MS;
 use crate::avoid::Avoided;
-use crate::body::Body;
 use crate::cost::Cost;
-use crate::desk::{Desk, End, Heard};
+use crate::desk::Desk;
 use crate::error::Error;
 use crate::group::Group;
-use crate::meaning::Meaning;
 use crate::member::Member;
 use crate::verdict::{OPEN_AGAIN_MS, OPEN_MS_MAX};
 use crate::view::View;
+use pages::{Pages, Round};
 
-/// Matches in one page.
-const PAGE: u32 = 1_000;
 /// An empty result is asked of all members for so long after a change of the read set, in milliseconds.
 const FRESH_READ_SET_MS: u64 = 10_000;
 /// Between two tries, in milliseconds.
@@ -40,13 +39,17 @@ struct Question<'a> {
     template: &'a Template,
     /// Empty for public objects.
     ticket: &'a [u8],
+    /// The requests for its pages.
+    pages: RefCell<Pages>,
 }
 
-/// A search of one member.
+/// A search of one member; of another one from the page on that this one gave as a hedge.
 struct Search {
     member: Arc<Member>,
     /// What it owed this process when it was asked: of these objects it knows nothing (HA 2.5).
     owed: BTreeSet<Ouid>,
+    /// Members that were asked for the same page and did not give it either.
+    others: Vec<(Arc<Member>, SearchEnd)>,
     after: Vec<u8>,
     found: Vec<Found>,
     deleted: BTreeSet<Ouid>,
@@ -93,8 +96,8 @@ impl SearchEnd {
 impl Search {
     fn new(member: Arc<Member>) -> Self {
         let owed = if on_debtor() { BTreeSet::new() } else { member.owed() };
-        let (found, deleted, end) = (Vec::new(), BTreeSet::new(), SearchEnd::Going);
-        Self { member, owed, after: Vec::new(), found, deleted, end }
+        let (others, found, deleted, end) = (Vec::new(), Vec::new(), BTreeSet::new(), SearchEnd::Going);
+        Self { member, owed, others, after: Vec::new(), found, deleted, end }
     }
 
     fn take(&mut self, page: FindAnswer) {
@@ -139,8 +142,12 @@ impl Tries {
 
     /// A member whose search broke is not searched again while there are others.
     fn learn(&mut self, search: &Search) {
-        let id = search.member.id;
-        match &search.end {
+        search.others.iter().for_each(|(member, end)| self.learn_of(member.id, end));
+        self.learn_of(search.member.id, &search.end);
+    }
+
+    fn learn_of(&mut self, id: MemberId, end: &SearchEnd) {
+        match end {
             SearchEnd::Going | SearchEnd::Complete | SearchEnd::Decided(_) => {}
             SearchEnd::Lost { maybe } => {
                 self.unanswered += usize::from(*maybe);
@@ -160,9 +167,14 @@ impl Tries {
         }
     }
 
-    /// At most members + 1 sends that may have executed (HA 4.2).
+    /// How many sends may still be lost: at most members + 1 may have executed (HA 4.2).
+    fn room(&self, view: &View) -> usize {
+        (view.seats.len() + 1).saturating_sub(self.unanswered)
+    }
+
+    /// Ends a search whose sends are used up.
     fn ensure_few(&self, view: &View) -> Result<(), Error> {
-        if self.unanswered <= view.seats.len() {
+        if self.room(view) > 0 {
             return Ok(());
         }
         Err(Error::Peer(format!("a search was sent {} times and never answered", self.unanswered)))
@@ -179,7 +191,7 @@ impl Group {
         let mut desk = Desk::until(self, deadline);
         drop(self.ready(&mut desk, deadline)?);
         let mut tries = Tries::new(deadline);
-        let question = Question { template, ticket };
+        let question = Question { template, ticket, pages: RefCell::default() };
         loop {
             self.ensure_open()?;
             let now = self.platform.now();
@@ -199,7 +211,8 @@ impl Group {
             let Some(member) = one else {
                 return self.search_all(&mut desk, &question, &mut tries, Vec::new());
             };
-            let search = self.search(&mut desk, &view, vec![member], &question, deadline).remove(0);
+            let round = Round { view: &view, question: &question, tries: &tries, is_lone: true };
+            let search = self.search(&mut desk, &round, vec![member]).remove(0);
             tries.learn(&search);
             let fresh = now < changed.after_ms(FRESH_READ_SET_MS);
             match search.end {
@@ -248,8 +261,12 @@ impl Group {
                 self.nobody_to_search(desk, tries)?;
                 continue;
             }
+            // Of those that there is no more room for, each is asked when another one has answered.
+            tries.ensure_few(&view)?;
+            open.truncate(tries.room(&view));
             let mut left = Vec::new();
-            for search in self.search(desk, &view, open, question, tries.deadline) {
+            let round = Round { view: &view, question, tries, is_lone: false };
+            for search in self.search(desk, &round, open) {
                 tries.learn(&search);
                 match search.end {
                     SearchEnd::Complete => done.push(search),
@@ -389,98 +406,6 @@ impl Group {
             read_set.changed = self.platform.now();
         }
         read_set.changed
-    }
-
-    /// Gives up a lone search whose member is silent or stuck, when another one was heard within the last second (HA 4.4);
-    /// asks whether there is one otherwise.
-    fn leaves_doubted(&self, desk: &mut Desk<'_>) -> bool {
-        let Some(doubted) = desk.requests().find(|open| open.wants_to_move()).map(|open| open.member.id)
-        else {
-            return false;
-        };
-        let now = self.platform.now();
-        let leaves = self.others_heard_since(doubted, Moment(now.0.saturating_sub(HEARD_MS * 1_000_000)));
-        if leaves {
-            desk.give_up(0);
-        } else {
-            self.call_for_others(desk);
-        }
-        leaves
-    }
-
-    /// Searches the members in parallel, each to its end.
-    fn search(
-        &self,
-        desk: &mut Desk<'_>,
-        view: &View,
-        members: Vec<Arc<Member>>,
-        question: &Question<'_>,
-        deadline: Moment,
-    ) -> Vec<Search> {
-        let mut searches: Vec<Search> = members.into_iter().map(Search::new).collect();
-        let page = |desk: &mut Desk<'_>, place: usize, search: &Search| {
-            let template = Some(question.template.clone());
-            let find = Find { template, after: search.after.clone(), limit: PAGE };
-            let body = Body::of(view, question.ticket, Call::Find(find));
-            desk.send(&search.member, &body, place, 0, deadline);
-        };
-        for (place, search) in searches.iter().enumerate() {
-            search.member.load.begin_trial(Cost::Search, self.platform.now());
-            page(desk, place, search);
-        }
-        while desk.is_waiting() {
-            let (place, end) = match desk.hear(deadline) {
-                Some(Heard::Ended(place, _, end)) => (place, end),
-                Some(Heard::Look) if searches.len() == 1 => match self.leaves_doubted(desk) {
-                    true => (0, End::Unknown),
-                    false => continue,
-                },
-                Some(Heard::Look) => continue,
-                None => break,
-            };
-            let search = &mut searches[place];
-            match end {
-                End::Reply(..) if search.member.is_rolled_back() => {
-                    search.end = SearchEnd::Unable(odd(&search.member, "went back to an older state"));
-                }
-                End::Reply(_, reply) => match (Error::of_reply(search.member.id, &reply), reply.answer) {
-                    (None, Some(Answer::Find(answer))) => search.take(answer),
-                    (None, _) => {
-                        search.end =
-                            SearchEnd::Failed(odd(&search.member, "answered a search with something else"))
-                    }
-                    (Some(error), _) => search.end = refused(Outcome(reply.outcome), error, search),
-                },
-                End::Busy(ms) => search.end = SearchEnd::Busy(ms),
-                End::NotSent => search.end = SearchEnd::Lost { maybe: false },
-                End::Unknown => search.end = SearchEnd::Lost { maybe: true },
-            }
-            if matches!(search.end, SearchEnd::Going) {
-                page(desk, place, search);
-            }
-        }
-        desk.clear();
-        searches
-    }
-}
-
-fn odd(member: &Member, what: &str) -> Error {
-    Error::Peer(format!("member {} {what}", member.id))
-}
-
-/// What a refusal means for the search of one member.
-fn refused(outcome: Outcome, error: Error, search: &Search) -> SearchEnd {
-    match Meaning::of(outcome) {
-        Meaning::Recovering => {
-            search.member.demote();
-            SearchEnd::Unable(error)
-        }
-        Meaning::OtherGroup => SearchEnd::WrongGroup(error),
-        Meaning::Behind | Meaning::Later | Meaning::Failed | Meaning::Missing | Meaning::Destroyed => {
-            tracing::warn!(member = %search.member.id, "{error}: another member is searched");
-            SearchEnd::Failed(error)
-        }
-        Meaning::Done | Meaning::Decided => SearchEnd::Decided(error),
     }
 }
 

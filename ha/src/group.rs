@@ -55,6 +55,8 @@ pub struct Group {
     seen_epoch: AtomicU64,
     newer: AtomicBool,
     pub(crate) searcher: AtomicU64,
+    /// Pages that another member gave sooner than the one that is searched, one after the other.
+    pub(crate) hedges_won: AtomicU64,
     pub(crate) read_set: Lock<ReadSet>,
     pub(crate) tending: AtomicBool,
     pub(crate) in_calls: InCalls,
@@ -96,6 +98,7 @@ impl Group {
             seen_epoch: AtomicU64::new(0),
             newer: AtomicBool::new(false),
             searcher: AtomicU64::new(0),
+            hedges_won: AtomicU64::new(0),
             read_set: Lock::new(ReadSet { ids: Vec::new(), changed: platform.now() }),
             tending: AtomicBool::new(false),
             in_calls: InCalls::default(),

@@ -244,9 +244,14 @@ impl Member {
         now.0 < self.repair_after.load(Ordering::Acquire)
     }
 
+    /// The member's attempts to return are not used up.
+    pub(crate) fn take_back(&self) {
+        self.given_up.store(false, Ordering::Release);
+    }
+
     /// The member counts as never used.
     pub(crate) fn forget_use(&self) {
-        self.given_up.store(false, Ordering::Release);
+        self.take_back();
         self.used_link.store(u64::MAX, Ordering::Release);
     }
 

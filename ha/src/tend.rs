@@ -1,7 +1,7 @@
 //! Background work and admission (HA 4.6): who is alive, who is read, who owes, who must be repaired.
 //!
-//! One round: Status to every member whose link is up (it is the probe too: unanswered for one second, the link is
-//! given up) -> judge (the picture stands in `member`) -> pay debts -> repair.
+//! One round: Status to every member whose link is up (it is the probe too: unanswered for `ProbeTimeout`, the link
+//! is given up) -> judge (the picture stands in `member`) -> pay debts -> repair.
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -24,6 +24,8 @@ const ROUND_MS: u64 = 1_000;
 const HURRY_MS: u64 = 250;
 /// So long a repair works before the background thread sees to everything else, in milliseconds.
 const SLICE_MS: u64 = 200;
+/// How long a round waits for answers to Status at most, in milliseconds, however long `ProbeTimeout` is.
+const ANSWER_MS_MAX: u64 = 1_000;
 /// Once one member has answered a caller's look, the others are given so long, in milliseconds.
 const COMPANY_MS: u64 = 100;
 
@@ -169,8 +171,10 @@ impl Group {
 
     /// Asks members for their standing and judges the answers; in a caller's inquiry a slow one is not waited for.
     fn inquire(&self, desk: &mut Desk<'_>, links: &[(Arc<Member>, Moment)], thorough: bool) {
-        let (begun, probe_ms) = (self.platform.now(), self.settings().probe_ms);
-        let mut until = begun.after_ms(probe_ms).min(desk.end());
+        // A probe may go on for longer: it stays unanswered until a later round judges it.
+        let wait_ms = self.settings().probe_ms.min(ANSWER_MS_MAX);
+        let begun = self.platform.now();
+        let mut until = begun.after_ms(wait_ms).min(desk.end());
         for (place, (member, since)) in links.iter().enumerate() {
             if let Standing::Up { heard, .. } = self.seam.standing(member.id) {
                 member.load.begin_probe(begun, heard);
@@ -335,10 +339,14 @@ impl Group {
     }
 
     /// Takes members back that were lost while recovery is switched off (`reconnAtt = 0`): the next round of background
-    /// work, or the next call that finds nobody, judges them like new ones.
+    /// work, or the next call that finds nobody, judges them like new ones. Those that are in use stay so, and are lost when
+    /// they go.
     pub fn recover(&self) {
         for seat in &self.view().seats {
-            seat.member.forget_use();
+            match seat.member.is_readable(&*self.seam) {
+                true => seat.member.take_back(),
+                false => seat.member.forget_use(),
+            }
         }
     }
 

@@ -4,7 +4,14 @@ use spec::{
     Template,
 };
 
-use crate::lab::{Lab, rv, secret_template};
+use std::sync::Arc;
+
+use client::{InitializeOptions, Module};
+use ntls::platform::System;
+use spec::UserType;
+use spec::flags::session::{RW_SESSION, SERIAL_SESSION};
+
+use crate::lab::{CO_PIN, Lab, SLOT, rv, secret_template};
 
 fn label(text: &str) -> Attribute {
     Attribute::new(A::LABEL, text.as_bytes())
@@ -180,4 +187,53 @@ fn sizes_are_known_for_session_objects_and_unavailable_for_token_objects() {
     assert!(lab.module.object_size(session, here).unwrap() > 0);
     assert_eq!(lab.module.object_size(session, there).unwrap(), u64::MAX);
     assert_eq!(rv(lab.module.object_size(session, HandleObject(99))), Rv::OBJECT_HANDLE_INVALID);
+}
+
+/// The label as a read tells it.
+fn label_of(module: &Module, session: spec::HandleSession, object: HandleObject) -> Vec<u8> {
+    let values = module.get_attributes(session, object, &[A::LABEL]).unwrap();
+    values[0].as_ref().unwrap().to_vec()
+}
+
+#[test]
+fn ha_3_3_a_label_that_another_process_changed_is_seen_by_the_next_read() {
+    let lab = Lab::new();
+    let session = lab.user();
+    let object = lab.data(session, true, "before").unwrap();
+    assert_eq!(label_of(&lab.module, session, object), b"before");
+    let other = Module::new();
+    let options = InitializeOptions { may_create_threads: false };
+    other.initialize_over(lab.seam.clone(), Arc::new(System), lab.configuration(), options).unwrap();
+    let there = other.open_session(SLOT, SERIAL_SESSION | RW_SESSION).unwrap();
+    other.login(there, UserType::USER, Some(CO_PIN)).unwrap();
+    other.find_init(there, Template::from(vec![label("before")])).unwrap();
+    let found = other.find(there, 2).unwrap();
+    other.find_final(there).unwrap();
+    for name in ["after", "and again"] {
+        other.set_attributes(there, found[0], Template::from(vec![label(name)])).unwrap();
+        assert_eq!(label_of(&lab.module, session, object), name.as_bytes());
+        assert_eq!(lab.find(session, vec![label(name)]), [object]);
+    }
+}
+
+#[test]
+fn ha_3_4_what_a_process_has_written_it_reads_and_finds_whichever_member_answers() {
+    let lab = Lab::new();
+    let session = lab.user();
+    let object = lab.data(session, true, "0").unwrap();
+    let mut last = "0".to_owned();
+    for (turn, away) in [0, 1, 2, 0, 1, 2].into_iter().enumerate() {
+        lab.seam.set_down(lab.members[away], true);
+        let name = (turn + 1).to_string();
+        lab.module.set_attributes(session, object, Template::from(vec![label(&name)])).unwrap();
+        lab.seam.set_down(lab.members[away], false);
+        for gone in 0..3 {
+            lab.seam.set_down(lab.members[gone], true);
+            assert_eq!(label_of(&lab.module, session, object), name.as_bytes(), "without member {gone}");
+            assert_eq!(lab.find(session, vec![label(&name)]), [object], "without member {gone}");
+            assert_eq!(lab.find(session, vec![label(&last)]), [], "without member {gone}");
+            lab.seam.set_down(lab.members[gone], false);
+        }
+        last = name;
+    }
 }

@@ -1,11 +1,15 @@
 //! Configuration at run time: what an edited file changes in a running module, and what it must not (RULES 2.10 to 2.12).
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use client::InitializeOptions;
 use client::conf::Configuration;
 use ntls::platform::System;
+use partition::in_process::InProcess;
+use spec::platform::{Moment, Platform};
+use spec::seam::{MemberId, Outgoing, Seam, Standing, Tag, Waiter};
 use spec::{Mechanism, MechanismType as M, Rv, SlotId};
 
 use crate::lab::{GROUP_SERIAL, Lab, ROOM, SLOT, bytes, rv};
@@ -31,6 +35,11 @@ const SHORT: &str = "Hatoki = { LogLevel = off; OutageWaitMs = 200; }";
 
 impl Edited {
     fn new(threads: bool, groups: &str, sections: &str) -> Self {
+        Self::over(threads, groups, sections, |lab| lab.seam.clone())
+    }
+
+    /// A module over what is put around the lab's seam.
+    fn over(threads: bool, groups: &str, sections: &str, seam: impl FnOnce(&Lab) -> Arc<dyn Seam>) -> Self {
         let lab = Lab::new();
         lab.module.finalize().unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -38,7 +47,7 @@ impl Edited {
         std::fs::write(&file, text(groups, sections)).unwrap();
         let conf = Configuration::from_bytes(&std::fs::read(&file).unwrap(), &file).unwrap();
         let options = InitializeOptions { may_create_threads: threads };
-        lab.module.initialize_over(lab.seam.clone(), Arc::new(System), conf, options).unwrap();
+        lab.module.initialize_over(seam(&lab), Arc::new(System), conf, options).unwrap();
         Self { lab, _folder: folder, file }
     }
 
@@ -54,11 +63,11 @@ impl Edited {
     }
 }
 
-/// Waits until something has become so; at most five seconds.
+/// Waits until something has become so; at most twenty seconds.
 fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(5), "{what}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -242,4 +251,139 @@ fn rules_2_12_with_one_base_slot_id_slots_are_numbered_from_1_for_the_life_of_th
     assert_eq!(rv(edited.lab.module.slot_info(SlotId(0))), Rv::SLOT_ID_INVALID);
     edited.write(&text(OTHER, SHORT));
     soon("the new group has a slot", || edited.slots(true) == [1, 2]);
+}
+
+/// A seam behind which one member can be made to hang: its link is up and nothing is answered.
+struct Hanging {
+    inner: Arc<InProcess>,
+    /// Since when; 0 while it does not.
+    hangs: AtomicU64,
+    tags: AtomicU64,
+    abandoned: Mutex<Vec<MemberId>>,
+}
+
+const HANGING: MemberId = MemberId(1_003);
+
+impl Seam for Hanging {
+    fn submit(&self, waiter: &Arc<Waiter>, member: MemberId, request: &Outgoing, deadline: Moment) -> Tag {
+        if member == HANGING && self.hangs.load(Ordering::Acquire) > 0 {
+            return Tag(self.tags.fetch_sub(1, Ordering::AcqRel));
+        }
+        self.inner.submit(waiter, member, request, deadline)
+    }
+
+    fn cancel(&self, member: MemberId, tag: Tag) {
+        self.inner.cancel(member, tag);
+    }
+
+    fn standing(&self, member: MemberId) -> Standing {
+        match (self.inner.standing(member), self.hangs.load(Ordering::Acquire)) {
+            (Standing::Up { since, .. }, hung) if hung > 0 && member == HANGING => {
+                Standing::Up { since, heard: Moment(hung) }
+            }
+            (standing, _) => standing,
+        }
+    }
+
+    fn abandon(&self, member: MemberId, reason: &str) {
+        self.abandoned.lock().unwrap().push(member);
+        self.inner.abandon(member, reason);
+    }
+
+    fn subscribe(&self, waiter: &Arc<Waiter>) {
+        self.inner.subscribe(waiter);
+    }
+}
+
+#[test]
+fn ha_4_4_the_probe_timeout_of_the_file_decides_when_a_hanging_member_loses_its_link() {
+    let sections = |ms: u32| format!("HAConfiguration = {{ ProbeTimeout = {ms}; }}\n{SHORT}");
+    let mut hanging = None;
+    let edited = Edited::over(true, "", &sections(600_000), |lab| {
+        let seam = Arc::new(Hanging {
+            inner: lab.seam.clone(),
+            hangs: AtomicU64::new(0),
+            tags: AtomicU64::new(u64::MAX - 1),
+            abandoned: Mutex::default(),
+        });
+        hanging = Some(seam.clone());
+        seam
+    });
+    let seam = hanging.unwrap();
+    let session = edited.lab.user();
+    edited.lab.p256(session, true);
+    soon("all members are used", || used(&edited) == [Rv::OK; 3]);
+    seam.hangs.store(System.now().0, Ordering::Release);
+    // With the default of a second the link would be given up by now.
+    std::thread::sleep(Duration::from_millis(4_000));
+    assert_eq!(*seam.abandoned.lock().unwrap(), []);
+    edited.write(&text("", &sections(100)));
+    soon("the link is given up", || seam.abandoned.lock().unwrap().contains(&HANGING));
+    assert!(seam.abandoned.lock().unwrap().iter().all(|member| *member == HANGING));
+    edited.lab.module.finalize().unwrap();
+}
+
+/// How each member stands.
+fn used(edited: &Edited) -> Vec<Rv> {
+    let members = edited.lab.module.ha_state(SLOT).unwrap().members;
+    members.into_iter().map(|(_, rv)| rv).collect()
+}
+
+#[test]
+fn reconn_att_of_the_file_gives_a_member_up_and_the_file_written_anew_takes_it_back() {
+    for threads in [true, false] {
+        let section = format!("HAConfiguration = {{ reconnAtt = 2; AutoReconnectInterval = 1; }}\n{SHORT}");
+        let edited = Edited::new(threads, "", &section);
+        let session = edited.lab.user();
+        let (_, key) = edited.lab.p256(session, true);
+        // Calls do the work of the thread where there is none.
+        let state = || {
+            edited.lab.module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key).unwrap();
+            bytes(edited.lab.module.sign(session, b"m", ROOM));
+            used(&edited)[1]
+        };
+        let stays_away = |ms: u64| {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(ms) {
+                assert_ne!(state(), Rv::OK, "threads: {threads}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        };
+        soon("the member is used", || state() == Rv::OK);
+        // Back before the attempts are used up, it is taken back.
+        edited.lab.seam.set_down(edited.lab.members[1], true);
+        stays_away(300);
+        edited.lab.seam.set_down(edited.lab.members[1], false);
+        soon("the member is taken back", || state() == Rv::OK);
+        edited.lab.seam.set_down(edited.lab.members[1], true);
+        stays_away(4_500);
+        edited.lab.seam.set_down(edited.lab.members[1], false);
+        stays_away(3_000);
+        // What `vtl haAdmin recover` does: the file is written anew.
+        edited.write(&text("", &section));
+        soon("the member is taken back by the operator", || state() == Rv::OK);
+        edited.lab.module.finalize().unwrap();
+    }
+}
+
+#[test]
+fn reconn_att_changed_to_0_while_the_module_runs_takes_no_lost_member_back() {
+    let section = |attempts: i32| format!("HAConfiguration = {{ reconnAtt = {attempts}; }}\n{SHORT}");
+    let edited = Edited::new(true, "", &section(-1));
+    let session = edited.lab.user();
+    edited.lab.p256(session, true);
+    soon("the member is used", || used(&edited)[1] == Rv::OK);
+    edited.write(&text("", &section(0)));
+    std::thread::sleep(Duration::from_millis(3_000));
+    edited.lab.seam.set_down(edited.lab.members[1], true);
+    soon("the member is lost", || used(&edited)[1] == Rv::TOKEN_NOT_PRESENT);
+    edited.lab.seam.set_down(edited.lab.members[1], false);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(2_500) {
+        assert_ne!(used(&edited)[1], Rv::OK);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    edited.write(&text("", &section(-1)));
+    soon("the member is taken back", || used(&edited)[1] == Rv::OK);
+    edited.lab.module.finalize().unwrap();
 }

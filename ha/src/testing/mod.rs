@@ -210,6 +210,7 @@ pub(super) struct World {
     abandoned: Lock<Vec<MemberId>>,
     cancelled: Lock<Vec<MemberId>>,
     headers: Lock<Vec<RequestHeader>>,
+    bodies: Lock<Vec<(u32, Vec<u8>)>>,
     me: std::sync::Weak<World>,
 }
 
@@ -241,6 +242,7 @@ impl World {
             abandoned: Lock::default(),
             cancelled: Lock::default(),
             headers: Lock::default(),
+            bodies: Lock::default(),
             me: me.clone(),
         })
     }
@@ -374,8 +376,15 @@ impl World {
             .collect()
     }
 
+    /// The bodies of this call as they were sent, in order.
+    pub(super) fn bodies(&self, call: u32) -> Vec<Vec<u8>> {
+        let bodies = self.bodies.lock();
+        bodies.iter().filter(|(number, _)| *number == call).map(|(_, body)| body.clone()).collect()
+    }
+
     /// Forgets what was sent and executed so far.
     pub(super) fn forget(&self) {
+        self.bodies.lock().clear();
         self.sent.lock().clear();
         self.executed.lock().clear();
         self.cancelled.lock().clear();
@@ -431,6 +440,7 @@ impl Seam for World {
         let number = RequestBody::decode(request.body.as_slice()).unwrap().call.as_ref().unwrap().number();
         self.sent.lock().push((member, number));
         self.headers.lock().push(request.header.clone());
+        self.bodies.lock().push((number, request.body.to_vec()));
         let fate = {
             let mut places = self.places.lock();
             let place = places.get_mut(&member).unwrap();

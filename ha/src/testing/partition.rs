@@ -2,8 +2,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spec::messages::{
-    Answer, Call, ChangeManifest, ChangeManifestAnswer, CompareAnswer, Done, ExportAnswer, FindAnswer, Found,
-    GetAttributesAnswer, JoinAnswer, LeaseAnswer, LoginAnswer, MadeObject, MakeAnswer, MechanismFacts,
+    Answer, Call, ChangeManifest, ChangeManifestAnswer, CompareAnswer, Done, ExportAnswer, Find, FindAnswer,
+    Found, GetAttributesAnswer, JoinAnswer, LeaseAnswer, LoginAnswer, MadeObject, MakeAnswer, MechanismFacts,
     MechanismMessage, ObjectRef, Outcome, PlanAnswer, RandomAnswer, RecordDigest, ReplyBody, ReplyHeader,
     RequestBody, RequestHeader, SealedRecord, SetAttributesAnswer, SetPinAnswer, StatusAnswer, UseAnswer,
 };
@@ -216,7 +216,7 @@ impl Model {
             }
             Call::Commit(commit) => self.advance(&commit.ouids, State::Committed).map(Answer::Commit)?,
             Call::Discard(discard) => self.advance(&discard.ouids, State::Deleted).map(Answer::Discard)?,
-            Call::Find(_) => Answer::Find(self.find()),
+            Call::Find(find) => Answer::Find(self.find(&find)),
             Call::GetAttributes(get) => {
                 self.live(get.object.as_ref())?;
                 Answer::GetAttributes(GetAttributesAnswer::default())
@@ -352,17 +352,22 @@ impl Model {
         Ok(Done {})
     }
 
-    fn find(&self) -> FindAnswer {
-        let found = |ouid: &Ouid| Found { ouid: ouid.0.to_vec(), ..Found::default() };
-        let of = |state: State| {
-            self.things.iter().filter(move |(_, thing)| thing.state == state).map(|(ouid, _)| ouid)
-        };
-        FindAnswer {
-            found: of(State::Committed).map(found).collect(),
-            more: false,
-            deleted: of(State::Deleted).map(|ouid| ouid.0.to_vec()).collect(),
-            looked: Vec::new(),
+    fn find(&self, find: &Find) -> FindAnswer {
+        let mut page = FindAnswer::default();
+        let behind = |ouid: &Ouid| find.after.is_empty() || ouid.0.to_vec() > find.after;
+        for (ouid, thing) in self.things.iter().filter(|(ouid, _)| behind(ouid)) {
+            if page.found.len() == find.limit as usize {
+                page.more = true;
+                break;
+            }
+            page.looked = ouid.0.to_vec();
+            match thing.state {
+                State::Committed => page.found.push(Found { ouid: ouid.0.to_vec(), ..Found::default() }),
+                State::Deleted => page.deleted.push(ouid.0.to_vec()),
+                State::Provisional => {}
+            }
         }
+        page
     }
 
     fn change(&mut self, object: Option<&ObjectRef>, tag: &[u8]) -> Result<Answer, Box<ReplyBody>> {

@@ -127,6 +127,25 @@ fn a_probe_unanswered_for_one_second_gives_the_link_up_and_the_call_moves_on() {
 }
 
 #[test]
+fn ha_4_4_the_probe_timeout_decides_when_a_link_is_given_up_and_holds_up_no_round() {
+    for (probe_ms, from_ms, until_ms) in [(300, 300, 1_500), (30_000, 30_000, 33_500)] {
+        let world = World::new(3);
+        let group = world.group_with(|settings| settings.probe_ms = probe_ms);
+        world.tend(&group, 1);
+        world.freeze(3);
+        let begun = world.ms();
+        while world.abandoned().is_empty() {
+            let before = world.ms();
+            world.tend(&group, 1);
+            assert!(world.ms() - before <= 2_000, "a round took {} ms", world.ms() - before);
+            assert!(world.ms() - begun <= until_ms, "ProbeTimeout {probe_ms}");
+        }
+        assert!(world.ms() - begun >= from_ms, "ProbeTimeout {probe_ms}: given up too soon");
+        assert_eq!(world.abandoned(), [3]);
+    }
+}
+
+#[test]
 fn slow_work_that_answers_probes_is_not_moved() {
     let (world, ouid) = with_object(3);
     let group = world.group();

@@ -235,7 +235,7 @@ fn ha_2_6_two_promotions_at_one_time_end_in_one_manifest_and_one_set_of_credenti
 }
 
 #[test]
-fn without_replication_nothing_is_synchronised() {
+fn ha_2_9_without_replication_nothing_is_synchronised() {
     let world = World::new(2);
     let group = world.group_with(|settings| settings.synchronize = false);
     assert!(group.synchronize(TICKET, false, &mut |_, _| {}).is_err());

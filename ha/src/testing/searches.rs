@@ -73,6 +73,29 @@ fn ha_3_2_a_member_that_goes_on_failing_fails_a_merged_search() {
 }
 
 #[test]
+fn ha_4_2_at_most_members_plus_one_sends_of_a_merged_search_may_have_executed() {
+    let (world, group) = differing();
+    (1..=3).for_each(|member| (0..9).for_each(|_| world.script(member, FIND, Fate::LostAfter)));
+    assert!(matches!(found(&group), Err(Error::Peer(_))));
+    assert_eq!(world.executed(FIND), [1, 2, 3, 1]);
+    // With room for one, the members are asked one after the other.
+    let (world, group) = differing();
+    (1..=3).for_each(|member| world.script(member, FIND, Fate::LostAfter));
+    assert_eq!((found(&group), world.sent(FIND)), (Ok(1), vec![1, 2, 3, 1, 2, 3]));
+}
+
+#[test]
+fn rules_1_5_a_page_is_encoded_once_whoever_is_asked_and_however_often() {
+    let (world, group) = differing();
+    world.script(3, FIND, Fate::LostBefore);
+    world.script(3, FIND, Fate::NotSent);
+    assert_eq!(found(&group), Ok(1));
+    let bodies = world.bodies(FIND);
+    assert_eq!(bodies.len(), 5);
+    assert!(bodies.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
 fn ha_3_2_a_member_that_is_read_no_more_is_not_waited_for() {
     let (world, group) = differing();
     world.script(3, FIND, Fate::Answer(Outcome::RECOVERING));

@@ -1,7 +1,7 @@
 //! Slow, silent, stuck, busy and returning members (HA 4.3, 4.4, 4.5).
 use std::sync::Arc;
 
-use spec::messages::{Make, MakeKind};
+use spec::messages::{Make, MakeKind, Outcome};
 use spec::record::State;
 use spec::{Ouid, Template};
 
@@ -13,6 +13,7 @@ use crate::settings::GroupSettings;
 
 const STATUS: u32 = 10;
 const USE: u32 = 14;
+const MAKE: u32 = 16;
 const FIND: u32 = 20;
 
 fn used(group: &Group, ouid: Ouid) -> Result<u64, Error> {
@@ -136,6 +137,142 @@ fn a_search_leaves_a_silent_member_too() {
     let before = world.ms();
     assert_eq!(find(), 1);
     assert!(world.ms() - before <= 40, "took {} ms", world.ms() - before);
+}
+
+/// As `warm`, with so many objects, after 120 searches; who is searched.
+fn searched(objects: u32) -> (Arc<World>, Arc<Group>, u64) {
+    let (world, group, _) = warm();
+    for number in 1..objects {
+        let mut ouid = [0x50; 16];
+        ouid[..4].copy_from_slice(&number.to_be_bytes());
+        (1..=3).for_each(|member| world.model(member, |model| model.put(Ouid(ouid), State::Committed)));
+    }
+    (0..120).for_each(|_| assert_eq!(found(&group), objects as usize));
+    let searcher = *world.sent(FIND).last().unwrap();
+    world.forget();
+    (world, group, searcher)
+}
+
+fn found(group: &Group) -> usize {
+    let found = group.find(&Template::default(), TICKET).unwrap();
+    assert!(found.windows(2).all(|pair| pair[0].ouid < pair[1].ouid), "each once, in order");
+    found.len()
+}
+
+#[test]
+fn ha_4_3_a_slow_search_is_hedged() {
+    let (world, group, searcher) = searched(1);
+    world.script(searcher, FIND, Fate::Slow(20));
+    let before = world.ms();
+    assert_eq!(found(&group), 1);
+    assert!(world.ms() - before <= 3, "took {} ms", world.ms() - before);
+    let sent = world.sent(FIND);
+    assert_eq!((sent.len(), sent[0], world.cancelled()), (2, searcher, vec![searcher]));
+    assert_ne!(sent[1], searcher);
+    let bodies = world.bodies(FIND);
+    assert_eq!(bodies[0], bodies[1], "RULES 1.5");
+    assert!(group.status().members.iter().all(|member| member.outstanding == 0));
+    // The first answer counts, whoever gives it.
+    world.forget();
+    world.script(searcher, FIND, Fate::Slow(4));
+    world.script(sent[1], FIND, Fate::Slow(9));
+    assert_eq!((found(&group), world.sent(FIND), world.cancelled()), (1, sent.clone(), vec![sent[1]]));
+    // One that fails is not the end while the other one works.
+    world.forget();
+    world.script(searcher, FIND, Fate::Slow(9));
+    world.script(sent[1], FIND, Fate::Answer(Outcome::FAILED));
+    assert_eq!((found(&group), world.sent(FIND)), (1, sent));
+}
+
+#[test]
+fn ha_4_3_a_search_is_hedged_with_a_member_that_owes_nothing_and_within_the_budget() {
+    let (world, group, searcher) = searched(1);
+    let others: Vec<u64> = (1..=3).filter(|member| *member != searcher).collect();
+    let view = group.view().clone();
+    let member = |id: u64| view.member(spec::seam::MemberId(id)).unwrap();
+    group.owe(member(others[0]), &[Ouid([9; 16])], &[]);
+    world.script(searcher, FIND, Fate::Slow(20));
+    assert_eq!((found(&group), world.sent(FIND)), (1, vec![searcher, others[1]]));
+    world.forget();
+    while group.budget.take(1) {}
+    world.script(searcher, FIND, Fate::Slow(20));
+    assert_eq!((found(&group), world.sent(FIND)), (1, vec![searcher]));
+}
+
+#[test]
+fn ha_3_2_searches_stay_with_their_member_until_hedges_are_won_again_and_again() {
+    let (world, group, searcher) = searched(1);
+    let next = |fate: Fate| {
+        world.forget();
+        world.script(searcher, FIND, fate);
+        assert_eq!(found(&group), 1);
+        world.unscript(searcher);
+        world.sent(FIND)[0]
+    };
+    for fate in [Fate::Slow(20), Fate::Slow(20), Fate::Fine, Fate::Slow(20), Fate::Slow(20), Fate::Slow(20)] {
+        assert_eq!(next(fate), searcher);
+    }
+    assert_ne!(next(Fate::Fine), searcher);
+}
+
+#[test]
+fn ha_4_3_after_a_hedge_paging_goes_on_where_the_page_came_from() {
+    let (world, group, searcher) = searched(2_500);
+    world.script(searcher, FIND, Fate::Fine);
+    world.script(searcher, FIND, Fate::Slow(20));
+    assert_eq!(found(&group), 2_500);
+    let sent = world.sent(FIND);
+    assert_eq!((&sent[..2], sent[2] == sent[3], sent.len()), (&[searcher, searcher][..], true, 4));
+    assert_ne!(sent[2], searcher);
+}
+
+#[test]
+fn ha_4_3_merged_searches_are_not_hedged_and_hear_every_member() {
+    let (world, group, searcher) = searched(1);
+    world.model(searcher, |model| model.put(Ouid([0x99; 16]), State::Committed));
+    group.set_divergent(true);
+    world.script(searcher, FIND, Fate::Slow(20));
+    assert_eq!((found(&group), world.sent(FIND)), (2, vec![1, 2, 3]));
+    world.forget();
+    world.script(searcher, FIND, Fate::Busy(5));
+    world.script(searcher, FIND, Fate::Slow(20));
+    assert_eq!((found(&group), world.sent(FIND)), (2, vec![1, 2, 3, searcher]));
+}
+
+#[test]
+fn rules_1_5_hedges_and_evacuations_carry_the_bytes_of_the_first_send() {
+    for silent in [false, true] {
+        let (world, group, ouid) = warm();
+        if silent {
+            while group.budget.take(1) {}
+            world.freeze(1);
+        } else {
+            world.script(1, USE, Fate::Slow(20));
+        }
+        assert_eq!(used(&group, ouid), Ok(2));
+        let bodies = world.bodies(USE);
+        assert_eq!((world.sent(USE), bodies.len()), (vec![1, 2], 2), "silent: {silent}");
+        assert_eq!(bodies[0], bodies[1], "silent: {silent}");
+    }
+}
+
+#[test]
+fn rules_1_5_a_make_that_is_sent_again_carries_the_bytes_of_the_first_send() {
+    for fate in
+        [Fate::LostBefore, Fate::LostAfter, Fate::NotSent, Fate::Busy(5), Fate::Answer(Outcome::FAILED)]
+    {
+        let (world, group, _) = warm();
+        world.script(1, MAKE, fate);
+        group
+            .create(
+                Make { kind: MakeKind::GENERATE.0, templates: vec![Template::default()], ..Make::default() },
+                TICKET,
+            )
+            .unwrap();
+        let bodies = world.bodies(MAKE);
+        assert_eq!(bodies.len(), 2, "{fate:?}");
+        assert_eq!(bodies[0], bodies[1], "{fate:?}");
+    }
 }
 
 #[test]

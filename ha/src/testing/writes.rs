@@ -248,7 +248,7 @@ fn a_member_that_misses_the_object_gets_its_tombstone() {
 }
 
 #[test]
-fn without_replication_an_object_lives_on_the_member_that_made_it() {
+fn ha_2_9_without_replication_an_object_lives_on_the_member_that_made_it() {
     let world = World::new(3);
     let group = world.group_with(|settings| settings.synchronize = false);
     let ouid = create(&group).unwrap();
