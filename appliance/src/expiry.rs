@@ -55,7 +55,8 @@ pub fn all(appliance: &Appliance) -> Vec<CertificateShown> {
     let now_ms = now_ms();
     let server = appliance.identity.current();
     let renew = ": run `hsm sysconf regenCert`";
-    let mut all = vec![shown_at("this server", server.certificate().der(), renew, now_ms)];
+    let of = format!("this server ({})", appliance.identity.certificate_path().display());
+    let mut all = vec![shown_at(&of, server.certificate().der(), renew, now_ms)];
     for client in appliance.registry.list() {
         let renew = ": make a new one with `vtl createCert` and add it with `hsm client addCertificate`";
         // One that ends is no matter when a later one is there.

@@ -20,6 +20,7 @@ use spec::platform::Platform;
 
 use crate::calendar::{Compact, Ctime};
 use crate::conf;
+use crate::outlet::quietly;
 
 /// The file's name in its folder.
 const FILE: &str = "haErrorLog.txt";
@@ -121,7 +122,8 @@ impl HaLog {
             text.push_str(&format!("{now} : [{}] {lost} lines before these could not be kept\n", self.pid));
         }
         if let Some(place) = self.place.load_full() {
-            let written = append(&place, text.as_bytes(), self.pid, self.platform.wall_ms());
+            let mut written = Ok(());
+            quietly(|| written = append(&place, text.as_bytes(), self.pid, self.platform.wall_ms()));
             if let Err(error) = written
                 && !self.refused.swap(true, Ordering::Relaxed)
             {

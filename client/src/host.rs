@@ -12,7 +12,7 @@ pub struct Host {
     /// Threads are started within: whatever is blocked there stays blocked in the new thread, so that the application's
     /// handlers run on threads of its own.
     pub start_threads: Around,
-    /// The log is written within: no signal of a write (SIGPIPE, SIGXFSZ) reaches the application.
+    /// Logs and metrics pages are written within: no signal of a write (SIGPIPE, SIGXFSZ) reaches the application.
     pub write_log: Around,
     /// The process has more rights than the user who started it (set-uid and its like): the environment is that user's and
     /// says nothing.

@@ -17,6 +17,7 @@ mod drive;
 mod encrypt;
 mod error;
 mod events;
+mod expiry;
 mod face;
 mod halog;
 mod handles;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ha::{GroupStatus, MemberState};
+use ha::{GroupStatus, MemberState, MemberStatus};
 use spec::meter::{Ended, Meter, Moved, News};
 use spec::platform::{Moment, Platform};
 use spec::seam::MemberId;
 use spec::stats::{State, header, member};
 
-use crate::calendar::Iso;
 use crate::conf::{Attempts, Recovery};
+use crate::expiry::{is_due, left};
 use crate::halog::HaLog;
 use crate::page::Page;
 
@@ -20,10 +20,6 @@ const MEMBERS_MAX: usize = 64;
 
 /// Members that have not been met yet are given so long after the start to appear, in milliseconds.
 const START_MS: u64 = 3_000;
-
-/// From so many days before its end a certificate is warned about, once a day.
-const EXPIRY_DAYS: u64 = 30;
-const DAY_MS: u64 = 86_400_000;
 
 /// What is remembered of a member.
 #[derive(Default)]
@@ -38,6 +34,8 @@ struct Way {
     lost: AtomicBool,
     /// Attempts to reach it since it was lost, each as long as `AutoReconnectInterval`.
     attempts: AtomicU64,
+    /// The writes that it has missed since it was lost have been told of (HA 2.5).
+    debt_told: AtomicBool,
     /// When the operator was last told that the member's certificate ends soon, in milliseconds since 1970.
     expiry_told_ms: AtomicU64,
 }
@@ -51,25 +49,6 @@ pub(crate) struct GroupMeter {
     ways: Box<[Way]>,
     born: Moment,
     all_lost: AtomicBool,
-    /// When the operator was last told that this client's certificate ends soon, in milliseconds since 1970.
-    expiry_told_ms: AtomicU64,
-}
-
-/// Whether a certificate that ends then is to be told of now, once a day.
-fn is_due(ends_ms: u64, now_ms: u64, told_ms: &AtomicU64) -> bool {
-    let told = told_ms.load(Ordering::Relaxed);
-    let due = ends_ms != 0
-        && ends_ms < now_ms.saturating_add(EXPIRY_DAYS * DAY_MS)
-        && (told == 0 || now_ms >= told.saturating_add(DAY_MS));
-    due && told_ms.compare_exchange(told, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-}
-
-/// How long a certificate is valid still, in words.
-fn left(ends_ms: u64, now_ms: u64) -> String {
-    match ends_ms.checked_sub(now_ms) {
-        Some(left_ms) => format!("ends on {}, in {} days", Iso(ends_ms), left_ms / DAY_MS),
-        None => format!("ended on {}", Iso(ends_ms)),
-    }
 }
 
 impl GroupMeter {
@@ -82,16 +61,7 @@ impl GroupMeter {
     ) -> Arc<Self> {
         let ways = (0..MEMBERS_MAX).map(|_| Way::default()).collect();
         let born = platform.now();
-        Arc::new(Self {
-            platform,
-            serial,
-            page,
-            log,
-            ways,
-            born,
-            all_lost: AtomicBool::new(false),
-            expiry_told_ms: AtomicU64::new(0),
-        })
+        Arc::new(Self { platform, serial, page, log, ways, born, all_lost: AtomicBool::new(false) })
     }
 
     /// The group's page, if it has one.
@@ -142,6 +112,7 @@ impl GroupMeter {
         for member in &status.members {
             let id = member.id;
             let Some(way) = self.way(id) else { continue };
+            self.tell_debt(way, member);
             let before = State::of(way.state.load(Ordering::Acquire));
             match &member.state {
                 MemberState::Up | MemberState::Unverified if before == State::Suspected => {}
@@ -163,26 +134,31 @@ impl GroupMeter {
         given_up
     }
 
-    /// Warns of certificates that end soon, as the members tell them. Gives the number of warnings.
+    /// Tells, once until all is paid, of writes that a lost member has missed: the vendor's event. What a member that is up
+    /// owes for a moment is the usual course of a write that did not wait for the slowest.
+    fn tell_debt(&self, way: &Way, member: &MemberStatus) {
+        let (id, writes) = (member.id, member.debt);
+        if writes == 0 {
+            way.debt_told.store(false, Ordering::Relaxed);
+        } else if matches!(member.state, MemberState::Down(_)) && !way.debt_told.swap(true, Ordering::Relaxed)
+        {
+            let line =
+                format!("failed to replicate {writes} writes to member: {id}; they follow when it is back");
+            self.member_event(id, "not replicated", &line);
+        }
+    }
+
+    /// Warns of certificates of appliances that end soon, as the members tell them. Gives the number of warnings.
     pub(crate) fn warn_of_certificates(&self, status: &GroupStatus, now_ms: u64) -> usize {
         let mut warned = 0;
         for member in &status.members {
-            let (server, client) = (member.server_certificate_ends_ms, member.client_certificate_ends_ms);
-            if self.way(member.id).is_some_and(|way| is_due(server, now_ms, &way.expiry_told_ms)) {
+            let ends_ms = member.server_certificate_ends_ms;
+            if self.way(member.id).is_some_and(|way| is_due(ends_ms, now_ms, &way.expiry_told_ms)) {
                 warned += 1;
                 tracing::warn!(
                     target: "hatoki::ha", group = self.serial, member = member.id.0, event = "certificate",
                     "the server certificate of the member's appliance {}: renew it with `hsm sysconf regenCert`",
-                    left(server, now_ms)
-                );
-            }
-            if is_due(client, now_ms, &self.expiry_told_ms) {
-                warned += 1;
-                tracing::warn!(
-                    target: "hatoki::ha", group = self.serial, member = member.id.0, event = "certificate",
-                    "the certificate of this client {}: make a new one with `vtl createCert` and register it on the \
-                     appliances",
-                    left(client, now_ms)
+                    left(ends_ms, now_ms)
                 );
             }
         }
@@ -391,6 +367,7 @@ mod tests {
     use spec::stats::Birth;
 
     use super::*;
+    use crate::expiry::DAY_MS;
     use crate::page::tests::HeapMapper;
 
     #[test]
@@ -507,6 +484,35 @@ mod tests {
     }
 
     #[test]
+    fn ha_2_5_writes_that_a_lost_member_has_missed_are_told_once_until_they_are_paid() {
+        let place = tempfile::tempdir().unwrap();
+        let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
+        let log = Arc::new(HaLog::new(platform.clone()));
+        let folder = Some(place.path().to_owned());
+        log.configure(Some(&crate::conf::HaLog { enabled: true, folder, bytes_max: 1 << 20 }));
+        let meter = GroupMeter::new(platform, 1, None, log.clone());
+        let recovery = Recovery {
+            attempts: Attempts::None,
+            interval_s: 60,
+            mode: crate::conf::RecoveryMode::ActiveEnhanced,
+        };
+        let lost = || MemberState::Down("gone".into());
+        let looks =
+            [(MemberState::Up, 3), (lost(), 0), (lost(), 2), (lost(), 3), (MemberState::Up, 0), (lost(), 1)];
+        for (state, debt) in looks {
+            let mut status = status(state);
+            status.members[0].debt = debt;
+            meter.observe(&status, &recovery);
+        }
+        log.flush();
+        let text = std::fs::read_to_string(place.path().join("haErrorLog.txt")).unwrap();
+        let told: Vec<&str> =
+            text.lines().filter_map(|line| line.split("failed to replicate ").nth(1)).collect();
+        let line = |writes| format!("{writes} writes to member: 1002; they follow when it is back");
+        assert_eq!(told, [line(2), line(1)]);
+    }
+
+    #[test]
     fn a_certificate_that_ends_within_a_month_is_warned_about_once_a_day() {
         let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
         let log = Arc::new(HaLog::new(platform.clone()));
@@ -515,13 +521,10 @@ mod tests {
         let now = 100 * DAY_MS;
         assert_eq!(meter.warn_of_certificates(&status, now), 0);
         status.members[0].server_certificate_ends_ms = now + 31 * DAY_MS;
-        status.members[0].client_certificate_ends_ms = now + 20 * DAY_MS;
-        assert_eq!(meter.warn_of_certificates(&status, now), 1);
-        assert_eq!(meter.warn_of_certificates(&status, now + DAY_MS - 1), 0);
-        assert_eq!(meter.warn_of_certificates(&status, now + DAY_MS), 1);
-        assert_eq!(meter.warn_of_certificates(&status, now + 2 * DAY_MS), 2);
-        assert_eq!(left(now + 3 * DAY_MS, now), "ends on 1970-04-14T00:00:00.000Z, in 3 days");
-        assert_eq!(left(now - 1, now), "ended on 1970-04-10T23:59:59.999Z");
+        assert_eq!(meter.warn_of_certificates(&status, now), 0);
+        assert_eq!(meter.warn_of_certificates(&status, now + 2 * DAY_MS), 1);
+        assert_eq!(meter.warn_of_certificates(&status, now + 3 * DAY_MS - 1), 0);
+        assert_eq!(meter.warn_of_certificates(&status, now + 3 * DAY_MS), 1);
     }
 
     #[test]

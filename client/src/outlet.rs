@@ -31,7 +31,8 @@ pub(crate) fn write_within(around: Around) {
     let _ = WRITE_WITHIN.set(around);
 }
 
-fn quietly(mut write: impl FnMut()) {
+/// Runs something that writes to a file or a pipe, so that no signal of it reaches the application.
+pub(crate) fn quietly(mut write: impl FnMut()) {
     match WRITE_WITHIN.get() {
         Some(around) => around(&mut write),
         None => write(),

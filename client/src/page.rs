@@ -12,6 +12,8 @@ use spec::meter::{Ended, Moved};
 use spec::seam::MemberId;
 use spec::stats::{self, Birth, Layout, State, call, header, member};
 
+use crate::outlet::quietly;
+
 /// Words of a file that other processes read while they change.
 pub trait Mapping: Send + Sync {
     /// The words, as many as were asked for.
@@ -185,9 +187,10 @@ fn write(folder: &Path, name: &str, words: &[u64]) -> Result<File, String> {
         rustix::fs::openat(&dir, &new, flags, Mode::RUSR | Mode::WUSR).map_err(|error| failed(&error))?;
     let mut file = File::from(file);
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let written = file
-        .write_all(&bytes)
-        .and_then(|()| rustix::fs::renameat(&dir, &new, &dir, name).map_err(io::Error::from));
+    let mut written = Ok(());
+    quietly(|| written = file.write_all(&bytes));
+    let written =
+        written.and_then(|()| rustix::fs::renameat(&dir, &new, &dir, name).map_err(io::Error::from));
     if let Err(error) = written {
         let _ = rustix::fs::unlinkat(&dir, &new, AtFlags::empty());
         return Err(failed(&error));

@@ -19,7 +19,7 @@ use crate::conf::{self, Configuration};
 use crate::drive::{self, Drive};
 use crate::process::{Driver, Process};
 use crate::world::World;
-use crate::{log, slots};
+use crate::{expiry, log, slots};
 
 /// Between two looks, in milliseconds.
 const LOOK_MS: u64 = 1_000;
@@ -60,6 +60,7 @@ pub(crate) struct Watch {
     due: AtomicU64,
     looking: AtomicBool,
     seen: Lock<Seen>,
+    expiry: expiry::Files,
 }
 
 /// The right to look, given back when it is dropped.
@@ -75,7 +76,7 @@ impl Watch {
     /// Looks first in a second.
     pub(crate) fn new(platform: &dyn Platform) -> Self {
         let due = AtomicU64::new(platform.now().after_ms(LOOK_MS).0);
-        Self { due, looking: AtomicBool::new(false), seen: Lock::default() }
+        Self { due, looking: AtomicBool::new(false), seen: Lock::default(), expiry: expiry::Files::default() }
     }
 
     /// Looks if a second has passed since the last look and nobody else is at it.
@@ -88,7 +89,7 @@ impl Watch {
         self.due.store(now.after_ms(LOOK_MS).0, Ordering::Relaxed);
         let mut seen = self.seen.lock();
         look_at_configuration(process, world, &mut seen);
-        look_at_certificates(process, world, &mut seen);
+        look_at_certificates(process, world, &mut seen, &self.expiry);
         look_at_generations(world);
         world.observe(process.configuration().as_deref(), process.platform.wall_ms());
     }
@@ -215,7 +216,8 @@ fn configure_links(process: &Process, world: &World) {
 }
 
 /// New certificates under the same names: new links are made with them (ClientCertFile, ClientPrivKeyFile, ServerCAFile).
-fn look_at_certificates(process: &Process, world: &World, seen: &mut Seen) {
+/// Those that end soon are warned about.
+fn look_at_certificates(process: &Process, world: &World, seen: &mut Seen, expiry: &expiry::Files) {
     let Some(conf) = process.configuration().clone() else { return };
     if world.driving().is_none_or(|drive| drive.links.is_none()) {
         return;
@@ -224,14 +226,15 @@ fn look_at_certificates(process: &Process, world: &World, seen: &mut Seen) {
         [conf.client_certificate.as_deref(), conf.client_private_key.as_deref(), Some(&*conf.server_ca)];
     let marks: Vec<Option<Mark>> = files.into_iter().map(|file| file.and_then(Mark::of)).collect();
     let is_first = seen.certificates.is_empty();
-    if seen.certificates == marks {
-        return;
+    if seen.certificates != marks {
+        seen.certificates = marks;
+        expiry.changed();
+        if !is_first {
+            tracing::info!("a certificate file has changed: new links are made with what it holds now");
+            configure_links(process, world);
+        }
     }
-    seen.certificates = marks;
-    if !is_first {
-        tracing::info!("a certificate file has changed: new links are made with what it holds now");
-        configure_links(process, world);
-    }
+    expiry.look(&conf, process.platform.wall_ms());
 }
 
 /// A group of another generation is another token (RULES 2.9, 2.11).

@@ -72,6 +72,19 @@ impl P11 {
         unsafe { self.0.C_Initialize.unwrap()(std::ptr::null_mut()) }
     }
 
+    fn initialize_without_threads(&self) -> CK_RV {
+        let mut arguments = CK_C_INITIALIZE_ARGS {
+            CreateMutex: None,
+            DestroyMutex: None,
+            LockMutex: None,
+            UnlockMutex: None,
+            flags: CKF_OS_LOCKING_OK | CKF_LIBRARY_CANT_CREATE_OS_THREADS,
+            pReserved: std::ptr::null_mut(),
+        };
+        // SAFETY: the structure is a local that outlives the call.
+        unsafe { self.0.C_Initialize.unwrap()((&raw mut arguments).cast()) }
+    }
+
     fn finalize(&self) -> CK_RV {
         // SAFETY: the argument is reserved and NULL.
         unsafe { self.0.C_Finalize.unwrap()(std::ptr::null_mut()) }
@@ -204,6 +217,46 @@ fn a_log_on_a_standard_error_that_nobody_reads_neither_kills_nor_blocks_nor_clos
     give_back_standard_error(kept);
     let some = String::from_utf8_lossy(&some[..read]).into_owned();
     assert!(some.contains("DEBUG hatoki: C_CloseSession: CKR_SESSION_HANDLE_INVALID"), "{some}");
+}
+
+#[test]
+fn a_limit_on_the_length_of_files_ends_no_application_that_logs() {
+    let test = "a_limit_on_the_length_of_files_ends_no_application_that_logs";
+    let change = |_: &mut Command, folder: &Path| {
+        let place = folder.display();
+        let logs = format!(
+            "LogLevel = debug;\n  LogPath = {place}/log;\n  StatsPath = {place}/stats;\n}}\n\
+             HAConfiguration = {{\n  haLogStatus = enabled;\n  haLogPath = {place};"
+        );
+        configure(folder, &logs);
+    };
+    if in_own_process(test, change).is_some() {
+        return;
+    }
+    let p11 = P11::load();
+    let limit = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: as a C program has it; every write to a file now brings the signal to the thread that writes.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
+    }
+    // Without threads of the library everything is written by ours.
+    assert_eq!(p11.initialize_without_threads(), CKR_OK);
+    let (log, ha_log) = (folder().join("log"), folder().join("haErrorLog.txt"));
+    for _ in 0..600 {
+        assert_eq!(p11.token_info(), CKR_OK);
+        p11.noise();
+        if ha_log.exists() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(p11.finalize(), CKR_OK);
+    for file in [&log, &ha_log] {
+        let length = file.metadata().unwrap_or_else(|error| panic!("{}: {error}", file.display())).len();
+        assert_eq!(length, 0, "{}: what cannot be written is lost", file.display());
+    }
+    assert!(folder().join("stats").read_dir().unwrap().next().is_none(), "no page that is cut short");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use tests::lab::{Lab, expect_ok};
 
 #[test]
-fn eight_signing_threads_see_no_error_while_a_member_is_killed_and_returns() {
+fn eight_signing_threads_see_no_error_while_one_member_and_then_all_are_killed_and_return() {
     let lab = Lab::up(3);
     let mut scene = lab.scene("sign-loop", &["8"]);
     scene.expect("READY");
@@ -15,6 +15,17 @@ fn eight_signing_threads_see_no_error_while_a_member_is_killed_and_returns() {
         lab.lab("start", Some(member));
         lab.wait_until_equal(3);
     }
+    // All of them, and back in another order; the first that is back serves alone.
+    let token = scene.token();
+    [2, 3, 1].into_iter().for_each(|member| lab.kill_now(member));
+    lab.lab("start", Some(3));
+    scene.signatures_go_on();
+    assert_eq!(scene.token(), token, "slot and serial number stay");
+    for member in [1, 2] {
+        lab.lab("start", Some(member));
+        scene.signatures_go_on();
+    }
+    lab.wait_until_equal(3);
     scene.finish_without_error();
 }
 
