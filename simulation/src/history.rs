@@ -1,5 +1,5 @@
 //! What the application was told about each object, and what must therefore hold (HA 8).
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -90,6 +90,9 @@ pub(crate) struct History {
     objects: Mutex<Vec<Object>>,
     pins: Mutex<Pins>,
     values: AtomicU64,
+    drawn: Mutex<BTreeSet<[u8; 8]>>,
+    /// Which process has written which values to CKA_ID.
+    wrote: Mutex<BTreeSet<(usize, u64)>>,
     sends: Mutex<Vec<u64>>,
 }
 
@@ -100,6 +103,8 @@ impl Default for History {
             objects: Mutex::default(),
             pins: Mutex::new(pins),
             values: AtomicU64::new(0),
+            drawn: Mutex::default(),
+            wrote: Mutex::default(),
             sends: Mutex::default(),
         }
     }
@@ -114,6 +119,27 @@ impl History {
     /// The PINs.
     pub(crate) fn pins(&self) -> MutexGuard<'_, Pins> {
         self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no eight bytes of these were drawn before; they have been now.
+    pub(crate) fn are_new(&self, drawn: &[u8]) -> bool {
+        let mut all = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        drawn
+            .windows(8)
+            .filter_map(|window| window.try_into().ok())
+            .filter(|window| !all.insert(*window))
+            .count()
+            == 0
+    }
+
+    /// A process writes a value to CKA_ID.
+    pub(crate) fn writes(&self, process: usize, value: u64) {
+        self.wrote.lock().unwrap_or_else(PoisonError::into_inner).insert((process, value));
+    }
+
+    /// Whether a process has written this value, or it is the one from the making.
+    pub(crate) fn is_own(&self, process: usize, value: u64) -> bool {
+        value == 0 || self.wrote.lock().unwrap_or_else(PoisonError::into_inner).contains(&(process, value))
     }
 
     /// A number that no other call gets.

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod attributes;
+mod breaks;
 mod chance;
 mod disk;
 mod history;

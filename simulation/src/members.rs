@@ -136,6 +136,11 @@ impl Member {
         state.paused_until = state.paused_until.max(until);
     }
 
+    /// The member goes on.
+    pub(crate) fn go_on(&self) {
+        self.state().paused_until = 0;
+    }
+
     /// Each commit takes long until this moment.
     pub(crate) fn slow_down(&self, until: u64) {
         self.state().slow_until = until;

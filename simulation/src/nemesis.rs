@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use spec::UserType;
 use spec::record::{Manifest, MemberRole};
 
+use crate::breaks::{Break, Breaks, Worth};
 use crate::members::{MEMBERS, Member, change_manifest, id};
-use crate::network::{Breaks, MS, Network};
+use crate::network::{MS, Network};
 use crate::platform::{BORN_MS, Simulated};
 use crate::theme::{Fault, Theme};
 use crate::world::World;
@@ -48,6 +49,9 @@ impl Nemesis {
             killed: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
         });
+        if faults && theme.drifts() {
+            network.watch.clocks_run_apart();
+        }
         for (member, drift_ms) in members.iter().zip(theme.drift_ms).filter(|_| faults) {
             member.set_drift(drift_ms);
         }
@@ -64,6 +68,7 @@ impl Nemesis {
             member.disk.power();
             member.slow_down(0);
             member.overload(0);
+            member.go_on();
             if member.partition().is_none() {
                 self.start(place);
             }
@@ -108,10 +113,8 @@ impl Nemesis {
         match fault {
             Fault::Break => self.network.break_link(process, member),
             Fault::BreakBeforeReply => {
-                let (silent, of_a_write) =
-                    self.world.chance(|chance| (chance.once_in(2), !chance.once_in(3)));
-                let silent_ns = silent.then(|| self.draw(500, 3_000) * MS);
-                self.network.break_before_reply(process, member, Breaks { silent_ns, of_a_write });
+                let breaks = self.breaks();
+                self.network.break_before_reply(process, member, breaks);
             }
             Fault::CutSilently => self.network.cut(process, member, true, self.draw(200, 3_000) * MS),
             Fault::Cut => self.network.cut(process, member, false, self.draw(200, 3_000) * MS),
@@ -133,6 +136,7 @@ impl Nemesis {
             Fault::Kill => self.kill(process),
             Fault::Jump => {
                 let ms = i64::try_from(self.draw(0, 7_200_000)).unwrap_or(0) - 3_600_000;
+                self.network.watch.clocks_run_apart();
                 self.members[member].jump_clock(ms);
                 self.platforms[process - 1].jump_clock(-ms);
             }
@@ -145,6 +149,21 @@ impl Nemesis {
             Fault::Membership => self.change_members(member),
             Fault::Revoke => self.revoke(),
         }
+    }
+
+    /// How a link breaks before a reply. Where several write one attribute, a change that is sent again long after it was
+    /// carried out is what matters (HA 2.3).
+    fn breaks(&self) -> Breaks {
+        let (kind, of) = self.world.chance(|chance| (chance.below(3), chance.below(3)));
+        if self.theme.changes {
+            return Breaks { how: Break::Late(self.draw(20, 250) * MS), of: Worth::Change };
+        }
+        let how = match kind {
+            0 => Break::Silent(self.draw(500, 3_000) * MS),
+            1 => Break::Late(self.draw(50, 1_000) * MS),
+            _ => Break::Plain,
+        };
+        Breaks { how, of: if of == 0 { Worth::Any } else { Worth::Write } }
     }
 
     /// The power of a member fails. Clients hear of it now or later.

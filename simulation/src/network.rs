@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use prost::Message;
 use spec::Ouid;
-use spec::calls::{CALLS, Class};
 use spec::messages::{Call, ReplyBody, ReplyHeader, RequestBody};
 use spec::platform::Moment;
 use spec::seam::{Event, Fault, MemberId, Outgoing, Reply, Seam, Standing, Tag, Waiter};
 use zeroize::Zeroizing;
 
+use crate::breaks::{Break, Breaks, call_name, writes};
 use crate::members::{MEMBERS, Member, caller, place};
 use crate::theme::Theme;
 use crate::watch::{Done, LinkEpoch, Sent, Watch, identity, took_part};
@@ -66,15 +66,6 @@ struct Link {
     stalled_there: u64,
     stalled_back: u64,
     open: BTreeMap<u64, Arc<Waiter>>,
-}
-
-/// How a link is to break before a reply.
-#[derive(Clone, Copy)]
-pub(crate) struct Breaks {
-    /// For so long nothing passes and nobody is told; else it is a plain break.
-    pub(crate) silent_ns: Option<u64>,
-    /// Only the reply to a request that writes is worth it.
-    pub(crate) of_a_write: bool,
 }
 
 /// A request on its way.
@@ -394,8 +385,9 @@ impl Network {
             body.extend_from_slice(&OF_A_LATER_RELEASE);
         }
         match self.takes_break(&frame).filter(|_| same) {
-            Some(Breaks { silent_ns: None, .. }) => return self.break_link(frame.process, frame.member),
-            Some(Breaks { silent_ns: Some(ns), .. }) => self.cut(frame.process, frame.member, true, ns),
+            Some(Break::Plain) => return self.break_link(frame.process, frame.member),
+            Some(Break::Silent(ns)) => self.cut(frame.process, frame.member, true, ns),
+            Some(Break::Late(ns)) => return self.break_late(&frame, ns),
             None => {}
         }
         if !frame.again {
@@ -404,15 +396,26 @@ impl Network {
         }
     }
 
-    fn takes_break(&self, frame: &Frame) -> Option<Breaks> {
+    fn takes_break(&self, frame: &Frame) -> Option<Break> {
         let mut state = self.state();
         let link = state.links.get_mut(&(frame.process, frame.member)).expect("every pair has a link");
-        let fits = |breaks: &Breaks| {
-            if breaks.of_a_write { writes(frame.call) } else { call_name(frame.call) != "Status" }
-        };
-        let breaks = link.breaks.filter(fits)?;
+        let breaks = link.breaks.filter(|breaks| breaks.of.fits(frame.call))?;
         link.breaks = None;
-        Some(breaks)
+        Some(breaks.how)
+    }
+
+    /// Nothing passes for so long, and then the connection breaks, if it is still the same.
+    fn break_late(self: &Arc<Self>, frame: &Frame, nanoseconds: u64) {
+        let (process, member, epoch) = (frame.process, frame.member, frame.epoch);
+        self.stall(process, member, true, nanoseconds);
+        self.stall(process, member, false, nanoseconds);
+        let network = self.clone();
+        self.world.after(nanoseconds, move || {
+            let same = network.state().links[&(process, member)].epoch == epoch;
+            if same {
+                network.break_link(process, member);
+            }
+        });
     }
 
     fn look_at(&self, frame: &Frame, knew: u64, header: &ReplyHeader, body: &[u8]) {
@@ -446,6 +449,9 @@ impl Network {
             link.open.remove(&frame.tag)
         };
         let Some(waiter) = waiter else { return };
+        if reply.is_none() {
+            self.watch.busy(frame.tag, self.world.now());
+        }
         self.watch.closed(frame.tag);
         waiter.deliver(match reply {
             Some(reply) => Event::Reply(Tag(frame.tag), reply),
@@ -456,16 +462,6 @@ impl Network {
 
 fn decoded(request: &Outgoing) -> Option<Call> {
     RequestBody::decode(request.body.as_slice()).ok().and_then(|mut body| body.call.take())
-}
-
-/// Whether a call waits for the disk.
-fn writes(number: u32) -> bool {
-    let class = CALLS.iter().find(|row| row.number == number).map(|row| row.class);
-    matches!(class, Some(Class::Store | Class::Change | Class::Destroy | Class::Role))
-}
-
-fn call_name(number: u32) -> &'static str {
-    CALLS.iter().find(|row| row.number == number).map_or("?", |row| row.name)
 }
 
 struct Door {

@@ -91,6 +91,7 @@ pub fn run(wish: Wish) -> Outcome {
         log_in_again(&world, &network, &processes);
         rest(&world, &members, &network);
         check_end(&world, &members, &history, &network);
+        work_again(&world, &processes);
         processes.iter().for_each(|process| process.check_registers());
     }
     for member in members.iter() {
@@ -176,6 +177,15 @@ fn log_in_again(world: &Arc<World>, network: &Network, processes: &[Arc<Process>
     for process in processes.iter().filter(|process| !world.is_frozen(process.number)) {
         let own = process.clone();
         let thread = world.spawn(process.number, Box::new(move || own.log_in_again()));
+        world.join(thread);
+    }
+}
+
+/// Every process works again after the last fault, and without waiting (HA 8: goodput returns).
+fn work_again(world: &Arc<World>, processes: &[Arc<Process>]) {
+    for process in processes.iter().filter(|process| !world.is_frozen(process.number)) {
+        let own = process.clone();
+        let thread = world.spawn(process.number, Box::new(move || own.work_again()));
         world.join(thread);
     }
 }

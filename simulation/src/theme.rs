@@ -82,6 +82,8 @@ pub(crate) enum Work {
     Read,
     /// Destroys an own object.
     Destroy,
+    /// Draws random bytes.
+    Random,
     /// Changes the PIN.
     SetPin,
     /// Gives a wrong PIN.
@@ -108,6 +110,8 @@ pub(crate) struct Theme {
     pub(crate) pair_in: u64,
     /// Whether calls go to the newest object more often than not.
     pub(crate) hot: bool,
+    /// Whether replies that get lost are those to changes of attributes.
+    pub(crate) changes: bool,
     /// One request in so many is delivered twice; 0 for none.
     pub(crate) twice_in: u64,
     /// Whether messages carry fields of a later release.
@@ -141,6 +145,7 @@ const ALL_FAULTS: Faults = &[
 const ALL_WORKS: Works = &[
     (Work::Create, 22),
     (Work::Sign, 34),
+    (Work::Random, 3),
     (Work::Find, 5),
     (Work::List, 5),
     (Work::Borrow, 8),
@@ -175,11 +180,18 @@ const PINS: Works = &[
     (Work::Read, 6),
     (Work::Destroy, 6),
 ];
-const USES: Works =
-    &[(Work::Create, 15), (Work::Sign, 55), (Work::Read, 15), (Work::Find, 10), (Work::Destroy, 5)];
+const USES: Works = &[
+    (Work::Create, 15),
+    (Work::Sign, 50),
+    (Work::Random, 5),
+    (Work::Read, 15),
+    (Work::Find, 10),
+    (Work::Destroy, 5),
+];
 
 const NETWORK: Faults =
     &[(BreakBeforeReply, 6), (CutSilently, 2), (StallThere, 3), (StallBack, 1), (Cut, 1), (Jump, 1)];
+const RESENDS: Faults = &[(BreakBeforeReply, 8), (StallThere, 2), (Cut, 1), (Break, 1)];
 const DISKS: Faults = &[
     (Fill, 3),
     (SlowDisk, 4),
@@ -216,13 +228,18 @@ impl Theme {
             fault_ms: (50, 700),
             pair_in: 4,
             hot: false,
+            changes: false,
             twice_in: [0, 40][chance.place(2)],
             later_release: chance.once_in(4),
             roles: [MemberRole::Active; MEMBERS],
             drift_ms: [0; MEMBERS],
         };
+        let changes = chance.once_in(2);
         let mut theme = match chance.below(12) {
             0..4 => plain,
+            4 if changes => {
+                Theme { name: "resends", faults: RESENDS, works: ATTRIBUTES, hot: true, changes, ..plain }
+            }
             4 | 5 => Theme { name: "attributes", faults: NETWORK, works: ATTRIBUTES, hot: true, ..plain },
             6 => Theme { name: "disks", faults: DISKS, works: KEYS, pair_in: 2, hot: true, ..plain },
             7 => Theme { name: "roles", faults: ROLES, works: PINS, ..plain },
@@ -232,6 +249,7 @@ impl Theme {
             _ => Theme { name: "loss", faults: LOSS, works: ALL_WORKS, ..plain },
         };
         (theme.calls, theme.pause_ms_max, theme.fault_ms) = match theme.name {
+            "resends" => (32, 25, (20, 200)),
             "attributes" => (22, 15, (100, 700)),
             "disks" => (12, 60, (20, 400)),
             "load" => (16, 20, (200, 1_000)),
@@ -242,10 +260,15 @@ impl Theme {
             theme.roles[MEMBERS - 1] =
                 [MemberRole::Standby, MemberRole::Draining][usize::from(chance.once_in(4))];
         }
-        if chance.once_in(3) {
+        if chance.once_in(3) && !theme.changes {
             theme.drift_ms = std::array::from_fn(|_| i64::try_from(chance.below(101)).unwrap_or(0) - 50);
         }
         theme
+    }
+
+    /// Whether clocks run apart from the start.
+    pub(crate) fn drifts(&self) -> bool {
+        self.drift_ms.iter().any(|ms| *ms != 0)
     }
 
     /// The next thing that goes wrong.

@@ -21,6 +21,10 @@ const HEARD_MS: u64 = 1_050;
 /// jitter gives (HA 4.5).
 const SENDS_FREE: u64 = 60;
 const SEND_MS: u64 = 4;
+/// A send this soon after a Busy has not waited, in nanoseconds.
+const HASTE_NS: u64 = 500_000;
+/// Busy moves a call once, and a chance meeting of two replies may look like another time or two.
+const HASTY_MAX: u64 = 5;
 
 /// A process's link to a member, and which of its connections.
 pub(crate) type LinkEpoch = (usize, usize, u64);
@@ -58,7 +62,12 @@ pub(crate) struct Sends {
     pub(crate) all: u64,
     /// Members that a write was sent to.
     pub(crate) written: BTreeSet<usize>,
+    /// Changes of attributes: more than one is a resend.
+    pub(crate) changes: u64,
     number: u64,
+    /// When it heard Busy last, and how often it sent the next request at once.
+    busy_at: u64,
+    hasty: u64,
 }
 
 /// What a member that returned must hold before it is read: what all of its references held when it came back.
@@ -71,6 +80,8 @@ struct Mark {
 struct State {
     calls: BTreeMap<usize, Sends>,
     number: u64,
+    /// Who waits for each request.
+    threads: BTreeMap<u64, usize>,
     /// Requests that may be moved, by tag: thread, body and member.
     open: BTreeMap<u64, (usize, usize, usize)>,
     /// Replies of each member to each process.
@@ -81,6 +92,7 @@ struct State {
     tickets: BTreeMap<Vec<u8>, u64>,
     /// Epochs that ended all tickets before them.
     revoked: Vec<u64>,
+    apart: bool,
     unproved: [bool; MEMBERS],
     batches: Vec<Vec<Ouid>>,
     ouids: BTreeSet<Ouid>,
@@ -116,18 +128,28 @@ impl Watch {
     pub(crate) fn end(&self, thread: usize, took_ms: u64) -> (Sends, Option<String>) {
         let sends = self.state().calls.remove(&thread).unwrap_or_default();
         let max = SENDS_FREE + took_ms / SEND_MS;
-        let broken =
+        let many =
             (sends.all > max).then(|| format!("a call of {took_ms} ms sent {} requests (HA 4.5)", sends.all));
-        (sends, broken)
+        let hasty = (sends.hasty > HASTY_MAX).then(|| {
+            format!("a call of {took_ms} ms did not wait after {} times Busy (HA 4.5)", sends.hasty)
+        });
+        (sends, many.or(hasty))
     }
 
     /// A request leaves.
     pub(crate) fn sent(&self, sent: &Sent<'_>, members: &[Member]) -> Option<String> {
         let mut state = self.state();
         let class = row_of(sent.call.number()).map(|row| row.class);
+        let _ = state.threads.insert(sent.tag, sent.thread);
+        let waits = matches!(
+            sent.call,
+            Call::Use(_) | Call::Plan(_) | Call::GetAttributes(_) | Call::Make(_) | Call::Random(_)
+        );
         let number = match state.calls.get_mut(&sent.thread) {
             Some(call) if !matches!(sent.call, Call::Status(_)) => {
                 call.all += 1;
+                call.changes += u64::from(matches!(sent.call, Call::SetAttributes(_)));
+                call.hasty += u64::from(waits && sent.now < call.busy_at + HASTE_NS);
                 if matches!(class, Some(Class::Store | Class::Destroy)) {
                     call.written.insert(sent.member);
                 }
@@ -143,7 +165,18 @@ impl Watch {
 
     /// A request was answered, or nobody waits for it any more.
     pub(crate) fn closed(&self, tag: u64) {
-        self.state().open.remove(&tag);
+        let mut state = self.state();
+        state.open.remove(&tag);
+        state.threads.remove(&tag);
+    }
+
+    /// The caller of a request hears Busy.
+    pub(crate) fn busy(&self, tag: u64, now: u64) {
+        let mut state = self.state();
+        let thread = state.threads.get(&tag).copied();
+        if let Some(call) = thread.and_then(|thread| state.calls.get_mut(&thread)) {
+            call.busy_at = now;
+        }
     }
 
     /// A link of a process to a member has come up: what the member must hold before it is read over it.
@@ -188,6 +221,16 @@ impl Watch {
         let pin = state.pin_at(epoch);
         state.pins.insert(epoch, pin);
         state.revoked.push(epoch);
+    }
+
+    /// The clocks of the members tell other times from now on.
+    pub(crate) fn clocks_run_apart(&self) {
+        self.state().apart = true;
+    }
+
+    /// Whether the clocks of the members ever told other times.
+    pub(crate) fn did_clocks_run_apart(&self) -> bool {
+        self.state().apart
     }
 
     /// Whether tickets were ever ended.

@@ -24,6 +24,8 @@ const SLOT: SlotId = SlotId(0);
 const CALL_MS_MAX: u64 = 12_000;
 /// What may come on top: the tombstones of a failed create, a login's wait.
 const SLACK_MS: u64 = 6_000;
+/// A create, a signature and a destroy take so long at most when nothing goes wrong.
+const WORK_AGAIN_MS_MAX: u64 = 1_000;
 /// Copies that a write needs (HA 2.2).
 const MINIMUM: usize = 2;
 
@@ -95,6 +97,7 @@ impl Process {
                 Work::Rename => self.rename(session),
                 Work::Read => self.read(session),
                 Work::Destroy => self.destroy(session),
+                Work::Random => self.draw(session),
                 Work::SetPin => self.set_pin(session),
                 Work::WrongPin => self.give_wrong_pin(session),
             }
@@ -112,20 +115,24 @@ impl Process {
     }
 
     /// As [`Process::timed`], with what was sent; that is bounded too (HA 4.2, 4.5).
-    fn counted<T>(&self, name: &str, call: impl FnOnce() -> client::Result<T>) -> (client::Result<T>, Sends) {
+    pub(crate) fn counted<T>(
+        &self,
+        name: &str,
+        call: impl FnOnce() -> client::Result<T>,
+    ) -> (client::Result<T>, Sends) {
         let begun = self.world.now();
         self.network.watch.begin(current_thread());
         let answer = call();
         let took = (self.world.now() - begun) / MS;
+        let (sends, broken) = self.network.watch.end(current_thread(), took);
         self.world.note(3, || {
             let said = answer.as_ref().map_or_else(|error| format!("error: {error}"), |_| "done".into());
-            format!("process {} {name} after {took} ms: {said}", self.number)
+            format!("process {} {name} after {took} ms and {} requests: {said}", self.number, sends.all)
         });
         let paused = self.world.paused(self.number) / MS;
         if took > CALL_MS_MAX + SLACK_MS + paused {
             self.world.fail(format!("{name} took {took} ms, which is past its deadline"));
         }
-        let (sends, broken) = self.network.watch.end(current_thread(), took);
         if let Some(broken) = broken {
             self.world.fail(format!("{name}: {broken}"));
         }
@@ -300,6 +307,18 @@ impl Process {
         }
     }
 
+    /// Nothing random twice: no eight bytes come again, in any process.
+    fn draw(&self, session: HandleSession) {
+        match self.timed("C_GenerateRandom", || self.module.random(session, 32)) {
+            Ok(bytes) if !self.history.are_new(&bytes) => {
+                self.world.fail(format!("process {} drew random bytes that were drawn before", self.number));
+            }
+            Ok(_) => {}
+            Err(error) if self.is_excused(&error) => {}
+            Err(error) => self.world.fail(format!("C_GenerateRandom answered: {error}")),
+        }
+    }
+
     fn mac(&self, session: HandleSession, key: HandleObject) -> client::Result<Vec<u8>> {
         self.module.sign_init(session, Some(Mechanism::plain(M::SHA256_HMAC)), key)?;
         match self.module.sign(session, b"the same message", Room::Bytes(64))? {
@@ -391,6 +410,27 @@ impl Process {
             && self.history.get(place).is_there()
         {
             self.denies(format!("{} was found, is there, and signing answered: {error}", name(&before)));
+        }
+    }
+
+    /// A key is made, used and destroyed as if nothing had ever gone wrong.
+    pub(crate) fn work_again(&self) {
+        let session = self.open_session();
+        if !self.log_in(session) {
+            return;
+        }
+        let begun = self.world.now();
+        let mechanism = Mechanism::plain(M::GENERIC_SECRET_KEY_GEN);
+        let answer = self.timed("the last work", || {
+            let key = self.module.generate_key(session, mechanism, key_template(b"the last"))?;
+            self.mac(session, key)?;
+            self.module.destroy_object(session, key)
+        });
+        let took_ms = (self.world.now() - begun) / MS;
+        match answer {
+            Ok(()) if took_ms <= WORK_AGAIN_MS_MAX => {}
+            Ok(()) => self.world.fail(format!("work took {took_ms} ms after all faults had ended")),
+            Err(error) => self.world.fail(format!("work after all faults had ended answered: {error}")),
         }
     }
 
