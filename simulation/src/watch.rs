@@ -254,7 +254,11 @@ impl Watch {
     pub(crate) fn done(&self, done: &Done<'_>) -> Option<String> {
         let mut state = self.state();
         let outcome = Outcome(done.reply.outcome);
-        if matches!(outcome, Outcome::RECOVERING | Outcome::FAILED) {
+        // A member that refuses a write which it owes is out until it has been compared (HA 2.5).
+        let is_write =
+            matches!(done.call, Call::Store(_) | Call::Commit(_) | Call::SetAttributes(_) | Call::Destroy(_));
+        let refuses = is_write && !matches!(outcome, Outcome::OK | Outcome::DESTROYED);
+        if refuses || matches!(outcome, Outcome::RECOVERING | Outcome::FAILED) {
             state.verified.remove(&done.link);
         }
         let served = state.serves_unproved(done, outcome);
