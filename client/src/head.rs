@@ -220,14 +220,16 @@ impl Head {
 
     /// One part for its output: run here with a public key, or sent.
     pub(crate) fn give(&mut self, asking: &Asking<'_>, part: Part<'_>) -> Result<Zeroizing<Vec<u8>>> {
+        if local::is_stale(&self.plan, asking) {
+            // Planned anew, so that what a member says of the key is heard again too, and no member's word outlives it.
+            let before = self.plan.clone();
+            self.plan_again(asking)?;
+            self.plan.compare(&before);
+        }
         if let Some(outcome) = local::run(self, asking, &part) {
             return Ok(outcome?);
         }
-        let asked = self.plan.is_local().then(|| asking.process.platform.now());
         let mut answer = self.send(asking, part)?;
-        if let Some(asked) = asked {
-            self.plan.confirm(asked);
-        }
         Ok(Zeroizing::new(std::mem::take(&mut answer.output)))
     }
 }

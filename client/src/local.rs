@@ -6,10 +6,11 @@
 //! ```text
 //! plan asked --answer--> fresh ----1 s, a login or logout, a newer version, the handle ended----> stale
 //!                          ^                                                                       |
-//!                          '------ the next use goes to a member, which checks everything <--------'
+//!                          '------ the next use asks a member for the plan, and the key, again <---'
 //! ```
+//! Members that tell different keys of one object are believed no more: then uses of it go to members, each of which uses its own.
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use digests::{EcCurve, EcPublicKey, PublicKey, RsaPublicKey, Scheme};
 use spec::messages::{KeyFunction, PlanAnswer, PublicKeyMessage};
@@ -19,17 +20,22 @@ use zeroize::Zeroizing;
 
 use crate::asking::Asking;
 use crate::head::{Head, Part};
+use crate::process::Process;
 
 /// How long what a member said of changeable attributes holds, in milliseconds (HA 3.3).
 const FRESH_MS: u64 = 1_000;
+/// No public key has a number longer than this, in bytes; what a member tells beyond it is not kept.
+const NUMBER_BYTES_MAX: usize = 2_048;
 
 /// A plan as it is remembered.
 pub(crate) struct Planned {
     answer: PlanAnswer,
     /// The key to run it with here; none when it runs on members.
     public: Option<PublicKey>,
-    /// When a member was last asked that then confirmed the plan, in the nanoseconds of a `Moment`.
-    asked: AtomicU64,
+    /// When the member was asked for it.
+    asked: Moment,
+    /// Whether members disagree about the key.
+    is_doubted: AtomicBool,
 }
 
 impl Deref for Planned {
@@ -42,27 +48,51 @@ impl Deref for Planned {
 
 impl Planned {
     /// A plan that a member was asked for at a moment, and gave.
-    pub(crate) fn new(answer: PlanAnswer, asked: Moment) -> Self {
-        let public = answer.public.as_ref().filter(|_| !answer.always_authenticate).and_then(parsed);
-        Self { answer, public, asked: AtomicU64::new(asked.0) }
+    pub(crate) fn new(mut answer: PlanAnswer, asked: Moment) -> Self {
+        answer.public = answer.public.take().filter(|_| !answer.always_authenticate).filter(is_bounded);
+        let public = answer.public.as_ref().and_then(parsed);
+        Self { answer, public, asked, is_doubted: AtomicBool::new(false) }
     }
 
     /// Whether it can be run here at all.
     pub(crate) fn is_local(&self) -> bool {
-        self.public.is_some()
+        self.public.is_some() && !self.is_doubted.load(Ordering::Relaxed)
     }
 
-    /// A member that was asked at a moment has let the key be used as planned.
-    pub(crate) fn confirm(&self, asked: Moment) {
-        self.asked.fetch_max(asked.0, Ordering::Relaxed);
-    }
-
-    /// Whether a member has confirmed it within the last second and after the last login or logout. Counted from the
+    /// Whether a member has told it within the last second and after the last login or logout. Counted from the
     /// question, so that an answer's way adds nothing.
     fn is_fresh(&self, now: Moment, login_changed: Moment) -> bool {
-        let asked = Moment(self.asked.load(Ordering::Relaxed));
-        asked > login_changed && now < asked.after_ms(FRESH_MS)
+        self.asked > login_changed && now < self.asked.after_ms(FRESH_MS)
     }
+
+    /// Takes no member's word for the key when this one differs from the one before: it never changes (HA 1.1).
+    pub(crate) fn compare(&self, before: &Planned) {
+        if self.answer.public != before.answer.public && !self.is_doubted.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "members tell different public keys of one object: it is used on members only; compare them"
+            );
+        }
+        if before.is_doubted.load(Ordering::Relaxed) {
+            self.is_doubted.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn is_bounded(message: &PublicKeyMessage) -> bool {
+    let numbers = [&message.modulus, &message.public_exponent, &message.curve, &message.point];
+    numbers.iter().all(|number| number.len() <= NUMBER_BYTES_MAX)
+}
+
+/// Whether a plan that could be run here is too old for that.
+pub(crate) fn is_stale(plan: &Planned, asking: &Asking<'_>) -> bool {
+    let process = asking.process;
+    plan.is_local()
+        && is_wanted(process)
+        && !plan.is_fresh(process.platform.now(), process.world().plans().login_changed())
+}
+
+fn is_wanted(process: &Process) -> bool {
+    process.configuration().as_ref().is_none_or(|conf| conf.hatoki.local_verify)
 }
 
 fn parsed(message: &PublicKeyMessage) -> Option<PublicKey> {
@@ -78,15 +108,14 @@ pub(crate) fn run(
     asking: &Asking<'_>,
     part: &Part<'_>,
 ) -> Option<Result<Zeroizing<Vec<u8>>, Rv>> {
-    let public = head.plan.public.as_ref()?;
+    let public = head.plan.public.as_ref().filter(|_| head.plan.is_local())?;
     let process = asking.process;
-    let is_wanted = process.configuration().as_ref().is_none_or(|conf| conf.hatoki.local_verify);
     let is_live = || process.handles.look_up(head.key.slot, HandleObject(head.key.key)).is_some();
     let is_fresh = || {
         let login_changed = process.world().plans().login_changed();
         head.plan.is_fresh(process.platform.now(), login_changed)
     };
-    let may_run = is_wanted
+    let may_run = is_wanted(process)
         && part.how == head.how()
         && asking.slot.check_usable().is_ok()
         && is_live()
@@ -117,9 +146,30 @@ mod tests {
         assert!(plan.is_fresh(at(5_999), at(4_999)));
         assert!(!plan.is_fresh(at(6_000), at(4_999)));
         assert!(!plan.is_fresh(at(5_001), at(5_000)) && !plan.is_fresh(at(5_001), at(5_001)));
-        plan.confirm(at(5_500));
-        plan.confirm(at(5_200));
-        assert!(plan.is_fresh(at(6_499), at(5_001)) && !plan.is_fresh(at(6_500), at(5_001)));
+    }
+
+    #[test]
+    fn a_key_of_which_members_tell_different_numbers_is_used_on_members_only() {
+        let told = |last: u8| {
+            let modulus = [&[0xc1; 127][..], &[last]].concat();
+            let key = PublicKeyMessage { modulus, public_exponent: vec![3], ..PublicKeyMessage::default() };
+            Planned::new(PlanAnswer { public: Some(key), ..PlanAnswer::default() }, Moment(0))
+        };
+        let (first, same, other) = (told(1), told(1), told(3));
+        same.compare(&first);
+        assert!(same.is_local());
+        other.compare(&same);
+        assert!(!other.is_local());
+        let again = told(3);
+        again.compare(&other);
+        assert!(!again.is_local(), "a doubt is not forgotten");
+        let long = PublicKeyMessage {
+            modulus: vec![0xc1; NUMBER_BYTES_MAX + 1],
+            public_exponent: vec![3],
+            ..PublicKeyMessage::default()
+        };
+        let long = Planned::new(PlanAnswer { public: Some(long), ..PlanAnswer::default() }, Moment(0));
+        assert!(!long.is_local() && long.answer.public.is_none());
     }
 
     #[test]
