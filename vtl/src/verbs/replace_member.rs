@@ -1,15 +1,15 @@
 //! `haAdmin replaceMember`: an empty partition takes the place of a member, alive or lost (HA 2.6, 2.7).
 //!
 //! ```text
-//! another home, if the old member is it -> addMember (with all keys) -> role and weight of the old one -> removeMember
-//! -> the old one's place in this host's order
+//! another home, if the old one is lost with it -> addMember -> role and weight of the old one, its place in this host's order
+//! -> repair until all that answer hold the same -> removeMember
 //! ```
 //! The old member leaves only when the new one holds what the others hold: the group never has fewer copies than before.
 //! A run that was cut off is finished by running the command again.
 
 use client::conf::options::STANDBY_MEMBERS;
 use client::conf::{Configuration, Group, Serial};
-use ha::Change;
+use ha::{Change, MemberState};
 use serde_json::json;
 use spec::record::{Manifest, ManifestMember};
 use spec::seam::MemberId;
@@ -47,7 +47,12 @@ pub(crate) fn run(
     }
     let password = password::obtain(given.secret, &format!("the group {}", group.label))?;
     let ticket = gathered.login(&password)?;
-    if manifest.home == old.0 {
+    let answers = gathered
+        .members()
+        .iter()
+        .any(|one| one.id.0 == old.0 && matches!(one.state, MemberState::Up | MemberState::Unverified));
+    // A home that answers gives its role up when it leaves, once nothing can go wrong any more.
+    if manifest.home == old.0 && !answers {
         gathered.promote(successor(&gathered, &manifest, old)?, &ticket)?;
     }
     drop(gathered);
@@ -64,17 +69,25 @@ pub(crate) fn run(
     if let Some(before) = manifest.members.iter().find(|member| member.serial == old.0) {
         complaints.extend(inherit(network, &widened, group, before, new, &password)?);
     }
-    if !is_left {
-        let gone = RemoveMember { group: given.group, serial: old, secret: secret() };
-        complaints.extend(remove(place, network, &widened, gone)?.complaints);
-    }
     keep_order(place, group, old, new)?;
+    if is_left {
+        complaints.push(format!("{old} is no member of {}: nobody was removed", group.label));
+    } else {
+        let ordered = place.configuration()?;
+        level(network, &ordered, group, old, &ticket)?;
+        let gone = RemoveMember { group: given.group, serial: old, secret: secret() };
+        complaints.extend(remove(place, network, &ordered, gone)?.complaints);
+    }
     let after = Gathered::new(network, &place.configuration()?, group)?.manifest()?;
-    let text = format!(
-        "Partition {new} has taken the place of {old} in the HA group {}; {old} still holds the group's keys until its \
-         partition is deleted on its appliance.\n",
-        group.label
-    );
+    let text = if is_left {
+        format!("Partition {new} is a member of the HA group {}.\n", group.label)
+    } else {
+        format!(
+            "Partition {new} has taken the place of {old} in the HA group {}; {old} still holds the group's keys until its \
+             partition is deleted on its appliance.\n",
+            group.label
+        )
+    };
     let document = json!({
         "label": group.label, "serial": group.serial.0, "removed": old.0, "added": new.0, "home": after.home,
         "members": serials(&after).iter().map(|serial| serial.0).collect::<Vec<_>>(),
@@ -113,11 +126,28 @@ fn inherit(
     Ok(complaints)
 }
 
+/// Nothing that the old member alone holds is lost with it.
+fn level(
+    network: &dyn Network,
+    configuration: &Configuration,
+    group: &Group,
+    old: Serial,
+    ticket: &[u8],
+) -> Result<(), Failure> {
+    let gathered = Gathered::new(network, configuration, place::group(configuration, &group.label)?)?;
+    gathered.manifest()?;
+    gathered.equalise(ticket).map_err(|found| {
+        let wanted = format!("the members level before {old} leaves");
+        Failure::new(wanted, found, "run the command again: both are members until then")
+    })
+}
+
 /// The new member stands where the old one stood in this host's order, and is a standby here if the old one was.
 fn keep_order(place: &Place, before: &Group, old: Serial, new: Serial) -> Result<(), Failure> {
     let configuration = place.configuration()?;
     let after = place::group(&configuration, &before.label)?;
     let instead = |serial: &Serial| if *serial == old { new } else { *serial };
+    // The old one, if it is there still, stands last.
     let mut members: Vec<Serial> = Vec::new();
     for serial in before.members.iter().map(instead).chain(after.members.iter().copied()) {
         if after.members.contains(&serial) && !members.contains(&serial) {
@@ -170,6 +200,7 @@ mod tests {
         let before = folder.configuration().groups[0].clone();
         let answer = replace(&folder, &world, FIRST, THIRD).unwrap();
         assert!(answer.good() && answer.complaints.is_empty(), "{answer:?}");
+        assert!(answer.text.contains("has taken the place"), "{answer:?}");
         let after = folder.configuration().groups[0].clone();
         assert_eq!((after.serial, after.members), (before.serial, vec![THIRD, SECOND]));
         let manifest = world.manifest(SECOND);
@@ -179,8 +210,20 @@ mod tests {
         assert_eq!(world.objects(THIRD), 1);
         // Finished already: repeating it changes nothing.
         let epoch = manifest.epoch;
-        assert!(replace(&folder, &world, FIRST, THIRD).unwrap().good());
+        let again = replace(&folder, &world, FIRST, THIRD).unwrap();
+        assert!(again.good() && again.complaints[0].contains("nobody was removed"), "{again:?}");
         assert_eq!(world.manifest(SECOND).epoch, epoch);
+    }
+
+    #[test]
+    fn what_the_old_member_alone_holds_is_not_lost_by_a_run_that_is_finished_later() {
+        let (folder, world) = two();
+        let add = AddMember { group: "prodha".to_owned(), serial: THIRD, secret: secret("pin") };
+        add_member::run(&folder.place(), &world, &folder.configuration(), add).unwrap();
+        world.put(SECOND, 9);
+        assert!(replace(&folder, &world, SECOND, THIRD).unwrap().good());
+        assert_eq!((world.objects(FIRST), world.objects(THIRD)), (2, 2));
+        assert_eq!(folder.configuration().groups[0].members, [FIRST, THIRD]);
     }
 
     #[test]
@@ -204,7 +247,12 @@ mod tests {
         assert!(failure.0.contains("twice"), "{failure}");
         let failure = replace(&folder, &world, THIRD, Serial(FIRST.0 + 9)).unwrap_err();
         assert!(failure.0.contains("in the group prodha"), "{failure}");
-        assert_eq!(serials(&world.manifest(FIRST)), [FIRST, SECOND]);
+        let failure = replace(&folder, &world, FIRST, THIRD).unwrap_err();
+        assert!(failure.0.contains("empty"), "{failure}");
+        assert_eq!(
+            (serials(&world.manifest(FIRST)), world.manifest(FIRST).home),
+            (vec![FIRST, SECOND], FIRST.0)
+        );
         assert_eq!(folder.configuration().groups[0].members, [FIRST, SECOND]);
     }
 }
