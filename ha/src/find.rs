@@ -28,6 +28,8 @@ use pages::{Pages, Round};
 const FRESH_READ_SET_MS: u64 = 10_000;
 /// Between two tries, in milliseconds.
 const AGAIN_MS: u64 = 20;
+/// The same at most while debts are waited for.
+const DEBTS_AGAIN_MS_MAX: u64 = 1_000;
 
 /// Whether members in debt are searched: only in a planted bug (HA 2.5).
 fn on_debtor() -> bool {
@@ -216,6 +218,10 @@ impl Group {
             tries.learn(&search);
             let fresh = now < changed.after_ms(FRESH_READ_SET_MS);
             match search.end {
+                // It came to owe something between the choice and the question.
+                SearchEnd::Complete if !search.owed.is_empty() => {
+                    return self.search_all(&mut desk, &question, &mut tries, vec![search]);
+                }
                 SearchEnd::Complete if fresh && search.found.is_empty() => {
                     return self.search_all(&mut desk, &question, &mut tries, vec![search]);
                 }
@@ -321,9 +327,16 @@ impl Group {
     fn wait_for_debts(&self, desk: &mut Desk<'_>, tries: &mut Tries) -> Result<(), Error> {
         let now = self.platform.now();
         let since = *tries.debts_since.get_or_insert(now);
-        self.outage(since, now, tries.deadline)?;
+        if now >= since.after_ms(self.settings().outage_wait_ms).min(tries.deadline) {
+            // Members answer: this is no outage, and must not be told as one.
+            let text = "every member that can be searched lacks something that this process has written, and does not \
+                        take it: make room on its appliance, or bring another member back";
+            return Err(Error::Undecided(text.to_owned()));
+        }
         self.pay_now(tries.deadline);
-        desk.pause(AGAIN_MS);
+        // All of them are searched anew after it: seldom, if it goes on.
+        let waited_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+        desk.pause(waited_ms.clamp(AGAIN_MS, DEBTS_AGAIN_MS_MAX));
         Ok(())
     }
 
