@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use spec::Template;
 use spec::messages::{
-    Answer, Call, Found, Make, MakeAnswer, ObjectRef, SetAttributes, SetAttributesAnswer, SetPin,
+    Answer, Call, Found, Make, MakeAnswer, ObjectRef, SetAttributes, SetAttributesAnswer, SetPin, UseAnswer,
+    UseParts,
 };
 
 use crate::error::{Error, Result};
@@ -22,6 +23,11 @@ impl Asking<'_> {
     /// One request to any member.
     pub(crate) fn any(&self, call: Call) -> Result<Answer> {
         self.heed(|group, ticket| group.any(call, ticket).map(|answered| answered.answer))
+    }
+
+    /// One use, by any member.
+    pub(crate) fn use_key(&self, parts: &UseParts<'_>) -> Result<UseAnswer> {
+        self.heed(|group, ticket| group.use_key(parts, ticket))
     }
 
     /// Makes objects.

@@ -39,6 +39,13 @@ pub(crate) struct State {
     pub(crate) readable: Template,
 }
 
+impl State {
+    /// SHA-256 of the blob; empty for token objects.
+    pub(crate) fn blob_hash(&self) -> &[u8] {
+        &self.blob_hash
+    }
+}
+
 /// An object that a handle names.
 pub(crate) struct Object {
     pub(crate) slot: SlotId,
@@ -60,13 +67,17 @@ impl Object {
     /// The object as a request names it, with the blob when a member has asked for it.
     pub(crate) fn reference(&self, with_blob: bool) -> ObjectRef {
         let state = self.state.load();
-        let token = self.home == Home::Token;
         ObjectRef {
             ouid: self.ouid.0.to_vec(),
-            least: if token { state.version } else { None },
+            least: self.least(&state),
             blob_hash: state.blob_hash.clone(),
             blob: if with_blob { state.blob.clone() } else { Vec::new() },
         }
+    }
+
+    /// The least stamp that a member's state must have: token objects alone have one.
+    pub(crate) fn least(&self, state: &State) -> Option<Stamp> {
+        if self.home == Home::Token { state.version } else { None }
     }
 
     /// Takes note of a version; the greatest stays.

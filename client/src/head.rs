@@ -10,8 +10,10 @@
 use std::sync::Arc;
 
 use digests::Hash;
-use spec::messages::{Answer, Call, How, KeyFunction, MechanismMessage, Plan, PlanAnswer, Use, UseAnswer};
-use spec::{MechanismType, Rv};
+use spec::messages::{
+    Answer, Call, How, KeyFunction, MechanismMessage, Plan, PlanAnswer, UseAnswer, UseParts,
+};
+use spec::{MechanismType, Rv, Stamp};
 use zeroize::Zeroizing;
 
 use crate::asking::{Asking, strange, with_blob};
@@ -101,13 +103,9 @@ impl Head {
     pub(crate) fn send(&mut self, asking: &Asking<'_>, part: Part<'_>) -> Result<UseAnswer> {
         let (mut with_blob, mut planned_again, mut by_plan) = (false, false, true);
         loop {
-            let mut message = self.message(&part, with_blob);
-            if !by_plan {
-                message.plan = None;
-            }
-            match asking.any(Call::Use(message)) {
-                Ok(Answer::Use(answer)) => return Ok(answer),
-                Ok(_) => return Err(strange("Use")),
+            let plan = self.plan.version.filter(|_| by_plan);
+            match self.send_once(asking, &part, plan, with_blob) {
+                Ok(answer) => return Ok(answer),
                 Err(Error::NeedBlob) if !with_blob => with_blob = true,
                 Err(Error::PlanChanged) if !planned_again => {
                     planned_again = true;
@@ -121,24 +119,32 @@ impl Head {
         }
     }
 
-    fn message(&self, part: &Part<'_>, with_blob: bool) -> Use {
-        let mut mechanism = self.mechanism.clone();
-        if let Some(iv) = part.iv {
-            mechanism.iv = iv.to_vec();
-        }
-        Use {
+    /// From borrowed parts: the data is copied once, into the request (DESIGN 3).
+    fn send_once(
+        &self,
+        asking: &Asking<'_>,
+        part: &Part<'_>,
+        plan: Option<Stamp>,
+        with_blob: bool,
+    ) -> Result<UseAnswer> {
+        let state = self.key.state();
+        asking.use_key(&UseParts {
             function: self.function.0,
-            mechanism: Some(mechanism),
-            key: Some(self.key.reference(with_blob)),
-            plan: self.plan.version,
+            mechanism: &self.mechanism,
+            iv: part.iv,
+            ouid: &self.key.ouid.0,
+            least: self.key.least(&state),
+            blob_hash: state.blob_hash(),
+            blob: if with_blob { &state.blob } else { &[] },
+            plan,
             how: part.how.0,
-            data: part.data.to_vec(),
-            signature: part.signature.to_vec(),
+            data: part.data,
+            signature: part.signature,
             last: part.last,
-            state: part.state.to_vec(),
+            state: part.state,
             part: part.number,
-            pin: Vec::new(),
-        }
+            pin: &[],
+        })
     }
 
     /// The key has changed since its plan was made: plans again (RULES 1.1). Errs with `PlanChanged` when it is now run

@@ -51,6 +51,7 @@ pub use face::{
     AttributeResult, HaState, InitializeOptions, LIBRARY_DESCRIPTION, LIBRARY_VERSION, MANUFACTURER,
     Produced, Room, SessionInfo, SlotInfo, TokenInfo, Version,
 };
+pub use ha::give_back;
 pub use host::{Around, Host, enter};
 pub use module::Module;
 #[cfg(unix)]

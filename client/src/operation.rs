@@ -21,7 +21,8 @@ use crate::error::{Error, Result};
 use crate::face::Produced;
 
 struct Held<T> {
-    operation: T,
+    /// None between two operations: the memory stays for the next one.
+    operation: Option<T>,
     /// The last call met a total outage: Init may replace the operation (RULES 1.3).
     /// DEVIATION: docs/adr/0006-deviations.md, item 2.
     stalled: bool,
@@ -61,7 +62,7 @@ impl<T> Cell<T> {
     /// CKR_OPERATION_CANCEL_FAILED while another thread of this process has it.
     pub(crate) fn cancel(&self, epoch: u64) -> Result<()> {
         let mut taken = self.take(epoch).map_err(|_| Error::Rv(Rv::OPERATION_CANCEL_FAILED))?;
-        taken.held = None;
+        taken.end();
         Ok(())
     }
 }
@@ -81,19 +82,22 @@ impl<T> Taken<'_, T> {
     /// CKR_OPERATION_ACTIVE when one is there that no outage has stalled.
     pub(crate) fn check_idle(&self) -> Result<()> {
         match &self.held {
-            Some(held) if !held.stalled => Err(Rv::OPERATION_ACTIVE.into()),
+            Some(held) if held.operation.is_some() && !held.stalled => Err(Rv::OPERATION_ACTIVE.into()),
             _ => Ok(()),
         }
     }
 
     /// Puts a new operation in, in place of a stalled one.
     pub(crate) fn begin(&mut self, operation: T) {
-        self.held = Some(Box::new(Held { operation, stalled: false }));
+        match &mut self.held {
+            Some(held) => **held = Held { operation: Some(operation), stalled: false },
+            None => self.held = Some(Box::new(Held { operation: Some(operation), stalled: false })),
+        }
     }
 
     /// Whether there is an operation.
     pub(crate) fn is_active(&self) -> bool {
-        self.held.is_some()
+        self.held.as_ref().is_some_and(|held| held.operation.is_some())
     }
 
     /// The operation, for a call that ends with [`Taken::settle`]; one that does not (a panic) ends the operation.
@@ -101,20 +105,30 @@ impl<T> Taken<'_, T> {
     /// # Errors
     /// CKR_OPERATION_NOT_INITIALIZED when there is none.
     pub(crate) fn operation(&mut self) -> Result<&mut T> {
-        let held = self.held.as_mut().ok_or(Rv::OPERATION_NOT_INITIALIZED)?;
+        let operation = self.held.as_mut().and_then(|held| held.operation.as_mut());
+        let operation = operation.ok_or(Rv::OPERATION_NOT_INITIALIZED)?;
         self.in_use = true;
-        Ok(&mut held.operation)
+        Ok(operation)
     }
 
     /// Ends the operation if this outcome of a call ends it. `last` says whether success of the call does.
     pub(crate) fn settle<O: Outcome>(&mut self, outcome: Result<O>, last: bool) -> Result<O> {
         self.in_use = false;
         if ends(&outcome, last) {
-            self.held = None;
+            self.end();
         } else if let Some(held) = &mut self.held {
             held.stalled = matches!(outcome, Err(Error::Outage(_) | Error::Undecided(_)));
         }
         outcome
+    }
+}
+
+impl<T> Taken<'_, T> {
+    /// Drops the operation and keeps its memory.
+    fn end(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.operation = None;
+        }
     }
 }
 

@@ -92,7 +92,7 @@ impl<'a> Attempts<'a> {
     pub(crate) fn run(mut self, desk: &mut Desk<'_>) -> Result<Answered, Error> {
         loop {
             self.ended_by_close(desk)?;
-            if self.group.platform.now() >= self.errand.deadline {
+            if desk.now() >= self.errand.deadline {
                 self.executed += desk.flights();
                 return Err(self.of_doubtful_end(self.avoid.last().unwrap_or(Error::Deadline)));
             }
@@ -108,7 +108,7 @@ impl<'a> Attempts<'a> {
             let view = self.group.view();
             let passed_over = |id| self.avoid.contains(id);
             let without = Without { passed_over: &passed_over, sound_since: None };
-            match self.group.choose(&view, &self.errand, &without) {
+            match self.group.choose(&view, &self.errand, &without, desk.now()) {
                 Choice::Take(place) => {
                     let seat = &view.seats[place];
                     let member = seat.member.clone();
@@ -187,7 +187,7 @@ impl<'a> Attempts<'a> {
     /// The first send, or the next after all before it have ended.
     fn start(&mut self, desk: &mut Desk<'_>, member: &Arc<Member>) {
         let (group, cost) = (self.group, self.errand.cost);
-        let now = group.platform.now();
+        let now = desk.now();
         member.load.begin_trial(cost, now);
         if let Some((from, why)) = self.moved_from.take() {
             group.settings().meter.moved(from, member.id, self.body.call, why);
@@ -268,7 +268,7 @@ impl<'a> Attempts<'a> {
         let view = self.group.view();
         let passed_over = |id| self.avoid.contains(id) || desk.is_asking(id);
         let without = Without { passed_over: &passed_over, sound_since: Some(heard_since) };
-        match self.group.choose(&view, &self.errand, &without) {
+        match self.group.choose(&view, &self.errand, &without, self.group.platform.now()) {
             Choice::Take(place) => Some(view.seats[place].member.clone()),
             Choice::Full | Choice::Nobody => None,
         }
@@ -469,7 +469,7 @@ impl<'a> Attempts<'a> {
         }
         let passed_over = |id| self.avoid.contains(id);
         let without = Without { passed_over: &passed_over, sound_since: None };
-        if !matches!(group.choose(&view, &self.errand, &without), Choice::Nobody) {
+        if !matches!(group.choose(&view, &self.errand, &without, group.platform.now()), Choice::Nobody) {
             return Ok(());
         }
         if let Some(failure) = self.avoid.failed_by_all(group.readable(&view)) {

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
-use spec::messages::Call;
+use spec::messages::{Call, UseParts};
 use zeroize::Zeroizing;
 
 use crate::cost::Cost;
@@ -34,6 +34,24 @@ impl Body {
         put_bytes(3, ticket, &mut bytes);
         call.encode(&mut *bytes);
         Body { bytes: Arc::new(bytes), call: call.number(), cost: Cost::of(call) }
+    }
+
+    /// Encodes a use in place, into the memory of an earlier body (DESIGN 3).
+    pub(crate) fn of_use(
+        view: &View,
+        ticket: &[u8],
+        parts: &UseParts<'_>,
+        cost: Cost,
+        mut room: Arc<Zeroizing<Vec<u8>>>,
+    ) -> Body {
+        // A seam may hold on to the bytes of an earlier send.
+        if Arc::get_mut(&mut room).is_none() {
+            room = Arc::default();
+        }
+        if let Some(bytes) = Arc::get_mut(&mut room) {
+            parts.encode(view.group(), view.generation(), ticket, bytes);
+        }
+        Body { bytes: room, call: UseParts::NUMBER, cost }
     }
 
     /// Encodes a call for the group as it is known.

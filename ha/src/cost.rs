@@ -1,6 +1,6 @@
 //! Cost classes: calls that take about as long as each other (HA 4.3). What a member usually takes is kept by class, so
 //! that an RSA signature makes no HMAC look slow.
-use spec::messages::{Call, KeyFunction, Use};
+use spec::messages::{Call, KeyFunction, Use, UseParts};
 use spec::{KeyType, MechanismType, mechanisms};
 
 /// Data above so many bytes is work of its own kind.
@@ -69,17 +69,27 @@ impl Cost {
     }
 }
 
+impl Cost {
+    /// The class of a use.
+    pub(crate) fn of_parts(parts: &UseParts<'_>) -> Cost {
+        of_work(parts.function, parts.mechanism.number, parts.data.len(), parts.pin)
+    }
+}
+
 fn of_use(one: &Use) -> Cost {
-    if !one.pin.is_empty() {
+    let number = one.mechanism.as_ref().map_or(0, |mechanism| mechanism.number);
+    of_work(one.function, number, one.data.len(), &one.pin)
+}
+
+fn of_work(function: u32, mechanism: u64, data_bytes: usize, pin: &[u8]) -> Cost {
+    if !pin.is_empty() {
         // A context login is checked with it, which takes what a login takes (RULES 2.7).
         return Cost::Other;
     }
-    let private = [KeyFunction::SIGN.0, KeyFunction::DECRYPT.0].contains(&one.function);
-    let rsa = || {
-        let number = one.mechanism.as_ref().map_or(0, |mechanism| mechanism.number);
-        mechanisms::row_of(MechanismType(number)).is_some_and(|row| row.accepts_key(KeyType::RSA))
-    };
-    by_length(one.data.len()).unwrap_or_else(|| if private && rsa() { Cost::Private } else { Cost::Short })
+    let private = [KeyFunction::SIGN.0, KeyFunction::DECRYPT.0].contains(&function);
+    let rsa =
+        || mechanisms::row_of(MechanismType(mechanism)).is_some_and(|row| row.accepts_key(KeyType::RSA));
+    by_length(data_bytes).unwrap_or_else(|| if private && rsa() { Cost::Private } else { Cost::Short })
 }
 
 fn by_length(bytes: usize) -> Option<Cost> {

@@ -1,10 +1,14 @@
 //! The desk of a calling thread: requests on their way, probes, silence (HA 4.1, 4.4).
 use prost::Message;
-use spec::messages::{Call, Outcome, ReplyBody, ReplyHeader, RequestHeader, Status};
+use spec::messages::{
+    Answer, Call, Outcome, ReplyBody, ReplyHeader, RequestHeader, Status, UseAnswer, use_answer,
+};
 use spec::meter::{Ended, News};
 use spec::planted::{self, Bug};
 use spec::platform::Moment;
 use spec::seam::{Event, Fault, MemberId, Outgoing, Standing, Tag};
+use spec::wipe::wipe;
+use zeroize::Zeroizing;
 
 use std::sync::Arc;
 
@@ -12,7 +16,7 @@ use crate::body::Body;
 use crate::cost::Cost;
 use crate::errand::{is_write, reads_objects};
 use crate::group::Group;
-use crate::kit::Kit;
+use crate::kit::{Kit, spare_output};
 use crate::meaning::Meaning;
 use crate::member::Member;
 use crate::open::{Doubt, Open};
@@ -49,6 +53,8 @@ pub(crate) struct Desk<'a> {
     trace: u64,
     /// When the call must have ended.
     end: Moment,
+    /// The clock as it was read since this desk last waited.
+    now: Option<Moment>,
 }
 
 impl<'a> Desk<'a> {
@@ -60,7 +66,20 @@ impl<'a> Desk<'a> {
     /// A desk with nothing on it for a call that must have ended at this moment: its pauses and looks end then too (HA 4.2).
     pub(crate) fn until(group: &'a Group, end: Moment) -> Self {
         let kit = Some(Kit::take(group.identity, &group.platform));
-        Self { group, kit, trace: spec::trace::current().unwrap_or_else(|| group.number()), end }
+        let trace = spec::trace::current().unwrap_or_else(|| group.number());
+        Self { group, kit, trace, end, now: None }
+    }
+
+    /// As [`until`](Self::until), for a call that begins now.
+    pub(crate) fn from(group: &'a Group, now: Moment, end: Moment) -> Self {
+        let mut desk = Self::until(group, end);
+        desk.now = Some(now);
+        desk
+    }
+
+    /// The clock, read once for whatever happens between two waits.
+    pub(crate) fn now(&mut self) -> Moment {
+        *self.now.get_or_insert_with(|| self.group.platform.now())
     }
 
     /// When the call must have ended.
@@ -76,6 +95,16 @@ impl<'a> Desk<'a> {
 
     fn open(&self) -> &[Open] {
         self.kit.as_ref().map_or(&[], |kit| &kit.open)
+    }
+
+    /// Room for the body of a use.
+    pub(crate) fn lend_body(&mut self) -> Arc<Zeroizing<Vec<u8>>> {
+        self.kit().lend_body()
+    }
+
+    /// Takes back the room of a body that is sent no more.
+    pub(crate) fn take_body(&mut self, body: Body) {
+        self.kit().take_body(body.bytes);
     }
 
     /// The thread's mailbox.
@@ -99,7 +128,7 @@ impl<'a> Desk<'a> {
 
     /// Asks a member whether it is there, unless a probe is on its way to it (HA 4.4).
     pub(crate) fn probe(&mut self, member: &Arc<Member>) {
-        let now = self.group.platform.now();
+        let now = self.now();
         let Standing::Up { heard, .. } = self.group.seam.standing(member.id) else { return };
         if member.load.begin_probe(now, heard) {
             let until = now.after_ms(self.group.settings().probe_ms);
@@ -118,7 +147,7 @@ impl<'a> Desk<'a> {
         is_probe: bool,
     ) {
         let group = self.group;
-        let now = group.platform.now();
+        let now = self.now();
         let known = member.known();
         // A member must have reached the last write that it acknowledged to this process (HA 3.1).
         let at_least = if reads_objects(body.call) { known.acknowledged } else { 0 };
@@ -142,6 +171,9 @@ impl<'a> Desk<'a> {
         let patience =
             if is_probe { deadline } else { deadline.min(now.after_ms(group.settings().receive_timeout_ms)) };
         let kit = self.kit();
+        if let Some(spare) = spare_output() {
+            kit.waiter.give_back(spare);
+        }
         let tag = group.seam.submit(&kit.waiter, member.id, &request, deadline);
         kit.open.push(Open {
             tag,
@@ -251,17 +283,19 @@ impl<'a> Desk<'a> {
             }
             let wake = self.open().iter().map(Open::due).fold(until, Moment::min).min(self.soon());
             let group = self.group;
-            let (tag, end) = match group.seam.wait(&self.kit().waiter, wake) {
+            let event = group.seam.wait(&self.kit().waiter, wake);
+            self.now = None;
+            let (tag, end) = match event {
                 Event::Reply(tag, reply) => {
-                    let end = read_reply(reply.header, &reply.body);
-                    self.kit().waiter.give_back(reply.body);
+                    let (end, spare) = read_reply(reply.header, reply.body);
+                    spare.into_iter().for_each(|spare| self.kit().waiter.give_back(spare));
                     (tag, end)
                 }
                 Event::Busy(tag, ms) => (tag, End::Busy(ms)),
                 Event::Fault(tag, Fault::NotSent) => (tag, End::NotSent),
                 Event::Fault(tag, Fault::Unknown) => (tag, End::Unknown),
                 Event::Progress(tag) => {
-                    let (now, ms) = (self.group.platform.now(), self.group.settings().receive_timeout_ms);
+                    let (now, ms) = (self.now(), self.group.settings().receive_timeout_ms);
                     self.kit()
                         .open
                         .iter_mut()
@@ -272,7 +306,7 @@ impl<'a> Desk<'a> {
                 Event::Woken => continue,
                 Event::Deadline => match self.overdue() {
                     Some(heard) => return Some(heard),
-                    None if self.group.platform.now() >= until => return None,
+                    None if self.now() >= until => return None,
                     None => continue,
                 },
             };
@@ -284,8 +318,8 @@ impl<'a> Desk<'a> {
 
     /// Waits so many milliseconds, or until the group is closed or the call must end; nothing may be on its way.
     pub(crate) fn pause(&mut self, ms: u64) {
-        let until = self.group.platform.now().after_ms(ms).min(self.end);
-        while self.group.platform.now() < until && !self.group.is_closed() {
+        let until = self.now().after_ms(ms).min(self.end);
+        while self.now() < until && !self.group.is_closed() {
             self.rest(until);
         }
     }
@@ -295,10 +329,11 @@ impl<'a> Desk<'a> {
         let until = until.min(self.soon());
         let group = self.group;
         group.seam.wait(&self.kit().waiter, until);
+        self.now = None;
     }
 
-    fn soon(&self) -> Moment {
-        self.group.platform.now().after_ms(CLOSED_MS)
+    fn soon(&mut self) -> Moment {
+        self.now().after_ms(CLOSED_MS)
     }
 
     /// Takes an ended request off the desk; `None` for what is no longer there.
@@ -315,7 +350,7 @@ impl<'a> Desk<'a> {
         if open.is_probe {
             return Some(Heard::Look);
         }
-        let now = group.platform.now();
+        let now = *self.now.get_or_insert_with(|| group.platform.now());
         member.load.end();
         group.line.wake_first();
         let ended = match &end {
@@ -339,7 +374,7 @@ impl<'a> Desk<'a> {
     /// link whose probe was not answered.
     fn overdue(&mut self) -> Option<Heard> {
         let group = self.group;
-        let now = group.platform.now();
+        let now = self.now();
         let mut doubted = None;
         for at in 0..self.open().len() {
             let open = &mut self.kit().open[at];
@@ -431,12 +466,25 @@ pub(crate) fn status_body(mechanisms: bool) -> Body {
     Body::encode(&[], 0, &[], &Call::Status(Status { mechanisms }))
 }
 
-/// A reply that cannot be read counts as a failure of the member.
-fn read_reply(header: ReplyHeader, body: &[u8]) -> End {
-    let body = ReplyBody::decode(body).unwrap_or_else(|error| ReplyBody {
+/// Reads a reply, and answers the memory of its body when it is of no more use. The output of a use stays in it, moved to the
+/// front. A reply that cannot be read counts as a failure of the member.
+fn read_reply(header: ReplyHeader, mut bytes: Zeroizing<Vec<u8>>) -> (End, Option<Zeroizing<Vec<u8>>>) {
+    if let Some((output, state)) = use_answer(&bytes) {
+        let mut answer = UseAnswer { output: Vec::new(), state: bytes[state].to_vec() };
+        let output_bytes = output.len();
+        bytes.copy_within(output, 0);
+        wipe(&mut bytes[output_bytes..]);
+        bytes.truncate(output_bytes);
+        std::mem::swap(&mut answer.output, &mut *bytes);
+        // A verdict leaves the memory to the next reply.
+        let spare = (output_bytes == 0).then(|| Zeroizing::new(std::mem::take(&mut answer.output)));
+        let body = ReplyBody { answer: Some(Answer::Use(answer)), ..ReplyBody::default() };
+        return (End::Reply(header, body), spare);
+    }
+    let body = ReplyBody::decode(bytes.as_slice()).unwrap_or_else(|error| ReplyBody {
         outcome: Outcome::FAILED.0,
         text: format!("its reply cannot be read ({error}): is it of a later release?"),
         ..ReplyBody::default()
     });
-    End::Reply(header, body)
+    (End::Reply(header, body), Some(bytes))
 }

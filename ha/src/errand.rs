@@ -1,7 +1,7 @@
 //! What the choice of members must know of a call: class, object, mechanism, cost, deadline (HA 4.2).
 use spec::Ouid;
 use spec::calls::{self, Class};
-use spec::messages::{Call, MakeKind, MechanismMessage};
+use spec::messages::{Call, MakeKind, MechanismMessage, UseParts};
 use spec::platform::Moment;
 
 use crate::cost::Cost;
@@ -33,6 +33,18 @@ impl Errand {
             cost: Cost::of(call),
             deadline,
             newest_credentials: matches!(call, Call::Login(_)),
+        }
+    }
+
+    /// The errand of a use that must have ended at this moment.
+    pub(crate) fn of_parts(parts: &UseParts<'_>, deadline: Moment) -> Errand {
+        Errand {
+            class: Class::Use,
+            object: Ouid::from_bytes(parts.ouid),
+            mechanism: Some(parts.mechanism.number),
+            cost: Cost::of_parts(parts),
+            deadline,
+            newest_credentials: false,
         }
     }
 
@@ -111,7 +123,54 @@ pub(crate) fn reads_objects(call: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use spec::messages::{ObjectRef, Use};
+
     use super::*;
+
+    #[test]
+    fn a_use_in_parts_is_the_errand_of_its_message() {
+        let mechanism = MechanismMessage { number: 0x1041, ..MechanismMessage::default() };
+        let key = ObjectRef { ouid: vec![7; 16], ..ObjectRef::default() };
+        for (function, data, pin) in
+            [(1, vec![0; 32], vec![]), (3, vec![0; 70_000], vec![]), (1, vec![1], vec![2])]
+        {
+            let message = Use {
+                function,
+                mechanism: Some(mechanism.clone()),
+                key: Some(key.clone()),
+                plan: None,
+                how: 1,
+                data,
+                signature: Vec::new(),
+                last: true,
+                state: Vec::new(),
+                part: 0,
+                pin,
+            };
+            let parts = UseParts {
+                function,
+                mechanism: &mechanism,
+                iv: None,
+                ouid: &key.ouid,
+                least: None,
+                blob_hash: &[],
+                blob: &[],
+                plan: None,
+                how: 1,
+                data: &message.data,
+                signature: &[],
+                last: true,
+                state: &[],
+                part: 0,
+                pin: &message.pin,
+            };
+            let shape =
+                |one: &Errand| (one.class, one.object, one.mechanism, one.cost, one.newest_credentials);
+            let one = Errand::of_parts(&parts, Moment(9));
+            assert_eq!(shape(&one), shape(&Errand::of(&Call::Use(message.clone()), Moment(9))));
+        }
+        assert_eq!(UseParts::NUMBER, Call::Use(Use::default()).number());
+    }
 
     #[test]
     fn writes_and_reads_of_objects_are_told_apart_by_the_table() {

@@ -48,6 +48,7 @@ mod view;
 pub use compare::{Compared, Comparison, Summary};
 pub use error::Error;
 pub use group::Group;
+pub use kit::give_back;
 pub use membership::{Change, Changed};
 pub use minimum::Minimum;
 pub use ready::Answered;

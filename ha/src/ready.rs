@@ -1,7 +1,7 @@
 //! Before a call is sent: deadlines, who can be read, and waiting for members while none can (DESIGN 2, HA 4.6).
 use std::sync::Arc;
 
-use spec::messages::{Answer, Call, ReplyBody, ReplyHeader};
+use spec::messages::{Answer, Call, ReplyBody, ReplyHeader, UseAnswer, UseParts};
 use spec::meter::News;
 use spec::platform::Moment;
 use spec::seam::{MemberId, Standing};
@@ -62,6 +62,29 @@ impl Group {
         let body = Body::of(&view, ticket, call);
         drop(view);
         self.run(&mut desk, &body, errand)
+    }
+
+    /// As [`Group::any`], for a use in borrowed parts: encoded and answered without a copy but the one that travels
+    /// (DESIGN 3).
+    ///
+    /// # Errors
+    /// Those of [`Group::any`].
+    pub fn use_key(&self, parts: &UseParts<'_>, ticket: &[u8]) -> Result<UseAnswer, Error> {
+        let now = self.platform.now();
+        let deadline = now.after_ms(self.settings().call_ms_max);
+        let errand = Errand::of_parts(parts, deadline);
+        let mut desk = Desk::from(self, now, deadline);
+        let view = self.ready(&mut desk, deadline)?;
+        let body = Body::of_use(&view, ticket, parts, errand.cost, desk.lend_body());
+        drop(view);
+        let answered = self.run(&mut desk, &body, errand);
+        desk.take_body(body);
+        match answered? {
+            Answered { answer: Answer::Use(answer), .. } => Ok(answer),
+            Answered { member, .. } => {
+                Err(Error::Peer(format!("member {member} answered a use with something else")))
+            }
+        }
     }
 
     /// Sends a body to one member after the other until one answers or a rule ends it.
@@ -167,7 +190,7 @@ impl Group {
     }
 
     /// Chooses a member of the read set that may serve the errand.
-    pub(crate) fn choose(&self, view: &View, errand: &Errand, without: &Without<'_>) -> Choice {
+    pub(crate) fn choose(&self, view: &View, errand: &Errand, without: &Without<'_>, now: Moment) -> Choice {
         let mut few = [Candidate::NONE; FEW];
         let mut many = Vec::new();
         let room: &mut [Candidate] = if view.seats.len() <= FEW {
@@ -176,13 +199,13 @@ impl Group {
             many.resize(view.seats.len(), Candidate::NONE);
             &mut many
         };
-        let now = self.platform.now();
         let newest = if errand.newest_credentials { self.newest_credentials(view, without) } else { 0 };
         let mut fill = |able: bool| {
             let mut count = 0;
             for (place, seat) in view.seats.iter().enumerate() {
                 let lacks = |mechanism| seat.member.lacks_mechanism(mechanism);
-                if able && errand.mechanism.is_some_and(lacks) || seat.member.credential_epoch() < newest {
+                let is_old = newest > 0 && seat.member.credential_epoch() < newest;
+                if is_old || able && errand.mechanism.is_some_and(lacks) {
                     continue;
                 }
                 if let Some(candidate) = self.candidate(place, seat, errand, without, now) {

@@ -18,6 +18,7 @@ pub mod seam;
 pub mod stats;
 pub mod trace;
 pub mod value;
+pub mod wipe;
 
 pub use mechanisms::{Mechanism, Parameters};
 pub use numbers::{

@@ -1,6 +1,7 @@
 //! Platform (HA 8): the one door through which the client, `ha` and the link reach clock, chance, threads, parking
 //! and sockets. The traits stand here; the production implementation makes no decisions and lives with the link.
 use std::any::Any;
+use std::cell::Cell;
 use std::io;
 pub use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
@@ -134,18 +135,109 @@ impl<T> Lock<T> {
     }
 
     /// Takes the lock.
-    pub fn lock(&self) -> MutexGuard<'_, T> {
+    #[cfg_attr(debug_assertions, track_caller)]
+    #[inline]
+    pub fn lock(&self) -> Locked<'_, T> {
+        let guard = match self.0.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => self.wait(),
+        };
+        counted::take();
+        Locked(guard)
+    }
+
+    #[cold]
+    fn wait(&self) -> MutexGuard<'_, T> {
+        let Some(give_way) = CONTENDED.get() else {
+            return self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        };
         loop {
-            match (self.0.try_lock(), CONTENDED.get()) {
-                (Ok(guard), _) => return guard,
-                (Err(TryLockError::Poisoned(poisoned)), _) => return poisoned.into_inner(),
-                (Err(TryLockError::WouldBlock), Some(give_way)) => give_way(),
-                (Err(TryLockError::WouldBlock), None) => {
-                    return self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                }
+            give_way();
+            match self.0.try_lock() {
+                Ok(guard) => return guard,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => {}
             }
         }
     }
+}
+
+/// A lock that is held until this is dropped.
+pub struct Locked<'a, T>(MutexGuard<'a, T>);
+
+impl<T> std::ops::Deref for Locked<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> std::ops::DerefMut for Locked<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for Locked<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T> Drop for Locked<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        counted::give_back();
+    }
+}
+
+/// Told of each lock that a thread takes: the place in the code.
+type Listener = fn(&'static std::panic::Location<'static>);
+
+/// From now on, in debug builds, this is called for each lock that the calling thread takes; `None` ends it. For tests that
+/// count (DESIGN 3).
+pub fn when_locked(listener: Option<Listener>) {
+    counted::LISTENER.set(listener);
+}
+
+/// How many locks the calling thread holds, in debug builds; 0 in others.
+pub fn locks_held() -> u32 {
+    counted::HELD.get()
+}
+
+mod counted {
+    use super::{Cell, Listener};
+
+    thread_local! {
+        pub(super) static HELD: Cell<u32> = const { Cell::new(0) };
+        pub(super) static LISTENER: Cell<Option<Listener>> = const { Cell::new(None) };
+    }
+
+    #[cfg(debug_assertions)]
+    #[track_caller]
+    pub(super) fn take() {
+        HELD.set(HELD.get().saturating_add(1));
+        if let Some(listener) = LISTENER.get() {
+            listener(std::panic::Location::caller());
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    pub(super) fn give_back() {
+        HELD.set(HELD.get().saturating_sub(1));
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[inline]
+    pub(super) fn take() {}
+
+    #[cfg(not(debug_assertions))]
+    #[inline]
+    pub(super) fn give_back() {}
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::messages::{ReplyHeader, RequestHeader};
 use crate::platform::{Lock, Moment, Park, Platform};
+use crate::wipe::wipe_out;
 
 /// A member, named by the serial number of its partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -233,8 +234,7 @@ impl Waiter {
         if !(1..=SPARE_BYTES_MAX).contains(&body.capacity()) {
             return;
         }
-        body.as_mut_slice().zeroize();
-        body.clear();
+        wipe_out(&mut body);
         let mut mail = self.mail.lock();
         if mail.spare.len() < SPARE_MAX {
             mail.spare.push(body);

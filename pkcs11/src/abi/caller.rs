@@ -107,6 +107,7 @@ impl Caller {
             Produced::Bytes(bytes) => {
                 self.copy_out(place, room_bytes, &bytes)?;
                 target.set(ulong(bytes.len()));
+                client::give_back(bytes);
             }
         }
         Ok(())

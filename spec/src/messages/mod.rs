@@ -5,6 +5,7 @@
 //! mod      headers, Hello, RequestBody, ReplyBody, the list of calls and answers
 //! keys     mechanisms, plans, uses, random        objects  make, store, find, attributes
 //! roles    status, login, PINs, manifest          repair   compare, export, join
+//! hot      Use and its answer in place
 //! ```
 
 /// Wipes the named fields when the message is dropped and gives it a `Debug` that shows lengths at most.
@@ -26,11 +27,13 @@ macro_rules! secret {
     };
 }
 
+mod hot;
 mod keys;
 mod objects;
 mod repair;
 mod roles;
 
+pub use hot::{UseParts, use_answer};
 pub use keys::{
     How, KeyFunction, MechanismMessage, OutputRule, Plan, PlanAnswer, PublicKeyMessage, Random, RandomAnswer,
     Use, UseAnswer,
