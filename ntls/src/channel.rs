@@ -12,7 +12,8 @@ use std::sync::Arc;
 use rustls::ClientConnection;
 use rustls_pki_types::{CertificateDer, ServerName};
 use spec::platform::{Platform, Stream};
-use zeroize::{Zeroize as _, Zeroizing};
+use spec::wipe::{wipe, wipe_out};
+use zeroize::Zeroizing;
 
 use crate::certificate::{Certificate, Identity};
 use crate::frame::{Frame, FrameReader, encode};
@@ -189,8 +190,7 @@ impl Channel {
             self.encrypt(piece);
         }
         self.end_run(end);
-        plain.as_mut_slice().zeroize();
-        plain.clear();
+        wipe_out(&mut plain);
         self.plain = plain;
     }
 
@@ -289,7 +289,7 @@ impl Channel {
             {
                 self.inbox.push_back(frame);
             }
-            self.room.get_mut(..count).unwrap_or_default().zeroize();
+            wipe(self.room.get_mut(..count).unwrap_or_default());
         }
     }
 

@@ -18,7 +18,8 @@ use std::fmt;
 
 use prost::Message as _;
 use spec::messages::{BODY_BYTES_MAX, Hello, HelloReply, ReplyHeader, RequestHeader};
-use zeroize::{Zeroize as _, Zeroizing};
+use spec::wipe::wipe_out;
+use zeroize::Zeroizing;
 
 /// Bytes of the length in front of every frame.
 pub const LENGTH_BYTES: usize = 4;
@@ -358,8 +359,7 @@ impl FrameReader {
     /// Gives back the memory of a body that is of no more use, for a later frame; what it held is wiped.
     pub fn lend(&mut self, mut body: Zeroizing<Vec<u8>>) {
         if self.spare.len() < SPARE_MAX && (1..=SPARE_BYTES_MAX).contains(&body.capacity()) {
-            body.as_mut_slice().zeroize();
-            body.clear();
+            wipe_out(&mut body);
             self.spare.push(body);
         }
     }

@@ -123,7 +123,7 @@ pub(crate) fn lend<G: Ground>(ground: &G, until: Moment) -> G::Event {
 impl<G: Ground> Lent<'_, G> {
     fn run(&mut self, until: Moment) -> G::Event {
         let ground = self.ground;
-        let mut ticked = ground.now();
+        let mut begun = None;
         loop {
             self.join();
             if let Some(event) = ground.take() {
@@ -133,8 +133,9 @@ impl<G: Ground> Lent<'_, G> {
             if now >= until {
                 return ground.late();
             }
+            let ticked = begun.get_or_insert(now);
             if now >= ticked.after_ms(TICK_MS) {
-                ticked = now;
+                *ticked = now;
                 self.held.iter().for_each(|(_, role)| ground.tick(role));
             }
             let mut next = until;

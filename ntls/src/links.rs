@@ -1,7 +1,6 @@
 //! Links: the seam (HA 4.1) over the network. Each server has a few multiplexed links that the waiting threads drive
 //! themselves (`wait`, `link`); there is no thread in here. Lost links are tried again for ever, with full jitter from
 //! 50 ms to 5 s (HA 4.5), by whoever does the background work (`duty`).
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Weak;
@@ -64,6 +63,28 @@ pub struct Seen {
     pub label: String,
 }
 
+/// The way to a partition.
+#[derive(Clone)]
+struct Route {
+    member: MemberId,
+    server: Arc<Server>,
+    /// Whether the server still offers it.
+    offered: bool,
+}
+
+impl Route {
+    /// Whether requests go this way now.
+    fn is_open(&self) -> bool {
+        self.offered && self.server.is_up()
+    }
+}
+
+/// The route of a member.
+fn find(routes: &[Route], member: MemberId) -> Option<&Route> {
+    let at = routes.binary_search_by_key(&member, |route| route.member).ok()?;
+    routes.get(at)
+}
+
 /// What all links of one [`Links`] share.
 pub(crate) struct Shared {
     pub(crate) platform: Arc<dyn Platform>,
@@ -79,8 +100,9 @@ pub(crate) struct Shared {
     /// All links, those that only end what they have begun included, in the order of their numbers.
     table: ArcSwap<Vec<Arc<Link>>>,
     next_number: AtomicU32,
-    /// Which server leads to a partition: the first that offered it, while it is up. Read without a lock.
-    routes: ArcSwap<HashMap<MemberId, Arc<Server>>>,
+    /// Which server leads to a partition: the first that offered it, while it is up. In the order of the partitions; read
+    /// without a lock.
+    routes: ArcSwap<Vec<Route>>,
     subscribers: Lock<Vec<Weak<Waiter>>>,
 }
 
@@ -223,14 +245,24 @@ impl Shared {
         }
     }
 
-    /// Leads requests for these partitions to the server, unless another one that is up offers them already.
+    /// Leads requests for these partitions, all that the server offers, to it, unless another one that is up offers them
+    /// already.
     fn route(&self, server: &Arc<Server>, serials: impl Iterator<Item = u64>) {
         let members: Vec<MemberId> = serials.map(MemberId).collect();
         self.routes.rcu(|routes| {
-            let mut routes = HashMap::clone(routes);
+            let mut routes = routes.to_vec();
+            for route in routes.iter_mut().filter(|route| Arc::ptr_eq(&route.server, server)) {
+                route.offered = members.contains(&route.member);
+            }
             for member in &members {
-                if routes.get(member).is_none_or(|other| !other.leads_to(*member)) {
-                    routes.insert(*member, server.clone());
+                let new = Route { member: *member, server: server.clone(), offered: true };
+                match routes.binary_search_by_key(member, |route| route.member) {
+                    Ok(at) => {
+                        if let Some(other) = routes.get_mut(at).filter(|other| !other.is_open()) {
+                            *other = new;
+                        }
+                    }
+                    Err(at) => routes.insert(at, new),
                 }
             }
             routes
@@ -240,10 +272,14 @@ impl Shared {
     /// The server of a partition: the routed one while it is up and offers it, else any other that does; the routed one
     /// when none does, since it can say why.
     fn server_for(&self, member: MemberId) -> Option<Arc<Server>> {
-        let routed = self.routes.load().get(&member).cloned();
-        if routed.as_ref().is_some_and(|server| server.leads_to(member)) {
-            return routed;
-        }
+        let routed = {
+            let routes = self.routes.load();
+            let route = find(&routes, member);
+            if let Some(route) = route.filter(|route| route.is_open()) {
+                return Some(route.server.clone());
+            }
+            route.map(|route| route.server.clone())
+        };
         self.servers.load().iter().find(|server| server.leads_to(member)).cloned().or(routed)
     }
 
@@ -366,11 +402,9 @@ impl Links {
                 }
             }
         }
-        shared.routes.rcu(|routes| {
-            let mut routes = HashMap::clone(routes);
-            routes.retain(|_, server| !is_gone(server));
-            routes
-        });
+        shared
+            .routes
+            .rcu(|routes| routes.iter().filter(|route| !is_gone(&route.server)).cloned().collect::<Vec<_>>());
         shared.wants.store(true, Ordering::SeqCst);
         shared.changed();
         shared.stir();
@@ -493,6 +527,13 @@ impl Seam for Links {
     }
 
     fn standing(&self, member: MemberId) -> Standing {
+        // The usual case: every call asks for every member.
+        if let Some(up) = find(&self.shared.routes.load(), member)
+            .filter(|route| route.offered)
+            .and_then(|route| route.server.up())
+        {
+            return up;
+        }
         if let Some(server) = self.shared.server_for(member) {
             return server.standing_of(member);
         }

@@ -8,16 +8,19 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
-use spec::platform::{Joiner, Lock, Moment, Park, Platform, Stream, Watched};
+use rustix::time::ClockId;
+use spec::platform::{Joiner, Moment, Park, Platform, Stream, Watched, locks_held};
 
 use crate::registry::Owned;
 pub use crate::registry::{Inherited, take_inherited};
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// The operating system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,15 +41,12 @@ pub fn start_threads_within(around: fn(&mut dyn FnMut())) {
     let _ = START_WITHIN.set(around);
 }
 
-/// The moment that all others are counted from.
-fn epoch() -> Instant {
-    static START: OnceLock<Instant> = OnceLock::new();
-    *START.get_or_init(Instant::now)
-}
-
 impl Platform for System {
     fn now(&self) -> Moment {
-        Moment(0).after(epoch().elapsed())
+        // What `Instant` reads, without the arithmetic between two of them: calls look at the clock often.
+        let now = rustix::time::clock_gettime(ClockId::Monotonic);
+        let (seconds, ns) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+        Moment(seconds.saturating_mul(NS_PER_SECOND).saturating_add(ns))
     }
 
     fn wall_ms(&self) -> u64 {
@@ -152,9 +152,14 @@ struct Left {
 /// One token behind a condition variable, with a bell for the time its owner spends in a poll.
 #[derive(Default)]
 struct Token {
-    left: Lock<Left>,
+    left: Mutex<Left>,
     changed: Condvar,
     bell: OnceLock<Bell>,
+}
+
+/// No lock of the module is held across a system call (HA 5); debug builds look.
+fn check_no_lock() {
+    debug_assert_eq!(locks_held(), 0, "a thread holds a lock across a system call");
 }
 
 /// How many tokens a thread keeps for its next parkers, so that an event descriptor is made once and not for each call.
@@ -170,7 +175,7 @@ impl Place {
         let mut spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
         spare = spare.filter(|token| token.bell.get().is_none_or(|bell| bell.0.is_own()));
         if let Some(token) = &spare {
-            *token.left.lock() = Left::default();
+            *token.left() = Left::default();
         }
         Self(Some(spare.unwrap_or_default()))
     }
@@ -195,8 +200,9 @@ impl Drop for Place {
 
 impl Park for Place {
     fn park(&self, until: Moment) {
+        check_no_lock();
         let token = self.token();
-        let mut left = token.left.lock();
+        let mut left = token.left();
         while !left.token {
             let wait = until.since(System.now());
             if wait.is_zero() {
@@ -215,7 +221,7 @@ impl Park for Place {
 
     fn unpark(&self) {
         let token = self.token();
-        let mut left = token.left.lock();
+        let mut left = token.left();
         if std::mem::replace(&mut left.token, true) {
             return;
         }
@@ -233,13 +239,18 @@ impl Park for Place {
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Token {
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn poll(&self, watched: &mut [Watched], until: Moment) {
+        check_no_lock();
         let bell = match self.bell.get() {
             Some(bell) => Some(bell),
             None => Bell::new().ok().map(|bell| self.bell.get_or_init(|| bell)),
         };
         {
-            let mut left = self.left.lock();
+            let mut left = self.left();
             if std::mem::take(&mut left.token) {
                 return;
             }
@@ -249,7 +260,7 @@ impl Token {
         let until = if bell.is_some() { until } else { until.min(System.now().after_ms(5)) };
         let has_rung = poll(watched, bell.map(|bell| bell.0.get()), until);
         {
-            let mut left = self.left.lock();
+            let mut left = self.left();
             left.polling = false;
             left.token = false;
         }
@@ -328,10 +339,12 @@ impl Socket {
 
 impl Stream for Socket {
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        check_no_lock();
         Ok(rustix::net::recv(self.0.get(), buffer, RecvFlags::empty())?.0)
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        check_no_lock();
         Ok(rustix::net::send(self.0.get(), bytes, SendFlags::NOSIGNAL)?)
     }
 

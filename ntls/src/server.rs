@@ -16,10 +16,15 @@ use crate::names::Names;
 pub(crate) struct Public {
     pub(crate) address: ServerAddress,
     face: ArcSwap<Face>,
+    /// [`Face::since`], for those who ask nothing else; [`DOWN`] for `None`.
+    since: AtomicU64,
     /// The moment of the last byte from the server.
     heard: AtomicU64,
     state: Lock<State>,
 }
+
+/// No moment since which a server is up.
+const DOWN: u64 = u64::MAX;
 
 /// What is read without the lock; published whenever it changes.
 struct Face {
@@ -53,6 +58,7 @@ impl Public {
         Self {
             address,
             face: ArcSwap::from_pointee(state.face()),
+            since: AtomicU64::new(DOWN),
             heard: AtomicU64::new(0),
             state: Lock::new(state),
         }
@@ -67,11 +73,21 @@ impl Public {
     pub(crate) fn offer(&self, offers: Vec<PartitionName>) {
         let mut state = self.state.lock();
         state.offers = offers;
-        self.face.store(Arc::new(state.face()));
+        self.publish(&state);
     }
 
-    fn is_up(&self) -> bool {
-        self.face.load().since.is_some()
+    fn publish(&self, state: &State) {
+        self.face.store(Arc::new(state.face()));
+        self.since.store(state.since.map_or(DOWN, |since| since.0), Ordering::Release);
+    }
+
+    /// Since when it is up, if it is.
+    fn since(&self) -> Option<Moment> {
+        Some(self.since.load(Ordering::Acquire)).filter(|since| *since != DOWN).map(Moment)
+    }
+
+    fn heard(&self) -> Moment {
+        Moment(self.heard.load(Ordering::Acquire))
     }
 }
 
@@ -123,7 +139,7 @@ impl Server {
         state.settled |= is_up || reason.is_some();
         let changed = was_up != is_up || was_settled != state.settled || has_news;
         if changed {
-            self.public.face.store(Arc::new(state.face()));
+            self.public.publish(&state);
         }
         changed
     }
@@ -137,7 +153,12 @@ impl Server {
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        self.public.is_up()
+        self.public.since().is_some()
+    }
+
+    /// The server's standing, if it is up.
+    pub(crate) fn up(&self) -> Option<Standing> {
+        Some(Standing::Up { since: self.public.since()?, heard: self.public.heard() })
     }
 
     /// Whether requests for this partition can be sent now.
@@ -149,7 +170,7 @@ impl Server {
     pub(crate) fn standing(&self) -> Standing {
         let face = self.public.face.load();
         match face.since {
-            Some(since) => Standing::Up { since, heard: Moment(self.public.heard.load(Ordering::Acquire)) },
+            Some(since) => Standing::Up { since, heard: self.public.heard() },
             None => Standing::Down { reason: face.reason.clone() },
         }
     }
