@@ -34,6 +34,7 @@ pub mod root_key;
 pub mod served;
 pub mod server;
 pub mod server_identity;
+mod shared;
 pub mod sightings;
 pub mod start;
 pub mod store;

@@ -28,14 +28,13 @@ use zeroize::Zeroizing;
 
 use crate::greeting::{self, Greeted};
 use crate::handler::{Asker, Handler, Lane, Trace, Work, now_ms, outcome, take_turn};
-use crate::listener::{Acceptor, Connections};
 use crate::log;
 use crate::memory::{Held, Memory};
 use crate::outbox::Outbox;
-use crate::registry::{Entrant, Registry};
-use crate::sightings::Sightings;
+use crate::registry::Entrant;
+pub use crate::shared::{Limits, Lookup, Shared};
 use crate::wire::{BATCH_BYTES, Batch, Wire};
-use crate::workers::{Go, Owner, Workers};
+use crate::workers::{Go, Owner};
 
 /// A peer that takes nothing for so long is gone.
 const WRITE: Duration = Duration::from_secs(30);
@@ -53,63 +52,12 @@ const UNWRITTEN_BYTES_MAX: usize = 4 << 20;
 const FRAME_BYTES_FREE: usize = 64 << 10;
 /// How often a link whose frame has no room looks for some.
 const STARVED: Duration = Duration::from_millis(20);
+/// How long what is known of the asker, the wall time among it, is good for.
+const ASKER_AGE: Duration = Duration::from_millis(20);
+/// Later than any alarm.
+const FAR: Duration = Duration::from_secs(86_400);
 /// How long a client is asked to wait that has filled its window or memory, in milliseconds.
 const BUSY_MS: u32 = 20;
-/// The least window that a link is granted, however many links there are.
-const WINDOW_MIN: u32 = 4;
-
-/// Finds what serves a partition.
-pub trait Lookup: Send + Sync {
-    /// The partition's handler, if it is here and open.
-    fn handler(&self, serial: u64) -> Option<Arc<dyn Handler>>;
-    /// The label under which links show it.
-    fn label(&self, serial: u64) -> Option<String>;
-    /// The appliance's label.
-    fn appliance(&self) -> String;
-}
-
-/// The bounds of a link.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Most requests outstanding.
-    pub window: u32,
-    /// Most bytes of bodies that wait and replies that are not yet sent.
-    pub link_bytes: usize,
-    /// Silence after which it is closed; `None` for never.
-    pub idle: Option<Duration>,
-    /// For handshake and Hello, and for the rest of a frame that has begun.
-    pub handshake: Duration,
-}
-
-/// What all links share.
-pub struct Shared {
-    /// The clients.
-    pub registry: Arc<Registry>,
-    /// The partitions.
-    pub lookup: Arc<dyn Lookup>,
-    /// The TLS of new connections.
-    pub acceptor: Arc<Acceptor>,
-    /// Where peers' members were last seen (HA 1.5).
-    pub seen: Arc<Sightings>,
-    /// The lanes.
-    pub workers: Workers,
-    /// The bounds.
-    pub limits: Limits,
-    /// The links and handshakes there are.
-    pub connections: Connections,
-    /// What all links together may hold.
-    pub memory: Arc<Memory>,
-    /// Turns true when the server stops.
-    pub stop: watch::Receiver<bool>,
-}
-
-impl Shared {
-    /// The window that a link is granted now (HA 4.5): its part of what the lanes take.
-    fn window(&self) -> u32 {
-        let part = self.workers.capacity() / self.connections.count().max(1);
-        u32::try_from(part).unwrap_or(u32::MAX).max(WINDOW_MIN).min(self.limits.window)
-    }
-}
 
 /// How a turn on a lane ended.
 enum Turn {
@@ -144,8 +92,10 @@ struct Link {
     version: u32,
     outstanding: HashMap<u64, Outstanding>,
     sender: mpsc::UnboundedSender<Finished>,
-    /// Who asks, as the present batch sees it.
+    /// Who asks, as this batch and those right before it see it.
     asker: Option<Arc<Asker>>,
+    /// When that was found out.
+    asked: Instant,
     /// The window and the queue that replies tell of now.
     told: (u32, u32),
     out: Outbox,
@@ -191,6 +141,7 @@ pub(crate) async fn serve(
         outstanding: HashMap::new(),
         sender,
         asker: None,
+        asked: Instant::now(),
         told: (window, 0),
         out: Outbox::new(&memory),
         memory,
@@ -246,6 +197,7 @@ impl Link {
         let mut stop = self.shared.stop.clone();
         let mut stopping = pin!(stopped(&mut stop));
         let mut assignments = pin!(next_change(self.shared.registry.changes()));
+        let mut alarm = pin!(sleep_until((Instant::now() + FAR).into()));
         let mut heard = Instant::now();
         // What changed between the greeting and the subscription to changes is told now; then what came behind the Hello.
         self.offer_anew();
@@ -264,6 +216,11 @@ impl Link {
                 self.tell_progress();
             }
             let starved = self.is_starved();
+            // An alarm that is too early costs one turn; one that is set anew for each request costs more.
+            let due = self.alarm(&reader, heard, starved);
+            if let Some(due) = due.filter(|due| alarm.is_elapsed() || alarm.deadline() > (*due).into()) {
+                alarm.as_mut().reset(due.into());
+            }
             tokio::select! {
                 biased;
                 Some(done) = finished.recv() => {
@@ -289,7 +246,7 @@ impl Link {
                         yield_now().await;
                     }
                 }
-                () = self.alarm(&reader, heard, starved) => self.alarmed(&reader, heard)?,
+                () = &mut alarm, if due.is_some() => self.alarmed(&reader, heard)?,
             }
             self.out.count();
         }
@@ -303,7 +260,9 @@ impl Link {
         batch: Batch,
         now: Instant,
     ) -> Result<(), String> {
-        self.asker = None;
+        if now.duration_since(self.asked) >= ASKER_AGE {
+            self.asker = None;
+        }
         self.tell_standing();
         let taken = wire.open(batch, |bytes| self.take(reader, bytes, now));
         self.tell_why(wire, taken).await
@@ -323,8 +282,8 @@ impl Link {
         self.told = (self.shared.window(), self.shared.workers.waiting());
     }
 
-    /// Wakes for progress, the end of draining and silence, whichever is first.
-    async fn alarm(&self, reader: &FrameReader, heard: Instant, starved: bool) {
+    /// When to look at progress, the end of draining and silence, whichever is first.
+    fn alarm(&self, reader: &FrameReader, heard: Instant, starved: bool) -> Option<Instant> {
         let drained = self.draining.map(|since| since + DRAIN);
         let quiet = if self.outstanding.is_empty() {
             self.silence(reader).map(|limit| heard + limit)
@@ -332,10 +291,7 @@ impl Link {
             Some(self.look)
         };
         let starved = starved.then(|| Instant::now() + STARVED);
-        match [quiet, drained, starved].into_iter().flatten().min() {
-            Some(at) => sleep_until(at.into()).await,
-            None => pending().await,
-        }
+        [quiet, drained, starved].into_iter().flatten().min()
     }
 
     /// Takes room for the next read of a long frame; whether there is none, so that it must wait.
@@ -408,6 +364,7 @@ impl Link {
             }
             return;
         };
+        self.asker = None;
         if client.partitions != self.client.partitions {
             self.client = client;
             let reply = greeting::reply(&self.shared, &self.client, self.version);
@@ -501,6 +458,7 @@ impl Link {
             return asker.clone();
         }
         let replicator = self.client.replicator;
+        self.asked = Instant::now();
         let asker = Arc::new(Asker {
             name: self.name.clone(),
             client: self.client.identity,

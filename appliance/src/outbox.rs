@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use zeroize::{Zeroize, Zeroizing};
+use spec::wipe::wipe_out;
+use zeroize::Zeroizing;
 
 use crate::memory::{Held, Memory};
 
@@ -99,8 +100,7 @@ fn put_back(mut piece: Piece) {
     if piece.capacity() != PIECE_BYTES {
         return;
     }
-    piece.as_mut_slice().zeroize();
-    piece.clear();
+    wipe_out(&mut piece);
     let _ = SPARE.try_with(|spare| {
         let mut spare = spare.borrow_mut();
         if spare.len() < SPARE_MAX {

@@ -17,6 +17,9 @@ use crate::handler::steady_ms;
 use crate::log::{self, Scribe};
 use crate::server::Server;
 
+/// After so many tasks a worker looks at those that came from elsewhere.
+const GLOBAL_QUEUE_INTERVAL: u32 = 31;
+
 /// Runs the server until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -28,6 +31,8 @@ pub fn run(config_file: &Path) -> Result<(), Error> {
     let workers = config.workers;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
+        // Fixed: a worker that tunes it does floating-point work after each task.
+        .global_queue_interval(GLOBAL_QUEUE_INTERVAL)
         .enable_all()
         .thread_name("hsmd")
         .build()

@@ -12,10 +12,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustls::ServerConnection;
+use spec::wipe::wipe;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::outbox::Outbox;
 
@@ -144,7 +145,7 @@ impl Wire {
             };
             let piece = plain.get_mut(..count).unwrap_or_default();
             let taken = take(piece);
-            piece.zeroize();
+            wipe(piece);
             taken?;
         }
     }

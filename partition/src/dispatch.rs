@@ -124,7 +124,7 @@ impl Partition {
             }
             _ => {}
         }
-        let access = open_ticket(&self.sealer, &self.contents.read(), caller, &request.ticket)?;
+        let access = open_ticket(&self.sealer, &self.opened, &self.contents.read(), caller, &request.ticket)?;
         self.run(&access, call, header, body, now_ms)
     }
 

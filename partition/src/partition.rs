@@ -13,7 +13,7 @@ use crate::domain::DomainSecret;
 use crate::error::{Error, Refusal};
 use crate::lease::LeaseCell;
 use crate::random::{Random, SystemRandom, bytes};
-use crate::roles::{Credentials, Remembered, Role, Turns, Verifier};
+use crate::roles::{Credentials, Opened, Remembered, Role, Turns, Verifier};
 use crate::seal::Sealer;
 use crate::session_objects::BlobCache;
 use crate::settings::{PIN_BYTES_MAX, Settings};
@@ -61,6 +61,7 @@ pub struct Partition {
     pub(crate) turns: Turns,
     /// Right PINs of this process, for the logins after the first.
     pub(crate) remembered: Remembered,
+    pub(crate) opened: Opened,
     pub(crate) lease: LeaseCell,
     pub(crate) touches: Touches,
     writer: Mutex<()>,
@@ -172,6 +173,7 @@ impl Partition {
             try_key: hmac::Key::new(hmac::HMAC_SHA256, &bytes::<32>(&SystemRandom)),
             turns: Turns::default(),
             remembered: Remembered::default(),
+            opened: Opened::default(),
             lease: LeaseCell::default(),
             touches: Touches::default(),
             writer: Mutex::new(()),

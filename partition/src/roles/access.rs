@@ -4,7 +4,7 @@ use spec::Rv;
 use spec::messages::Outcome;
 use spec::planted::{self, Bug};
 
-use super::Role;
+use super::{Opened, Role};
 use crate::contents::Contents;
 use crate::error::Refusal;
 use crate::partition::Caller;
@@ -86,9 +86,10 @@ pub(crate) fn mint(sealer: &Sealer, contents: &Contents, caller: &Caller, role: 
     wire
 }
 
-/// Opens the ticket of a request; an empty one is no login.
+/// Opens the ticket of a request, unless that was done lately; an empty one is no login.
 pub(crate) fn open<'a>(
     sealer: &Sealer,
+    opened: &Opened,
     contents: &Contents,
     caller: &'a Caller,
     wire: &[u8],
@@ -96,16 +97,20 @@ pub(crate) fn open<'a>(
     let Some((byte, envelope)) = wire.split_first() else {
         return Ok(Access { caller, login: None, replicator: false });
     };
-    let login = Role::of_byte(*byte).and_then(|role| {
+    let group = contents.group();
+    let proved = opened.look_up(group, caller, wire).or_else(|| {
+        let role = Role::of_byte(*byte)?;
         let plain = sealer.open(&context(contents, caller, role), envelope).ok()?;
         let ticket = Ticket::decode(plain.as_slice()).ok()?;
-        let current =
-            ticket.revocation >= contents.credentials.revocation(role) || planted::is(Bug::OldEpochTicket);
-        let login = ticket.login.as_slice().try_into().ok()?;
-        current.then_some(LoggedIn { role, login })
+        let login = LoggedIn { role, login: ticket.login.as_slice().try_into().ok()? };
+        opened.keep(group, caller, wire, (login, ticket.revocation));
+        Some((login, ticket.revocation))
     });
-    match login {
-        Some(login) => Ok(Access { caller, login: Some(login), replicator: false }),
+    let is_current = |(login, revocation): &(LoggedIn, u64)| {
+        *revocation >= contents.credentials.revocation(login.role) || planted::is(Bug::OldEpochTicket)
+    };
+    match proved.filter(is_current) {
+        Some((login, _)) => Ok(Access { caller, login: Some(login), replicator: false }),
         None => Err(Refusal::new(
             Outcome::TICKET_DEAD,
             "wanted a ticket of this group, client, instance and revocation number, found another; log in again",

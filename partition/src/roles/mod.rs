@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! Login(PIN) -> remembered? else try reserved -> Argon2id -> ticket, sealed for client, instance, role, group, generation
-//! request(ticket) -> opened in that context, revocation number not older -> Access
+//! request(ticket) -> opened lately, or opened now, in that context; revocation number not older -> Access
 //! ```
 use spec::UserType;
 
 mod access;
 mod credentials;
 mod login;
+mod opened;
 mod remembered;
 mod revoke;
 mod set_pin;
@@ -17,6 +18,7 @@ mod turns;
 
 pub(crate) use access::{Access, open as open_ticket};
 pub(crate) use credentials::{Credentials, Verifier, next_epoch};
+pub(crate) use opened::Opened;
 pub(crate) use remembered::Remembered;
 pub(crate) use tries::change_tag;
 pub(crate) use turns::Turns;

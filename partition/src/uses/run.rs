@@ -73,7 +73,11 @@ impl Partition {
         if gives_output && flag(&held.record, A::ALWAYS_AUTHENTICATE) {
             self.check_context_pin(access, wanted, body, now_ms)?;
         }
-        let canonical = wanted.mechanism.as_ref().map(Message::encode_to_vec).unwrap_or_default();
+        // Bound into the states of streams; nothing else has one.
+        let canonical = match how {
+            How::STREAM => wanted.mechanism.as_ref().map(Message::encode_to_vec).unwrap_or_default(),
+            _ => Vec::new(),
+        };
         let state_of = |part| {
             let what = What::RunningState {
                 client: &access.caller.client,
@@ -99,10 +103,10 @@ impl Partition {
             last: wanted.last,
             state: state.as_ref().map(|state| state.as_slice()),
         };
-        let output = mechanisms::run(&job, &input)?;
+        let mut output = mechanisms::run(&job, &input)?;
         let next = wanted.part.checked_add(1).ok_or_else(|| Refusal::malformed("wanted fewer parts"))?;
         Ok(UseAnswer {
-            output: output.data.to_vec(),
+            output: std::mem::take(&mut *output.data),
             state: output.state.map(|state| self.sealer.seal(&state_of(next), &state)).unwrap_or_default(),
         })
     }
