@@ -359,6 +359,11 @@ impl Scene {
         Self { name: name.to_owned(), child, input, lines }
     }
 
+    /// The driver's process number.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for a line that begins with this word and answers the rest of it.
     ///
     /// # Panics

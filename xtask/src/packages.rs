@@ -28,10 +28,13 @@ pub const SOFTHSM: Package = Package { name: "softhsm2", there: || is_program("s
 /// ps and friends.
 pub const PROCPS: Package = Package { name: "procps", there: || is_program("ps") };
 
+/// Counts system calls.
+pub const STRACE: Package = Package { name: "strace", there: || is_program("strace") };
+
 /// What the demo needs.
 pub const FOR_DEMO: &[Package] = &[OPENSC, OPENSSL, ENGINE];
 /// What the tests need.
-pub const FOR_TESTS: &[Package] = &[OPENSC, OPENSSL, ENGINE, JAVA, SOFTHSM, PROCPS];
+pub const FOR_TESTS: &[Package] = &[OPENSC, OPENSSL, ENGINE, JAVA, SOFTHSM, PROCPS, STRACE];
 
 /// Makes sure that all are there.
 ///

@@ -45,6 +45,15 @@ fn step(p11: &P11, session: Session, selected: &mut Vec<CK_OBJECT_HANDLE>, words
             assert_eq!(whole.len(), 32);
             Ok(())
         }),
+        ["macs", count] => {
+            let count = count.parse().unwrap_or_else(|_| panic!("wanted a count, found {count:?}"));
+            for _ in 0..count {
+                for key in selected.iter() {
+                    p11.sign_once(session, Mech::plain(CKM_SHA256_HMAC), *key, &[9; 32])?;
+                }
+            }
+            Ok(count)
+        }
         ["secret", label] => secret_key(p11, session, CKM_GENERIC_SECRET_KEY_GEN, 32, true, label).map(|_| 1),
         ["rename", to] => {
             each(&|object| p11.set_attributes(session, object, Tmpl::new().bytes(CKA_LABEL, to.as_bytes())))

@@ -1,0 +1,66 @@
+//! The system calls of a warm session: those of the link and nothing else (DESIGN 3), counted by strace.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use tests::lab::Lab;
+
+const CALLS: u64 = 1_000;
+/// What may come on top: the line in and the line out, a hedge now and then, a poll that ended early.
+const MORE: u64 = CALLS / 5;
+
+/// The system calls of a process's first thread while something is done, by name.
+fn counted(process: u32, act: impl FnOnce()) -> BTreeMap<String, u64> {
+    let table = tempfile::NamedTempFile::new().unwrap();
+    let mut strace = Command::new("strace")
+        .args(["-c", "-o"])
+        .arg(table.path())
+        .args(["-p", &process.to_string()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("strace starts (install strace)");
+    let mut told = BufReader::new(strace.stderr.take().unwrap()).lines();
+    let attached = told.find_map(|line| line.ok().filter(|line| line.contains("attached")));
+    assert!(attached.is_some(), "strace attaches to process {process}");
+    act();
+    let number = i32::try_from(strace.id()).unwrap();
+    // SAFETY: a plain system call on the number of a child that has not been waited for.
+    assert_eq!(unsafe { libc::kill(number, libc::SIGINT) }, 0);
+    strace.wait().unwrap();
+    let text = std::fs::read_to_string(table.path()).unwrap();
+    // % time, seconds, usecs/call, calls, errors or nothing, name.
+    let rows = text.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (calls, name) = (words.get(3)?.parse().ok()?, *words.last()?);
+        (name != "total").then(|| (name.to_owned(), calls))
+    });
+    rows.collect()
+}
+
+#[test]
+fn a_thousand_warm_signatures_make_the_system_calls_of_the_link_and_no_others() {
+    let lab = Lab::up(2);
+    let mut scene = lab.scene("steps", &[]);
+    scene.expect("READY");
+    for (line, count) in [
+        (format!("login {}", lab.value("P11_PIN")), 0),
+        ("secret counted".into(), 1),
+        ("select counted".into(), 1),
+    ] {
+        assert_eq!(scene.step(&line), format!("DONE {count}"), "{line}");
+    }
+    assert_eq!(scene.step("macs 200"), "DONE 200");
+    let process = scene.process();
+    let mut found =
+        counted(process, || assert_eq!(scene.step(&format!("macs {CALLS}")), format!("DONE {CALLS}")));
+    println!("{found:?}");
+    for one in [&["sendto"][..], &["recvfrom"], &["ppoll", "poll"]] {
+        let calls: u64 = one.iter().filter_map(|name| found.remove(*name)).sum();
+        assert!((CALLS..=CALLS + MORE).contains(&calls), "{one:?}: {calls} times for {CALLS} signatures");
+    }
+    let others: u64 = found.values().sum();
+    assert!(others < MORE, "others: {found:?}");
+    scene.finish();
+}

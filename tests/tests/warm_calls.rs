@@ -1,0 +1,226 @@
+//! What a call on a warm session costs the client besides the member's answer: allocations and locks, counted (DESIGN 3). The
+//! member is one that answers at once, so that nothing but the module is counted.
+#![allow(clippy::unwrap_used)]
+
+use std::alloc::{GlobalAlloc, Layout, System as Memory};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use client::{InitializeOptions, Module, Produced, Room};
+use hatoki::Surroundings;
+use spec::flags::session::{RW_SESSION, SERIAL_SESSION};
+use spec::messages::ReplyHeader;
+use spec::platform::{Moment, when_locked};
+use spec::seam::{Event, MemberId, Outgoing, Reply, Seam, Standing, Tag, Waiter};
+use spec::{
+    Attribute, AttributeType as A, HandleObject, HandleSession, Mechanism, MechanismType as M, SlotId,
+    Template, UserType,
+};
+use tests::inside::{Group, PIN};
+
+/// Counts what the calling thread asks the system for.
+struct Counting;
+
+thread_local! {
+    static ASKED: Cell<u64> = const { Cell::new(0) };
+    static REPEATS: Cell<bool> = const { Cell::new(false) };
+    static PLACES: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+fn ask() {
+    let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
+}
+
+// SAFETY: every method hands its arguments on to the system's allocator, which keeps the contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ask();
+        // SAFETY: the caller's promises are those that the system's allocator asks for.
+        unsafe { Memory.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ask();
+        // SAFETY: as above.
+        unsafe { Memory.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ask();
+        // SAFETY: as above.
+        unsafe { Memory.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { Memory.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Members that answer at once with what a real one has answered before, once the calling thread wants them to.
+struct AtOnce {
+    real: Arc<dyn Seam>,
+    recorded: OnceLock<(ReplyHeader, Vec<u8>)>,
+    next: AtomicU64,
+}
+
+impl Seam for AtOnce {
+    fn submit(&self, waiter: &Arc<Waiter>, member: MemberId, request: &Outgoing, deadline: Moment) -> Tag {
+        if !REPEATS.get() {
+            return self.real.submit(waiter, member, request, deadline);
+        }
+        if let Some((header, body)) = self.recorded.get() {
+            let tag = Tag(1 << 63 | self.next.fetch_add(1, Ordering::Relaxed));
+            let mut memory = waiter.lend().unwrap_or_default();
+            memory.extend_from_slice(body);
+            let header = ReplyHeader { tag: tag.0, ..header.clone() };
+            waiter.deliver(Event::Reply(tag, Reply { header, body: memory }));
+            return tag;
+        }
+        self.real.submit(waiter, member, request, deadline);
+        let Some(Event::Reply(tag, reply)) = waiter.take().filter(|event| matches!(event, Event::Reply(..)))
+        else {
+            panic!("a member answers at once")
+        };
+        let _ = self.recorded.set((reply.header.clone(), reply.body.to_vec()));
+        waiter.deliver(Event::Reply(tag, reply));
+        tag
+    }
+
+    fn cancel(&self, member: MemberId, tag: Tag) {
+        self.real.cancel(member, tag);
+    }
+
+    fn standing(&self, _: MemberId) -> Standing {
+        Standing::Up { since: Moment(1), heard: Moment::NEVER }
+    }
+
+    fn abandon(&self, member: MemberId, reason: &str) {
+        self.real.abandon(member, reason);
+    }
+
+    fn subscribe(&self, waiter: &Arc<Waiter>) {
+        self.real.subscribe(waiter);
+    }
+}
+
+/// A module over two such members.
+struct Bench {
+    module: Module,
+    session: HandleSession,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let group = Group::new(2);
+        let Surroundings { seam: real, platform, configuration } = group.surroundings();
+        let seam = Arc::new(AtOnce { real, recorded: OnceLock::new(), next: AtomicU64::new(1) });
+        let module = Module::new();
+        let options = InitializeOptions { may_create_threads: true };
+        module.initialize_over(seam, platform, configuration, options).unwrap();
+        let session = module.open_session(SlotId(0), SERIAL_SESSION | RW_SESSION).unwrap();
+        module.login(session, UserType::USER, Some(PIN.as_bytes())).unwrap();
+        Self { module, session }
+    }
+
+    fn p256(&self) -> HandleObject {
+        let oid = vec![0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+        let public =
+            Template::from(vec![Attribute::new(A::EC_PARAMS, oid), Attribute::bool(A::VERIFY, true)]);
+        let private = Template::from(vec![Attribute::bool(A::TOKEN, true), Attribute::bool(A::SIGN, true)]);
+        let generate = Mechanism::plain(M::EC_KEY_PAIR_GEN);
+        self.module.generate_key_pair(self.session, generate, public, private).unwrap().1
+    }
+
+    fn secret(&self, generate: M, uses: &[A]) -> HandleObject {
+        let mut template = vec![Attribute::bool(A::TOKEN, true), Attribute::ulong(A::VALUE_LEN, 32)];
+        template.extend(uses.iter().map(|one| Attribute::bool(*one, true)));
+        let template = Template::from(template);
+        self.module.generate_key(self.session, Mechanism::plain(generate), template).unwrap()
+    }
+
+    /// What a hundred calls, warm, ask the allocator for, and the locks that one of them takes, by place.
+    fn counted(&self, call: &dyn Fn()) -> (u64, BTreeMap<String, u64>) {
+        call();
+        REPEATS.set(true);
+        (0..100).for_each(|_| call());
+        let before = ASKED.get();
+        (0..100).for_each(|_| call());
+        let asked = ASKED.get() - before;
+        when_locked(Some(note));
+        call();
+        when_locked(None);
+        (asked, PLACES.take())
+    }
+}
+
+fn note(place: &'static Location<'static>) {
+    PLACES.with_borrow_mut(|places| *places.entry(place.file().to_owned()).or_default() += 1);
+}
+
+/// Reads an output as the C border does.
+fn take(produced: Produced) {
+    let Produced::Bytes(bytes) = produced else { panic!("wanted an output") };
+    client::give_back(bytes);
+}
+
+const ROOM: Room = Room::Bytes(512);
+
+/// The locks that a call may take: its own mailbox, which no other call looks into unless it delivers, and the shard of its
+/// key's plans.
+fn check_locks(places: &BTreeMap<String, u64>) {
+    for (place, count) in places {
+        let own = place.ends_with("spec/src/seam.rs") || place.ends_with("client/src/plans.rs");
+        assert!(own, "{count} locks are taken in {place}: {places:?}");
+    }
+}
+
+#[test]
+fn a_warm_signature_allocates_nothing_and_takes_no_lock_that_sessions_share() {
+    let bench = Bench::new();
+    let key = bench.p256();
+    let (asked, places) = bench.counted(&|| {
+        bench.module.sign_init(bench.session, Some(Mechanism::plain(M::ECDSA)), key).unwrap();
+        take(bench.module.sign(bench.session, &[0x5a; 32], ROOM).unwrap());
+    });
+    assert_eq!(asked, 0, "allocations in a hundred signatures");
+    check_locks(&places);
+}
+
+#[test]
+fn a_warm_verification_on_a_member_allocates_nothing() {
+    let bench = Bench::new();
+    let key = bench.secret(M::GENERIC_SECRET_KEY_GEN, &[A::SIGN, A::VERIFY]);
+    let mechanism = || Some(Mechanism::plain(M::SHA256_HMAC));
+    bench.module.sign_init(bench.session, mechanism(), key).unwrap();
+    let Produced::Bytes(mac) = bench.module.sign(bench.session, b"data", ROOM).unwrap() else {
+        panic!("wanted a MAC")
+    };
+    let (asked, places) = bench.counted(&|| {
+        bench.module.verify_init(bench.session, mechanism(), key).unwrap();
+        bench.module.verify(bench.session, b"data", &mac).unwrap();
+    });
+    assert_eq!(asked, 0, "allocations in a hundred verifications");
+    check_locks(&places);
+}
+
+#[test]
+fn warm_encryption_and_decryption_allocate_nothing() {
+    let bench = Bench::new();
+    let key = bench.secret(M::AES_KEY_GEN, &[A::ENCRYPT, A::DECRYPT]);
+    let mechanism = || Some(Mechanism::plain(M::AES_ECB));
+    let (asked, places) = bench.counted(&|| {
+        bench.module.encrypt_init(bench.session, mechanism(), key).unwrap();
+        take(bench.module.encrypt(bench.session, &[7; 64], ROOM).unwrap());
+        bench.module.decrypt_init(bench.session, mechanism(), key).unwrap();
+        take(bench.module.decrypt(bench.session, &[7; 64], ROOM).unwrap());
+    });
+    assert_eq!(asked, 0, "allocations in a hundred encryptions and decryptions");
+    check_locks(&places);
+}
