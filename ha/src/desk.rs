@@ -70,13 +70,6 @@ impl<'a> Desk<'a> {
         Self { group, kit, trace, end, now: None }
     }
 
-    /// As [`until`](Self::until), for a call that begins now.
-    pub(crate) fn from(group: &'a Group, now: Moment, end: Moment) -> Self {
-        let mut desk = Self::until(group, end);
-        desk.now = Some(now);
-        desk
-    }
-
     /// The clock, read once for whatever happens between two waits.
     pub(crate) fn now(&mut self) -> Moment {
         *self.now.get_or_insert_with(|| self.group.platform.now())

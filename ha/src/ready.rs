@@ -70,10 +70,9 @@ impl Group {
     /// # Errors
     /// Those of [`Group::any`].
     pub fn use_key(&self, parts: &UseParts<'_>, ticket: &[u8]) -> Result<UseAnswer, Error> {
-        let now = self.platform.now();
-        let deadline = now.after_ms(self.settings().call_ms_max);
+        let deadline = self.deadline();
         let errand = Errand::of_parts(parts, deadline);
-        let mut desk = Desk::from(self, now, deadline);
+        let mut desk = Desk::until(self, deadline);
         let view = self.ready(&mut desk, deadline)?;
         let body = Body::of_use(&view, ticket, parts, errand.cost, desk.lend_body());
         drop(view);
