@@ -85,10 +85,11 @@ mod tests {
     #[test]
     fn a_read_of_what_was_overwritten_is_none() {
         assert_eq!(
-            history(&[(1, 0, 1), (2, 2, 3), (2, 4, 5), (1, 4, 6)]),
+            history(&[(1, 0, 1), (2, 2, 3), (2, 4, 5), (1, 2, 6)]),
             None,
             "at the same time as another"
         );
+        assert_eq!(history(&[(1, 0, 1), (2, 2, 3), (2, 4, 5), (1, 4, 6)]), Some((1, 2)));
         assert_eq!(history(&[(0, 0, 0), (1, 1, 2), (0, 3, 4)]), Some((0, 1)));
     }
 }
