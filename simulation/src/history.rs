@@ -198,6 +198,7 @@ pub(crate) fn is_of_the_world(error: &Error) -> bool {
     matches!(
         error,
         Error::Outage(_)
+            | Error::Undecided(_)
             | Error::Late(_)
             | Error::OutcomeUnknown(_)
             | Error::BelowMinimum(_)
