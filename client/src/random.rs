@@ -1,8 +1,8 @@
 //! C_GenerateRandom (PKCS #11 v3.1, 5.21.2): from buffers of the process that members fill ahead, or from a member each time when
 //! `Hatoki: LocalRandom` is 0.
 //!
-//! What a buffer holds is a member's bytes combined by exclusive or with as many of the system's: none can tell it from chance
-//! who does not know both (docs/adr/0012-random-buffers.md). Each group has a row of places, one a thread while there are
+//! What is handed out is a member's bytes combined by exclusive or with as many of the system's, which are drawn at that moment:
+//! none can tell it from chance who does not know both (docs/adr/0012-random-buffers.md). A buffer holds the member's alone. Each group has a row of places, one a thread while there are
 //! enough; whoever draws takes the buffer out by one atomic swap and puts it back, so there is no lock.
 //!
 //! ```text
@@ -46,22 +46,22 @@ pub(crate) fn generate(
     if !process.configuration().as_ref().is_none_or(|conf| conf.hatoki.local_random) {
         ask(&asking, &mut output)?;
     } else if bytes > DRAW_BYTES_MAX {
-        mixed(&asking, &mut output)?;
+        ask(&asking, &mut output)?;
+        mix(process, &mut output);
     } else if bytes > 0 {
         let known = process.world().answering(process, &session.slot)?;
         let place = known.random.place(process.platform.thread());
-        place.draw(process.platform.now(), &mut output, |fresh| mixed(&asking, fresh))?;
+        place.draw(process.platform.now(), &mut output, |fresh| ask(&asking, fresh))?;
+        mix(process, &mut output);
     }
     Ok(output)
 }
 
-/// Bytes of a member and of the system, combined by exclusive or.
-fn mixed(asking: &Asking<'_>, output: &mut [u8]) -> Result<()> {
-    ask(asking, output)?;
+/// Combines bytes with as many of the system's by exclusive or.
+fn mix(process: &Process, output: &mut [u8]) {
     let mut own = Zeroizing::new(vec![0; output.len()]);
-    asking.process.platform.random(&mut own);
+    process.platform.random(&mut own);
     output.iter_mut().zip(own.iter()).for_each(|(byte, own)| *byte ^= own);
-    Ok(())
 }
 
 /// Bytes of a member.
