@@ -73,21 +73,21 @@ fn worlds_without_faults_are_quiet_and_a_signature_takes_one_message() {
 #[cfg(feature = "planted")]
 const RECORDED: &[(simulation::Bug, u64)] = &[
     (simulation::Bug::AcknowledgeBeforeDurable, 0),
-    (simulation::Bug::TombstoneByStamp, 2),
+    (simulation::Bug::TombstoneByStamp, 58),
     (simulation::Bug::JoinMintsStamp, 0),
-    (simulation::Bug::SlotWithoutGeneration, 0),
-    (simulation::Bug::UnknownOfOne, 13),
-    (simulation::Bug::TombstoneAfterCommit, 0),
+    (simulation::Bug::SlotWithoutGeneration, 2),
+    (simulation::Bug::UnknownOfOne, 0),
+    (simulation::Bug::TombstoneAfterCommit, 48),
     (simulation::Bug::SearchOnDebtor, 21),
-    (simulation::Bug::IncarnationKept, 36),
-    (simulation::Bug::ReadBeforeRepair, 6),
-    (simulation::Bug::OldEpochTicket, 109),
-    (simulation::Bug::FreshTagOnResend, 86),
-    (simulation::Bug::PairAsTwoRecords, 0),
+    (simulation::Bug::IncarnationKept, 6),
+    (simulation::Bug::ReadBeforeRepair, 64),
+    (simulation::Bug::OldEpochTicket, 24),
+    (simulation::Bug::FreshTagOnResend, 24),
+    (simulation::Bug::PairAsTwoRecords, 10),
     (simulation::Bug::StandbyLeftOut, 8),
-    (simulation::Bug::ExtractableByLastWriter, 58),
-    (simulation::Bug::EvacuationToSilent, 407),
-    (simulation::Bug::BusyWithoutBound, 0),
+    (simulation::Bug::ExtractableByLastWriter, 19),
+    (simulation::Bug::EvacuationToSilent, 634),
+    (simulation::Bug::BusyWithoutBound, 1),
 ];
 
 /// Replays the recorded seed of each bug. A change of the code moves the runs of all seeds; then the bug must be found

@@ -78,7 +78,9 @@ impl Lab {
             tempfile::Builder::new().prefix("hatoki-lab-").tempdir().expect("a temporary folder can be made");
         let path = folder.path().display().to_string();
         let members = members.to_string();
-        let arguments = [&["lab", "up", "--members", &members, "--dir", &path][..], more].concat();
+        // Tests of a release build play with appliances of that build.
+        let build: &[&str] = if programs().ends_with("release") { &["--release", "--no-build"] } else { &[] };
+        let arguments = [&["lab", "up", "--members", &members, "--dir", &path][..], build, more].concat();
         let output = run("xtask", &arguments, &BTreeMap::new());
         expect_ok(&output, "lab up");
         let environment = read_environment(&folder.path().join("env.sh"));
