@@ -44,8 +44,9 @@ pub(crate) const HEARD_MS: u64 = 1_000;
 const FIRST_IN_LINE_MS: u64 = 4;
 /// The same for those behind, who are woken when their turn comes.
 const IN_LINE_MS: u64 = 100;
-/// An answer may take so many times what answers take on average before it counts as late.
-const LATE_FACTOR: f32 = 1.5;
+/// An answer may take so many times what answers take on average before it counts as late: under overload they differ much, and a
+/// signature that comes too late is worth nothing (measured: docs/ha.md).
+const LATE_FACTOR: f32 = 8.0;
 
 /// The attempts of one call.
 pub(crate) struct Attempts<'a> {
