@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use partition::{LinkFacts, Partition};
+use partition::{LinkFacts, Partition, Reading};
 use prost::Message;
 use rustix::time::{ClockId, clock_gettime};
 use spec::messages::{Outcome, ReplyBody, ReplyHeader, RequestHeader};
@@ -42,20 +42,22 @@ pub struct Asker {
 
 /// Answers encoded requests; never panics on hostile bytes.
 pub trait Handler: Send + Sync {
-    /// Runs one request whose body is an encoded `RequestBody`; `now_ms` is wall time in milliseconds since 1970.
+    /// Runs one request; `now_ms` is wall time in milliseconds since 1970. The encoded answer is put into `reply`, which is
+    /// empty and whose memory is used again.
     fn handle(
         &self,
         asker: &Asker,
         header: &RequestHeader,
-        body: &[u8],
+        reading: Reading<'_>,
         now_ms: u64,
-    ) -> (ReplyHeader, Zeroizing<Vec<u8>>);
+        reply: &mut Zeroizing<Vec<u8>>,
+    ) -> ReplyHeader;
 
     /// The partition's standing now, for replies that are made outside of it: without a tag.
     fn standing(&self) -> ReplyHeader;
 
     /// Which thread should run it.
-    fn lane(&self, body: &[u8]) -> Lane;
+    fn lane(&self, header: &RequestHeader, reading: &Reading<'_>) -> Lane;
 
     /// Requests run since the start, by the call's name; calls that never came are left out.
     fn requests(&self) -> Vec<(&'static str, u64)>;
@@ -94,8 +96,19 @@ impl Work {
     }
 }
 
-/// The answer to a request that is dropped because it has expired (HA 4.5).
-fn expired(handler: &dyn Handler, work: &Work) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
+/// Answers a request whose turn has come: runs it, unless it expires within what such work costs. Whether it ran, and
+/// the header of the answer; its body is put into `reply`, which is empty. `now_ms` is [`steady_ms`].
+pub fn take_turn(
+    handler: &dyn Handler,
+    work: &Work,
+    reading: Reading<'_>,
+    (cost, now_ms): (Duration, u64),
+    reply: &mut Zeroizing<Vec<u8>>,
+) -> (bool, ReplyHeader) {
+    if !work.expires_within(cost) {
+        return (true, run(handler, work, reading, now_ms, reply));
+    }
+    // HA 4.5.
     tracing::debug!(
         trace = %Trace(work.header.trace),
         client = &*work.asker.name,
@@ -103,31 +116,24 @@ fn expired(handler: &dyn Handler, work: &Work) -> (ReplyHeader, Zeroizing<Vec<u8
         "a request had expired when its turn came"
     );
     let text = "the request's time had passed when its turn came, or would have before it was done";
-    outcome(work.header.tag, handler.standing(), Outcome::EXPIRED, text)
-}
-
-/// Answers a request whose turn has come: runs it, unless it expires within what such work costs. Whether it ran, and
-/// the answer.
-pub fn take_turn(
-    handler: &dyn Handler,
-    work: &Work,
-    cost: Duration,
-) -> (bool, (ReplyHeader, Zeroizing<Vec<u8>>)) {
-    match work.expires_within(cost) {
-        true => (false, expired(handler, work)),
-        false => (true, run(handler, work)),
-    }
+    (false, outcome(work.header.tag, handler.standing(), Outcome::EXPIRED, text, reply))
 }
 
 /// Runs a request, and survives a fault of ours.
-fn run(handler: &dyn Handler, work: &Work) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
+fn run(
+    handler: &dyn Handler,
+    work: &Work,
+    reading: Reading<'_>,
+    now_ms: u64,
+    reply: &mut Zeroizing<Vec<u8>>,
+) -> ReplyHeader {
     let tag = work.header.tag;
     let answer =
-        catch_unwind(AssertUnwindSafe(|| handler.handle(&work.asker, &work.header, &work.body, steady_ms())));
+        catch_unwind(AssertUnwindSafe(|| handler.handle(&work.asker, &work.header, reading, now_ms, reply)));
     match answer {
-        Ok((header, body)) => {
-            log(work, &body);
-            (ReplyHeader { tag, ..header }, body)
+        Ok(header) => {
+            log(work, reply);
+            ReplyHeader { tag, ..header }
         }
         Err(_) => {
             tracing::error!(
@@ -136,7 +142,9 @@ fn run(handler: &dyn Handler, work: &Work) -> (ReplyHeader, Zeroizing<Vec<u8>>) 
                 "a request failed by a fault of hsmd; please report it"
             );
             let text = "the request failed by a fault of the appliance; its log has more";
-            outcome(tag, handler.standing(), Outcome::FAILED, text)
+            // What it had put there is wiped with its memory.
+            *reply = Zeroizing::default();
+            outcome(tag, handler.standing(), Outcome::FAILED, text, reply)
         }
     }
 }
@@ -202,15 +210,17 @@ fn verdict(reply: &[u8]) -> (Outcome, u64) {
     (Outcome(outcome), field(2))
 }
 
-/// A reply without an answer, under the standing of the partition or, where there is none, an empty header.
+/// Puts a reply without an answer into an empty buffer, under the standing of the partition or, where there is none, an empty header.
 pub fn outcome(
     tag: u64,
     standing: ReplyHeader,
     outcome: Outcome,
     text: &str,
-) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
+    reply: &mut Zeroizing<Vec<u8>>,
+) -> ReplyHeader {
     let body = ReplyBody { outcome: outcome.0, text: text.to_owned(), ..ReplyBody::default() };
-    (ReplyHeader { tag, ..standing }, Zeroizing::new(body.encode_to_vec()))
+    reply.extend_from_slice(&body.encode_to_vec());
+    ReplyHeader { tag, ..standing }
 }
 
 /// Wall time in milliseconds since 1970.
@@ -264,15 +274,17 @@ mod tests {
             &self,
             _: &Asker,
             _: &RequestHeader,
-            _: &[u8],
+            _: Reading<'_>,
             _: u64,
-        ) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
-            (ReplyHeader::default(), Zeroizing::new(self.0.encode_to_vec()))
+            reply: &mut Zeroizing<Vec<u8>>,
+        ) -> ReplyHeader {
+            reply.extend_from_slice(&self.0.encode_to_vec());
+            ReplyHeader::default()
         }
         fn standing(&self) -> ReplyHeader {
             ReplyHeader::default()
         }
-        fn lane(&self, _: &[u8]) -> Lane {
+        fn lane(&self, _: &RequestHeader, _: &Reading<'_>) -> Lane {
             Lane::Inline
         }
         fn requests(&self) -> Vec<(&'static str, u64)> {
@@ -310,7 +322,10 @@ mod tests {
         let body = spec::messages::RequestBody { call: Some(call), ..Default::default() }.encode_to_vec();
         let long_ago = Instant::now().checked_sub(Duration::from_millis(50)).unwrap_or_else(Instant::now);
         let work = Work { asker: Arc::new(asker), header, body: Zeroizing::new(body), received: long_ago };
-        tracing::subscriber::with_default(subscriber, || take_turn(&Fixed(reply), &work, Duration::ZERO));
+        let mut answer = Zeroizing::default();
+        tracing::subscriber::with_default(subscriber, || {
+            take_turn(&Fixed(reply), &work, Reading::of(&work.body), (Duration::ZERO, 1), &mut answer)
+        });
         let bytes = lines.0.lock().clone();
         String::from_utf8(bytes).unwrap_or_default()
     }

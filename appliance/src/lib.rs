@@ -1,8 +1,8 @@
 //! The appliance: `hsmd`, the partition server, and what `hsm`, its operator tool, is made of.
 //!
 //! ```text
-//! start -> server -> listener -> greeting -> link -> handler (partition)      clients, over TLS
-//!             |                                 \--> workers                   what must not stop a link
+//! start -> server -> listener -> greeting -> drive (link, wire) -> handler (partition)   clients, over TLS
+//!             |                                      \--> workers                what must not stop a link
 //!             +---> peers (ha: repair between appliances)
 //!             +---> admin (socket, verbs) <- tool                              operators, over a Unix socket
 //! appliance: data_dir, book, root_key, domains, partitions (store), registry, server_identity, sightings, expiry
@@ -15,6 +15,7 @@ pub mod book;
 pub mod config;
 pub mod data_dir;
 pub mod domains;
+mod drive;
 pub mod error;
 pub mod expiry;
 mod fair;

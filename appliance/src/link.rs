@@ -5,29 +5,31 @@
 //!     |                         |   what comes meanwhile is answered Busy
 //!     +--refused: HelloReply    +--broken frame, silence, end of stream: closed, its work is dropped
 //! ```
-//! All requests that one read brings are decoded; short work runs here, the rest on lanes that send what is finished back;
-//! everything that is ready is written at once. A link that had much to do lets the others have their turn (HA 4.5). Bodies that wait and replies that are not yet sent are counted in bytes ([`Memory`]): what does not fit is
-//! answered Busy and is not executed (HA 4.5).
+//! All requests that one read brings are decoded; short work runs here, the rest on lanes; everything that is ready is written
+//! at once. A lane hands what it has finished to the link's task and holds nothing that one needs: links are served while lanes
+//! are stuck. A link that had much to do lets the others have their turn (HA 4.5). Bodies that wait and replies that are not yet
+//! sent are counted in bytes ([`Memory`]): what does not fit is answered Busy and is not executed (HA 4.5).
+//!
+//! ```text
+//! Line = Wire + Link          drive.rs: the task that reads, waits and keeps time
+//! ```
 use std::collections::HashMap;
-use std::future::pending;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use ntls::frame::{Frame, FrameReader, encode, reply_head};
-use partition::LinkFacts;
+use partition::{LinkFacts, Reading};
 use spec::messages::{Outcome, ReplyHeader, RequestHeader};
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
-use tokio::task::yield_now;
-use tokio::time::{sleep_until, timeout, timeout_at};
-use tokio_rustls::server::TlsStream;
+use spec::wipe::discard_zeroizing;
+use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::greeting::{self, Greeted};
-use crate::handler::{Asker, Handler, Lane, Trace, Work, now_ms, outcome, take_turn};
+use crate::handler::{Asker, Handler, Lane, Trace, Work, now_ms, outcome, steady_ms, take_turn};
+use crate::listener::Counted;
 use crate::log;
 use crate::memory::{Held, Memory};
 use crate::outbox::Outbox;
@@ -42,8 +44,6 @@ const WRITE: Duration = Duration::from_secs(30);
 const PROGRESS: Duration = Duration::from_secs(1);
 /// How often outstanding work is looked at for progress.
 const TICK: Duration = Duration::from_millis(200);
-/// A link that has worked for so long without a pause lets the others have their turn.
-const TURN: Duration = Duration::from_micros(500);
 /// How long a draining link still answers Busy before it closes.
 const DRAIN: Duration = Duration::from_millis(300);
 /// With so many bytes of replies unwritten, what comes is answered Busy.
@@ -54,10 +54,10 @@ const FRAME_BYTES_FREE: usize = 64 << 10;
 const STARVED: Duration = Duration::from_millis(20);
 /// How long what is known of the asker, the wall time among it, is good for.
 const ASKER_AGE: Duration = Duration::from_millis(20);
-/// Later than any alarm.
-const FAR: Duration = Duration::from_secs(86_400);
 /// How long a client is asked to wait that has filled its window or memory, in milliseconds.
 const BUSY_MS: u32 = 20;
+/// The memory of a longer answer is not kept for the next one.
+const ANSWER_BYTES_KEPT: usize = 4 << 10;
 
 /// How a turn on a lane ended.
 enum Turn {
@@ -70,7 +70,7 @@ enum Turn {
 }
 
 /// What a lane sends back, with the bytes that it holds.
-struct Finished {
+pub(crate) struct Finished {
     tag: u64,
     turn: Turn,
     _held: Held,
@@ -82,9 +82,28 @@ struct Outstanding {
     cancelled: Arc<AtomicBool>,
 }
 
+/// What a link waits for, beside news.
+#[derive(Clone, Copy)]
+pub(crate) struct Wait {
+    pub(crate) due: Option<Instant>,
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+/// A link with its connection.
+pub(crate) struct Line {
+    pub(crate) wire: Wire,
+    pub(crate) link: Link,
+    /// Since when the socket has taken nothing of what there is.
+    stuck: Option<Instant>,
+}
+
 /// A served link.
-struct Link {
+pub(crate) struct Link {
     shared: Arc<Shared>,
+    reader: FrameReader,
+    /// When something last came.
+    heard: Instant,
     client: Entrant,
     name: Arc<str>,
     instance: [u8; 32],
@@ -92,10 +111,13 @@ struct Link {
     version: u32,
     outstanding: HashMap<u64, Outstanding>,
     sender: mpsc::UnboundedSender<Finished>,
+    /// Where answers are put before they are sent; empty in between.
+    answer: Zeroizing<Vec<u8>>,
     /// Who asks, as this batch and those right before it see it.
     asker: Option<Arc<Asker>>,
-    /// When that was found out.
+    /// When that was found out, and what the clock of partitions said then.
     asked: Instant,
+    asked_ms: u64,
     /// The window and the queue that replies tell of now.
     told: (u32, u32),
     out: Outbox,
@@ -108,53 +130,139 @@ struct Link {
     look: Instant,
     draining: Option<Instant>,
     peer_closed: bool,
+    /// It is one of the links that there are.
+    _counted: Counted,
 }
 
-/// Serves a link that has been greeted until its end; the answer says why it ended, for the log.
-///
-/// # Errors
-/// When it ended otherwise than by the peer's or our own orderly close.
-pub(crate) async fn serve(
-    stream: TlsStream<TcpStream>,
-    shared: Arc<Shared>,
-    greeted: Greeted,
-) -> Result<(), String> {
-    let Greeted { client, instance, version, software, reader, rest, counted } = greeted;
-    if log::allow(&client.name, ("links", 1)) {
-        tracing::info!(client = client.name, peer = client.replicator, software, version, "a link is up");
+impl Line {
+    /// A link that has been greeted, over its connection.
+    pub(crate) fn new(
+        wire: Wire,
+        shared: Arc<Shared>,
+        greeted: Greeted,
+        sender: mpsc::UnboundedSender<Finished>,
+    ) -> Line {
+        let Greeted { client, instance, version, reader, counted, .. } = greeted;
+        let share = shared.memory.share(client.identity);
+        let memory = share.part(shared.limits.link_bytes);
+        let (window, now) = (shared.window(), Instant::now());
+        let link = Link {
+            shared,
+            reader,
+            heard: now,
+            unfinished: 0,
+            partial: share.hold(0),
+            name: client.name.as_str().into(),
+            owner: Owner { client: client.identity, link: next_number() },
+            client,
+            instance,
+            version,
+            outstanding: HashMap::new(),
+            sender,
+            answer: Zeroizing::default(),
+            asker: None,
+            asked: now,
+            asked_ms: 0,
+            told: (window, 0),
+            out: Outbox::new(&memory),
+            memory,
+            look: now,
+            draining: None,
+            peer_closed: false,
+            _counted: counted,
+        };
+        Line { wire, link, stuck: None }
     }
-    let (sender, finished) = mpsc::unbounded_channel();
-    let share = shared.memory.share(client.identity);
-    let memory = share.part(shared.limits.link_bytes);
-    let partial = share.hold(0);
-    let owner = Owner { client: client.identity, link: next_number() };
-    let window = shared.window();
-    let link = Link {
-        shared,
-        unfinished: 0,
-        partial,
-        name: client.name.as_str().into(),
-        client,
-        instance,
-        owner,
-        version,
-        outstanding: HashMap::new(),
-        sender,
-        asker: None,
-        asked: Instant::now(),
-        told: (window, 0),
-        out: Outbox::new(&memory),
-        memory,
-        look: Instant::now(),
-        draining: None,
-        peer_closed: false,
-    };
-    let mut wire = Wire::new(stream);
-    let end = link.run(&mut wire, reader, rest, finished).await;
-    // Best effort: the peer may be gone.
-    let _ = timeout(Duration::from_secs(1), wire.shutdown()).await;
-    drop(counted);
-    end
+
+    /// The first turn: what changed between the greeting and the subscription to changes is told now; then what came behind
+    /// the Hello is answered.
+    pub(crate) fn begin(&mut self, rest: &[u8]) -> Result<Option<Wait>, String> {
+        self.link.offer_anew();
+        let Line { wire, link, .. } = self;
+        let taken = link.take(rest).and_then(|()| wire.give_out(|bytes| link.take(bytes)));
+        self.tell_why(taken)?;
+        self.settle(Instant::now())
+    }
+
+    /// Everything that one read has brought.
+    pub(crate) fn take_batch(&mut self, batch: &Batch, now: Instant) -> Result<(), String> {
+        let Line { wire, link, .. } = self;
+        link.heard = now;
+        if now.duration_since(link.asked) >= ASKER_AGE {
+            link.asker = None;
+        }
+        link.tell_standing();
+        let taken = wire.open(batch, |bytes| link.take(bytes));
+        self.tell_why(taken)
+    }
+
+    /// Work that has been finished, and what else has.
+    pub(crate) fn take_finished(&mut self, done: Finished, mut more: impl FnMut() -> Option<Finished>) {
+        self.link.tell_standing();
+        let mut next = Some(done);
+        while let Some(done) = next {
+            self.link.finish(done);
+            next = if self.link.out.len() < UNWRITTEN_BYTES_MAX { more() } else { None };
+        }
+    }
+
+    /// The end of a turn: sends what there is and says what to wait for; nothing when the link is over.
+    pub(crate) fn settle(&mut self, now: Instant) -> Result<Option<Wait>, String> {
+        if now >= self.link.look {
+            self.link.tell_progress(now);
+        }
+        self.flush(now)?;
+        if let Some(since) = self.stuck {
+            if now.duration_since(since) >= WRITE {
+                return Err(format!("the client takes no replies for {} s", WRITE.as_secs()));
+            }
+            return Ok(Some(Wait { due: Some(since + WRITE), read: false, write: true }));
+        }
+        if self.link.is_done() {
+            return Ok(None);
+        }
+        if self.wire.has_ended() {
+            return self.link.ended().map(|()| None);
+        }
+        let starved = self.link.is_starved();
+        Ok(Some(Wait { due: self.link.alarm(now, starved), read: !starved, write: false }))
+    }
+
+    /// Writes what the socket takes.
+    fn flush(&mut self, now: Instant) -> Result<(), String> {
+        if self.wire.send(&mut self.link.out).map_err(|error| broken(&error))? {
+            self.stuck = None;
+            self.link.out.sent();
+        } else {
+            self.stuck.get_or_insert(now);
+        }
+        Ok(())
+    }
+
+    /// A link that ends by the client's fault says so.
+    fn tell_why(&mut self, taken: Result<(), String>) -> Result<(), String> {
+        if let Err(reason) = &taken {
+            self.link.close(reason);
+            let _ = self.flush(Instant::now());
+        }
+        taken
+    }
+
+    /// The link is over: nobody waits any longer for what is not done.
+    pub(crate) fn end(&mut self) {
+        self.link.cancel_all();
+    }
+
+    /// Writes the last words and ends our direction.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(crate) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.wire.send(&mut self.link.out)? {
+            ready!(self.wire.poll_writable(context))?;
+        }
+        self.wire.poll_end(context)
+    }
 }
 
 /// Links are numbered from the start of the process.
@@ -166,115 +274,22 @@ fn next_number() -> u64 {
 /// Nobody waits any longer for what a lost link asked for.
 impl Drop for Link {
     fn drop(&mut self) {
+        self.cancel_all();
+    }
+}
+
+impl Link {
+    fn cancel_all(&mut self) {
         for work in self.outstanding.values() {
             work.cancelled.store(true, Ordering::Relaxed);
         }
     }
-}
 
-/// Returns when the server stops.
-pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A server that is gone without a word has stopped too.
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// Hands the receiver back once something has been published.
-async fn next_change(mut changes: watch::Receiver<u64>) -> watch::Receiver<u64> {
-    if changes.changed().await.is_err() {
-        pending::<()>().await;
-    }
-    changes
-}
-
-impl Link {
-    async fn run(
-        mut self,
-        wire: &mut Wire,
-        mut reader: FrameReader,
-        rest: Zeroizing<Vec<u8>>,
-        mut finished: mpsc::UnboundedReceiver<Finished>,
-    ) -> Result<(), String> {
-        let mut stop = self.shared.stop.clone();
-        let mut stopping = pin!(stopped(&mut stop));
-        let mut assignments = pin!(next_change(self.shared.registry.changes()));
-        let mut alarm = pin!(sleep_until((Instant::now() + FAR).into()));
-        let mut heard = Instant::now();
-        // What changed between the greeting and the subscription to changes is told now; then what came behind the Hello.
-        self.offer_anew();
-        let taken = self.take(&mut reader, &rest, heard);
-        self.tell_why(wire, taken).await?;
-        self.take_batch(wire, &mut reader, Batch::empty(), heard).await?;
-        loop {
-            self.flush(wire).await?;
-            if self.is_done() {
-                return Ok(());
-            }
-            if wire.has_ended() {
-                return self.ended(&reader);
-            }
-            if Instant::now() >= self.look {
-                self.tell_progress();
-            }
-            let starved = self.is_starved();
-            // An alarm that is too early costs one turn; one that is set anew for each request costs more.
-            let due = self.alarm(&reader, heard, starved);
-            if let Some(due) = due.filter(|due| alarm.is_elapsed() || alarm.deadline() > (*due).into()) {
-                alarm.as_mut().reset(due.into());
-            }
-            tokio::select! {
-                biased;
-                Some(done) = finished.recv() => {
-                    self.tell_standing();
-                    self.finish(done);
-                    while self.out.len() < UNWRITTEN_BYTES_MAX
-                        && let Ok(done) = finished.try_recv()
-                    {
-                        self.finish(done);
-                    }
-                }
-                () = &mut stopping, if self.draining.is_none() => self.drain("hsmd is stopping"),
-                changes = &mut assignments => {
-                    assignments.set(next_change(changes));
-                    self.offer_anew();
-                }
-                read = wire.read(), if !starved => {
-                    let batch = read.map_err(|error| broken(&error))?;
-                    heard = Instant::now();
-                    self.take_batch(wire, &mut reader, batch, heard).await?;
-                    if heard.elapsed() >= TURN {
-                        self.flush(wire).await?;
-                        yield_now().await;
-                    }
-                }
-                () = &mut alarm, if due.is_some() => self.alarmed(&reader, heard)?,
-            }
-            self.out.count();
+    /// The server stops: what runs is finished, and the client knows.
+    pub(crate) fn stop(&mut self) {
+        if self.draining.is_none() {
+            self.drain("hsmd is stopping");
         }
-    }
-
-    /// Everything that one read has brought.
-    async fn take_batch(
-        &mut self,
-        wire: &mut Wire,
-        reader: &mut FrameReader,
-        batch: Batch,
-        now: Instant,
-    ) -> Result<(), String> {
-        if now.duration_since(self.asked) >= ASKER_AGE {
-            self.asker = None;
-        }
-        self.tell_standing();
-        let taken = wire.open(batch, |bytes| self.take(reader, bytes, now));
-        self.tell_why(wire, taken).await
-    }
-
-    /// A link that ends by the client's fault says so.
-    async fn tell_why(&mut self, wire: &mut Wire, taken: Result<(), String>) -> Result<(), String> {
-        if let Err(reason) = &taken {
-            self.close(reason);
-            let _ = self.flush(wire).await;
-        }
-        taken
     }
 
     /// Window and queue for the replies of this turn (HA 4.5).
@@ -283,14 +298,14 @@ impl Link {
     }
 
     /// When to look at progress, the end of draining and silence, whichever is first.
-    fn alarm(&self, reader: &FrameReader, heard: Instant, starved: bool) -> Option<Instant> {
+    fn alarm(&self, now: Instant, starved: bool) -> Option<Instant> {
         let drained = self.draining.map(|since| since + DRAIN);
         let quiet = if self.outstanding.is_empty() {
-            self.silence(reader).map(|limit| heard + limit)
+            self.silence().map(|limit| self.heard + limit)
         } else {
             Some(self.look)
         };
-        let starved = starved.then(|| Instant::now() + STARVED);
+        let starved = starved.then(|| now + STARVED);
         [quiet, drained, starved].into_iter().flatten().min()
     }
 
@@ -300,9 +315,10 @@ impl Link {
         !self.partial.grow(above + BATCH_BYTES)
     }
 
-    fn alarmed(&self, reader: &FrameReader, heard: Instant) -> Result<(), String> {
-        match self.silence(reader) {
-            Some(limit) if heard.elapsed() >= limit && self.outstanding.is_empty() => {
+    /// It is the time that the link wanted to be looked at: one that is silent for too long ends.
+    pub(crate) fn alarmed(&self, now: Instant) -> Result<(), String> {
+        match self.silence() {
+            Some(limit) if now.duration_since(self.heard) >= limit && self.outstanding.is_empty() => {
                 Err(format!("silent for {} s", limit.as_secs()))
             }
             _ => Ok(()),
@@ -310,8 +326,7 @@ impl Link {
     }
 
     /// One Progress a second for each request that runs or waits for longer.
-    fn tell_progress(&mut self) {
-        let now = Instant::now();
+    fn tell_progress(&mut self, now: Instant) {
         self.look = now + TICK;
         for (tag, work) in &mut self.outstanding {
             if now.duration_since(work.told) >= PROGRESS && !work.cancelled.load(Ordering::Relaxed) {
@@ -322,8 +337,12 @@ impl Link {
     }
 
     /// The longest silence now: short within a frame, as configured between frames.
-    fn silence(&self, reader: &FrameReader) -> Option<Duration> {
-        if reader.is_between_frames() { self.shared.limits.idle } else { Some(self.shared.limits.handshake) }
+    fn silence(&self) -> Option<Duration> {
+        if self.reader.is_between_frames() {
+            self.shared.limits.idle
+        } else {
+            Some(self.shared.limits.handshake)
+        }
     }
 
     /// Whether a draining link has nothing left to do.
@@ -334,15 +353,16 @@ impl Link {
         }
     }
 
-    fn ended(&self, reader: &FrameReader) -> Result<(), String> {
-        if reader.is_between_frames() {
+    fn ended(&self) -> Result<(), String> {
+        if self.reader.is_between_frames() {
             Ok(())
         } else {
             Err("the connection ended within a frame".to_owned())
         }
     }
 
-    fn drain(&mut self, reason: &str) {
+    /// No new requests from now on.
+    pub(crate) fn drain(&mut self, reason: &str) {
         self.draining = Some(Instant::now());
         self.close(reason);
     }
@@ -353,7 +373,7 @@ impl Link {
 
     /// Registrations or assignments have changed: the client learns what it may use now. A certificate that is no longer
     /// registered ends the link, once what runs has ended.
-    fn offer_anew(&mut self) {
+    pub(crate) fn offer_anew(&mut self) {
         let Some(client) = self.shared.registry.renewed(&self.client) else {
             if self.draining.is_none() {
                 tracing::info!(
@@ -372,16 +392,16 @@ impl Link {
         }
     }
 
-    fn take(&mut self, reader: &mut FrameReader, mut bytes: &[u8], now: Instant) -> Result<(), String> {
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), String> {
         self.unfinished += bytes.len();
-        while let Some(frame) = reader.take(&mut bytes).map_err(|error| error.to_string())? {
+        while let Some(frame) = self.reader.take(&mut bytes).map_err(|error| error.to_string())? {
             self.unfinished = bytes.len();
             self.partial.resize(0);
             match frame {
                 Frame::Ping(number) => self.out.push(&encode(&Frame::Pong(number))),
                 Frame::Request(header, body) => {
-                    if let Some(body) = self.request(header, body, now)? {
-                        reader.lend(body);
+                    if let Some(body) = self.request(header, body)? {
+                        self.reader.lend(body);
                     }
                 }
                 Frame::Cancel(tag) => {
@@ -411,7 +431,6 @@ impl Link {
         &mut self,
         header: RequestHeader,
         body: Zeroizing<Vec<u8>>,
-        received: Instant,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
         let tag = header.tag;
         if self.outstanding.contains_key(&tag) {
@@ -434,21 +453,24 @@ impl Link {
             if log::allow(&self.client.name, ("no partition", 0)) {
                 tracing::info!(%trace, client = self.client.name, partition = header.partition, "a request was refused: {text}");
             }
-            let (reply, body) = outcome(tag, ReplyHeader::default(), Outcome::NO_PARTITION, &text);
-            self.reply(reply, body);
+            let none = ReplyHeader::default();
+            let reply = outcome(tag, none, Outcome::NO_PARTITION, &text, &mut self.answer);
+            self.reply(reply);
             return Ok(None);
         };
-        let lane = handler.lane(&body);
-        let held = if lane == Lane::Inline { None } else { Some(self.memory.take(body.len())) };
-        let work = Work { asker: self.asker(), header, body, received };
-        match held {
-            None => {
-                let (_, (reply, answer)) = take_turn(&*handler, &work, Duration::ZERO);
-                self.reply(reply, answer);
-                return Ok(Some(work.body));
-            }
-            Some(Some(held)) => self.delegate(lane, handler, work, held),
-            Some(None) => self.busy(tag, BUSY_MS),
+        let work = Work { asker: self.asker(), header, body, received: self.heard };
+        let reading = Reading::of(&work.body);
+        let lane = handler.lane(&work.header, &reading);
+        if lane == Lane::Inline {
+            let since = self.heard.duration_since(self.asked).as_millis();
+            let now_ms = self.asked_ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX));
+            let (_, reply) = take_turn(&*handler, &work, reading, (Duration::ZERO, now_ms), &mut self.answer);
+            self.reply(reply);
+            return Ok(Some(work.body));
+        }
+        match self.memory.take(work.body.len()) {
+            Some(held) => self.delegate(lane, handler, work, held),
+            None => self.busy(tag, BUSY_MS),
         }
         Ok(None)
     }
@@ -458,7 +480,7 @@ impl Link {
             return asker.clone();
         }
         let replicator = self.client.replicator;
-        self.asked = Instant::now();
+        (self.asked, self.asked_ms) = (Instant::now(), steady_ms());
         let asker = Arc::new(Asker {
             name: self.name.clone(),
             client: self.client.identity,
@@ -492,14 +514,17 @@ impl Link {
                 Go::Run(_) if dropped.load(Ordering::Relaxed) => Turn::Cancelled,
                 Go::Run(_) if held.is_over() => Turn::Busy,
                 Go::Run(cost) => {
-                    let (ran, (header, body)) = take_turn(&*handler, &work, cost);
+                    let mut body = Zeroizing::default();
+                    let (ran, header) =
+                        take_turn(&*handler, &work, Reading::of(&work.body), (cost, steady_ms()), &mut body);
                     worked = ran;
                     Turn::Reply(header, body)
                 }
             };
-            drop(work);
+            // A long body takes its time.
+            discard_zeroizing(work.body);
             held.resize(if let Turn::Reply(_, body) = &turn { body.len() } else { 0 });
-            // The link may have ended meanwhile.
+            // The link may have ended meanwhile, and with it whoever hears of it.
             let _ = sender.send(Finished { tag, turn, _held: held });
             worked
         };
@@ -522,7 +547,10 @@ impl Link {
             self.outstanding.remove(&done.tag).is_none_or(|work| work.cancelled.load(Ordering::Relaxed));
         match done.turn {
             _ if cancelled => {}
-            Turn::Reply(header, body) => self.reply(header, body),
+            Turn::Reply(header, body) => {
+                self.answer = body;
+                self.reply(header);
+            }
             Turn::Busy => self.busy(done.tag, BUSY_MS),
             Turn::Cancelled => {}
         }
@@ -532,24 +560,14 @@ impl Link {
         self.out.push(&encode(&Frame::Busy(tag, after_ms)));
     }
 
-    fn reply(&mut self, header: ReplyHeader, body: Zeroizing<Vec<u8>>) {
+    /// Sends the answer with this header.
+    fn reply(&mut self, header: ReplyHeader) {
         let (window, queue) = self.told;
         let header = ReplyHeader { window, queue, ..header };
-        self.out.push_reply(&reply_head(&header, body.len()), body);
-    }
-
-    /// Writes everything there is to send.
-    async fn flush(&mut self, wire: &mut Wire) -> Result<(), String> {
-        let mut until = None;
-        while !wire.send(&mut self.out).map_err(|error| broken(&error))? {
-            let until = *until.get_or_insert_with(|| tokio::time::Instant::now() + WRITE);
-            match timeout_at(until, wire.writable()).await {
-                Ok(room) => room.map_err(|error| broken(&error))?,
-                Err(_) => return Err(format!("the client takes no replies for {} s", WRITE.as_secs())),
-            }
+        self.out.push_reply(&reply_head(&header, self.answer.len()), &mut self.answer);
+        if self.answer.capacity() > ANSWER_BYTES_KEPT {
+            self.answer = Zeroizing::default();
         }
-        self.out.sent();
-        Ok(())
     }
 }
 

@@ -14,8 +14,9 @@ use tokio::time::timeout_at;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::drive::{serve, stopped};
 use crate::greeting::greet;
-use crate::link::{Shared, serve, stopped};
+use crate::link::Shared;
 use crate::log;
 
 /// A silent peer's host is asked after so many seconds whether it lives.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use spec::wipe::wipe_out;
+use spec::wipe::{discard_zeroizing, wipe_out};
 use zeroize::Zeroizing;
 
 use crate::memory::{Held, Memory};
@@ -51,14 +51,16 @@ impl Outbox {
         }
     }
 
-    /// Adds a reply: the head of its frame and its body, which is moved and counted at once when it is large.
-    pub(crate) fn push_reply(&mut self, head: &[u8], body: Zeroizing<Vec<u8>>) {
+    /// Adds a reply: the head of its frame and its body. A small one is copied, and wiped where it was; its memory can be
+    /// used again. A large one is moved and counted at once.
+    pub(crate) fn push_reply(&mut self, head: &[u8], body: &mut Zeroizing<Vec<u8>>) {
         self.push(head);
         if body.len() < PIECE_BYTES {
-            self.push(&body);
+            self.push(body);
+            wipe_out(body);
         } else {
             self.bytes += body.len();
-            self.pieces.push_back(body);
+            self.pieces.push_back(std::mem::take(body));
             self.count();
         }
     }
@@ -98,7 +100,7 @@ fn empty_piece(bytes: usize) -> Piece {
 /// Wipes what a piece held. One of the usual size is kept, so that its unused room need not be wiped each time.
 fn put_back(mut piece: Piece) {
     if piece.capacity() != PIECE_BYTES {
-        return;
+        return discard_zeroizing(piece);
     }
     wipe_out(&mut piece);
     let _ = SPARE.try_with(|spare| {
@@ -123,12 +125,12 @@ mod tests {
             let small = vec![number; usize::from(number) * 7];
             let large = vec![!number; PIECE_BYTES + usize::from(number)];
             outbox.push(&[number; 13]);
-            outbox.push_reply(&[number; 53], Zeroizing::new(small.clone()));
+            outbox.push_reply(&[number; 53], &mut Zeroizing::new(small.clone()));
             wanted.extend([vec![number; 13], vec![number; 53], small].concat());
             if number % 50 == 0 {
-                let (address, body) = (large.as_ptr(), Zeroizing::new(large.clone()));
+                let (address, mut body) = (large.as_ptr(), Zeroizing::new(large.clone()));
                 let moved = body.as_ptr();
-                outbox.push_reply(&[], body);
+                outbox.push_reply(&[], &mut body);
                 assert_eq!(outbox.pieces.back().unwrap().as_ptr(), moved, "not copied");
                 assert_ne!(address, moved);
                 wanted.extend(large);
@@ -152,7 +154,9 @@ mod tests {
     fn a_piece_that_has_been_sent_is_wiped_and_used_again() {
         let memory = Memory::new(1 << 20);
         let mut outbox = Outbox::new(&memory);
-        outbox.push_reply(&[1; 53], Zeroizing::new(vec![2; 200]));
+        let mut body = Zeroizing::new(vec![2; 200]);
+        outbox.push_reply(&[1; 53], &mut body);
+        assert!(body.is_empty() && body.capacity() == 200, "to be used again");
         let address = outbox.pieces[0].as_ptr();
         assert_eq!(outbox.next(PIECE_BYTES).map(<[u8]>::len), Some(253));
         assert!(outbox.next(PIECE_BYTES).is_none());

@@ -400,7 +400,8 @@ impl Registry {
                 sha256 = found,
                 registered = client.certificates.first().map(|kept| fingerprint_text(&kept.fingerprint)),
                 "a certificate with the name of a registered client was refused: it is not registered, and no authority \
-                 of that client has issued it; if the client has a new one, run `hsm client addCertificate`"
+                 of that client whose own time is now has issued it; if the client has a new one, run `hsm client \
+                 addCertificate`"
             ),
             None => tracing::warn!(
                 name,
@@ -462,6 +463,13 @@ fn own_certificate(pem: &str) -> Result<Kept, Error> {
 fn authorities(pem: &str) -> Result<Vec<Kept>, Error> {
     let all = Certificate::all_from_pem(pem.as_bytes(), "the authority")
         .map_err(|error| Error::refused(error.to_string()))?;
+    if let Some(late) = all.iter().find(|certificate| certificate.validity(now_ms()) == Validity::Expired) {
+        return Err(Error::refused(format!(
+            "the certificate of the authority {:?} expired on {}: register its new one",
+            late.name(),
+            late.not_after_text()
+        )));
+    }
     match all.iter().find(|certificate| !certificate.is_authority()) {
         None => Ok(all.iter().map(|certificate| Kept::new(certificate.der())).collect()),
         Some(other) => Err(Error::refused(format!(
@@ -472,11 +480,16 @@ fn authorities(pem: &str) -> Result<Vec<Kept>, Error> {
     }
 }
 
-/// Whether one of the authorities has issued the certificate, for a client's use; times are looked at elsewhere, so that an
-/// expired one is refused as such.
+/// Whether one of the authorities has issued the certificate, for a client's use, and its own time has not ended. The time of
+/// the certificate is looked at elsewhere, so that an expired one is refused as such.
 fn is_vouched_for(authorities: &[Kept], found: &Certificate, intermediates: &[CertificateDer<'_>]) -> bool {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
+        // webpki asks no anchor for its time.
+        let is_of_now = |read: Certificate| read.validity(now_ms()) == Validity::Valid;
+        if !Certificate::from_der(&authority.der).is_ok_and(is_of_now) {
+            continue;
+        }
         // One that webpki cannot read vouches for nobody.
         let _ = roots.add(CertificateDer::from(authority.der.as_slice()).into_owned());
     }

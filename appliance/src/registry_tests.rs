@@ -85,10 +85,21 @@ fn malformed_names_and_certificates_are_refused() {
 
 /// An authority's certificate, and one that it issues to this name for so many days from now.
 fn issued(name: &str, from_day: i64, to_day: i64) -> (String, Vec<u8>) {
+    issued_until(100 * 86_400, name, from_day, to_day)
+}
+
+/// As [`issued`], by an authority whose own certificate ends in so many seconds.
+fn issued_until(end_s: i64, name: &str, from_day: i64, to_day: i64) -> (String, Vec<u8>) {
+    let in_seconds = |seconds: i64| {
+        let now_s = i64::try_from(now_ms() / 1_000).unwrap();
+        let moment_s = u64::try_from(now_s + seconds).unwrap();
+        rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(moment_s)
+    };
     let authority_key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params.distinguished_name.push(rcgen::DnType::CommonName, "authority");
+    params.not_after = in_seconds(end_s);
     let authority = params.self_signed(&authority_key).unwrap().pem();
     let issuer = rcgen::Issuer::new(params, authority_key);
     let key = rcgen::KeyPair::generate().unwrap();
@@ -96,12 +107,7 @@ fn issued(name: &str, from_day: i64, to_day: i64) -> (String, Vec<u8>) {
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-    let day = |days: i64| {
-        let now_s = i64::try_from(now_ms() / 1_000).unwrap();
-        let moment_s = u64::try_from(now_s + days * 86_400).unwrap();
-        rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(moment_s)
-    };
-    (params.not_before, params.not_after) = (day(from_day), day(to_day));
+    (params.not_before, params.not_after) = (in_seconds(from_day * 86_400), in_seconds(to_day * 86_400));
     (authority, params.signed_by(&key, &issuer).unwrap().der().to_vec())
 }
 
@@ -127,6 +133,23 @@ fn an_authority_vouches_for_its_certificates_of_the_clients_name_and_no_others()
     let (late_authority, late) = issued("app5", -9, -2);
     registry.register_by_authority("app5", &late_authority).unwrap();
     assert_eq!(registry.accept(&late), Err(Refusal::OutOfTime), "expired, and said so");
+}
+
+#[test]
+fn an_authority_that_expired_is_not_registered_and_vouches_for_nobody_any_more() {
+    let (_place, registry) = registry();
+    let (late, _) = issued_until(-5, "app1", -1, 5);
+    let error = registry.register_by_authority("app1", &late).unwrap_err().to_string();
+    assert!(error.contains("expired on") && error.contains("register its new one"), "{error}");
+    let (short, leaf) = issued_until(6, "app1", -1, 5);
+    registry.register_by_authority("app1", &short).unwrap();
+    assert!(registry.accept(&leaf).is_ok());
+    let begun = std::time::Instant::now();
+    while registry.accept(&leaf).is_ok() {
+        assert!(begun.elapsed().as_secs() < 60, "it is accepted after its authority's time");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    assert_eq!(registry.accept(&leaf), Err(Refusal::NotRegistered));
 }
 
 #[test]

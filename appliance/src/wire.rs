@@ -1,82 +1,93 @@
 //! The TLS connection of a link once it has been greeted: what has come is read, decrypted and handed over at once; what is
-//! sent leaves in as few writes as the socket takes.
+//! sent leaves in as few writes as the socket takes. Whoever has something to send writes it himself, the link's task or a
+//! thread that has finished long work; the task alone reads and waits.
 //!
 //! ```text
-//! socket -- one read --> Batch -- decrypted --> plain bytes, piece by piece         Outbox -- encrypted --> socket
+//! socket -- Incoming, one read --> Batch -- Wire: decrypted --> plain bytes     Outbox -- Wire: encrypted --> socket
 //! ```
 //! The buffers belong to the thread and not to the link, so that an idle link costs none of them.
 use std::cell::RefCell;
-use std::future::poll_fn;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, BufRead, ErrorKind, IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustls::ServerConnection;
-use spec::wipe::wipe;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_rustls::server::TlsStream;
-use zeroize::Zeroizing;
 
 use crate::outbox::Outbox;
 
 /// Encrypted bytes read at once: the small requests of some seventy callers. It bounds how long a link keeps its thread.
 pub(crate) const BATCH_BYTES: usize = 16 << 10;
-/// Plain bytes handed over, and encrypted, at once.
+/// Plain bytes encrypted at once.
 const PIECE_BYTES: usize = 64 << 10;
 /// Buffers that a thread keeps for its next reads.
 const SPARE_MAX: usize = 2;
 
-/// A connection that has been shaken hands on.
+/// What comes in over a connection that has been shaken hands on.
+pub(crate) struct Incoming(OwnedReadHalf);
+
+/// The TLS of such a connection, and what goes out.
 pub(crate) struct Wire {
-    socket: TcpStream,
+    socket: OwnedWriteHalf,
     tls: ServerConnection,
     /// Whether the peer has said goodbye, by TLS or by the end of the stream.
     ended: bool,
 }
 
-struct Buffers {
-    cipher: Vec<u8>,
-    plain: Zeroizing<Vec<u8>>,
-}
+thread_local!(static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) });
 
-thread_local!(static SPARE: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) });
-
-/// What one read has brought, still encrypted; its buffers go back to the thread.
+/// What one read has brought, still encrypted; its buffer goes back to the thread.
 pub(crate) struct Batch {
-    buffers: Option<Buffers>,
+    cipher: Vec<u8>,
     bytes: usize,
 }
 
 impl Batch {
-    /// One with nothing in it: opening it gives out what had been decrypted before.
-    pub(crate) fn empty() -> Batch {
+    /// One with nothing in it yet.
+    fn empty() -> Batch {
         let spare = SPARE.with(|spare| spare.borrow_mut().pop());
-        let new = || Buffers { cipher: vec![0; BATCH_BYTES], plain: Zeroizing::new(vec![0; PIECE_BYTES]) };
-        Batch { buffers: Some(spare.unwrap_or_else(new)), bytes: 0 }
+        Batch { cipher: spare.unwrap_or_else(|| vec![0; BATCH_BYTES]), bytes: 0 }
     }
 }
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        let Some(buffers) = self.buffers.take() else { return };
+        let cipher = std::mem::take(&mut self.cipher);
         // A thread that ends keeps none.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() < SPARE_MAX {
-                spare.push(buffers);
+                spare.push(cipher);
             }
         });
     }
 }
 
+impl Incoming {
+    /// Reads once, if anything has come; else the task is woken when it has. Nothing is lost when nobody asks again.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Batch>> {
+        let mut batch = Batch::empty();
+        let mut room = ReadBuf::new(&mut batch.cipher);
+        ready!(Pin::new(&mut self.0).poll_read(context, &mut room))?;
+        batch.bytes = room.filled().len();
+        Poll::Ready(Ok(batch))
+    }
+}
+
 impl Wire {
     /// Takes over a connection between two records.
-    pub(crate) fn new(stream: TlsStream<TcpStream>) -> Self {
+    pub(crate) fn new(stream: TlsStream<TcpStream>) -> (Self, Incoming) {
         let (socket, mut tls) = stream.into_inner();
         // The bounds on what waits are the link's (HA 4.5).
         tls.set_buffer_limit(None);
-        Self { socket, tls, ended: false }
+        let (incoming, socket) = socket.into_split();
+        (Self { socket, tls, ended: false }, Incoming(incoming))
     }
 
     /// Whether the peer will send no more.
@@ -84,69 +95,51 @@ impl Wire {
         self.ended
     }
 
-    /// Waits until something has come, and reads once. Nothing is lost when it is dropped before.
-    ///
-    /// # Errors
-    /// Those of the socket.
-    pub(crate) async fn read(&mut self) -> io::Result<Batch> {
-        poll_fn(|context| self.poll_read(context)).await
-    }
-
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Batch>> {
-        let mut batch = Batch::empty();
-        let Some(buffers) = batch.buffers.as_mut() else { return Poll::Pending };
-        let mut room = ReadBuf::new(&mut buffers.cipher);
-        ready!(Pin::new(&mut self.socket).poll_read(context, &mut room))?;
-        batch.bytes = room.filled().len();
-        self.ended |= batch.bytes == 0;
-        Poll::Ready(Ok(batch))
-    }
-
-    /// Decrypts what was read and gives it out piece by piece, wiping it behind.
+    /// Decrypts what was read and gives it out piece by piece.
     ///
     /// # Errors
     /// When it is no TLS, and that of `take`.
     pub(crate) fn open(
         &mut self,
-        mut batch: Batch,
+        batch: &Batch,
         mut take: impl FnMut(&[u8]) -> Result<(), String>,
     ) -> Result<(), String> {
-        let bytes = batch.bytes;
-        let Some(buffers) = batch.buffers.as_mut() else { return Ok(()) };
-        let mut cipher = buffers.cipher.get(..bytes).unwrap_or_default();
-        loop {
-            self.give_out(&mut buffers.plain, &mut take)?;
-            // After a goodbye rustls takes nothing more.
-            if cipher.is_empty() || self.ended {
-                return Ok(());
-            }
+        let mut cipher = batch.cipher.get(..batch.bytes).unwrap_or_default();
+        self.ended |= cipher.is_empty();
+        // After a goodbye rustls takes nothing more.
+        while !cipher.is_empty() && !self.ended {
             let taken = self.tls.read_tls(&mut cipher).map_err(|error| broken(&error))?;
             let state = self.tls.process_new_packets().map_err(|error| broken(&error))?;
             self.ended |= taken == 0 || state.peer_has_closed();
-            if self.ended {
-                return self.give_out(&mut buffers.plain, &mut take);
+            if state.plaintext_bytes_to_read() > 0 {
+                self.give_out(&mut take)?;
             }
         }
+        Ok(())
     }
 
-    fn give_out(
+    /// Gives out what has been decrypted.
+    ///
+    /// # Errors
+    /// When it is no TLS, and that of `take`.
+    pub(crate) fn give_out(
         &mut self,
-        plain: &mut [u8],
-        take: &mut impl FnMut(&[u8]) -> Result<(), String>,
+        mut take: impl FnMut(&[u8]) -> Result<(), String>,
     ) -> Result<(), String> {
         loop {
-            let count = match self.tls.reader().read(plain) {
-                Ok(0) => return Ok(()),
-                Ok(count) => count,
+            let mut reader = self.tls.reader();
+            let count = match reader.fill_buf() {
+                Ok([]) => return Ok(()),
+                Ok(piece) => {
+                    take(piece)?;
+                    piece.len()
+                }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::UnexpectedEof) => {
                     return Ok(());
                 }
                 Err(error) => return Err(broken(&error)),
             };
-            let piece = plain.get_mut(..count).unwrap_or_default();
-            let taken = take(piece);
-            wipe(piece);
-            taken?;
+            reader.consume(count);
         }
     }
 
@@ -178,24 +171,25 @@ impl Wire {
         Ok(true)
     }
 
-    /// Waits until the socket takes more.
+    /// Whether the socket takes more; else the task is woken when it does.
     ///
     /// # Errors
     /// Those of the socket.
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        self.socket.writable().await
+    pub(crate) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.as_ref().poll_write_ready(context)
     }
 
-    /// Says goodbye and ends our direction.
+    /// Says goodbye, writes what is left and ends our direction.
     ///
     /// # Errors
     /// Those of the socket.
-    pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
+    pub(crate) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Only the first one counts.
         self.tls.send_close_notify();
         while !self.write()? {
-            self.socket.writable().await?;
+            ready!(self.poll_writable(context))?;
         }
-        self.socket.shutdown().await
+        Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }
 
@@ -204,7 +198,7 @@ fn broken(error: &dyn std::error::Error) -> String {
 }
 
 /// The socket as rustls writes to it; it never waits.
-struct Socket<'a>(&'a TcpStream);
+struct Socket<'a>(&'a OwnedWriteHalf);
 
 impl Write for Socket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -212,7 +206,10 @@ impl Write for Socket<'_> {
     }
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(pieces)
+        match pieces {
+            [one] => self.0.try_write(one),
+            several => self.0.try_write_vectored(several),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

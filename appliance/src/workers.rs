@@ -8,9 +8,10 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::task::spawn_blocking;
 
 use crate::fair::FairQueue;
@@ -25,6 +26,8 @@ const DISK_THREADS: usize = 64;
 const SLOW_THREADS_MIN: usize = 2;
 /// The least and the longest patience that a busy lane asks for, in milliseconds.
 const BUSY_MS: (u64, u64) = (5, 1_000);
+/// A thread of a lane that has nothing to do goes after so long.
+const REST: Duration = Duration::from_millis(100);
 /// What a piece of work is taken to cost before one has been measured, in nanoseconds.
 const COST_NS: u64 = 1_000_000;
 
@@ -45,7 +48,16 @@ struct Pool {
     threads: usize,
     /// Threads that one client may have at once.
     client_threads: usize,
-    state: Arc<Mutex<State>>,
+    queue: Arc<Queue>,
+}
+
+/// What waits and what runs.
+struct Queue {
+    state: Mutex<State>,
+    /// Something was handed to a thread that rests.
+    handed: Condvar,
+    /// How much waits; changed under the lock, read without it.
+    waiting: AtomicUsize,
 }
 
 struct State {
@@ -53,6 +65,10 @@ struct State {
     /// How many of them each client has; those that have none are left out.
     of_client: HashMap<[u8; 32], usize>,
     queue: FairQueue<Job>,
+    /// Threads that have nothing to do and have not gone yet.
+    resting: usize,
+    /// Work for some of them: never more than they are.
+    handed: Vec<([u8; 32], Job)>,
     /// The moving average of what a piece of work takes, in nanoseconds.
     cost_ns: u64,
 }
@@ -80,9 +96,17 @@ impl State {
 
 impl Pool {
     fn new(threads: usize, client_threads: usize) -> Self {
-        let state =
-            State { running: 0, of_client: HashMap::new(), queue: FairQueue::default(), cost_ns: COST_NS };
-        Self { threads, client_threads, state: Arc::new(Mutex::new(state)) }
+        let state = State {
+            running: 0,
+            of_client: HashMap::new(),
+            queue: FairQueue::default(),
+            resting: 0,
+            handed: Vec::new(),
+            cost_ns: COST_NS,
+        };
+        let (handed, waiting) = (Condvar::new(), AtomicUsize::new(0));
+        let queue = Queue { state: Mutex::new(state), handed, waiting };
+        Self { threads, client_threads, queue: Arc::new(queue) }
     }
 
     fn waiting_max(&self) -> usize {
@@ -90,12 +114,18 @@ impl Pool {
     }
 
     fn submit(&self, owner: Owner, work: impl FnOnce(Go) -> bool + Send + 'static) -> Result<(), Full> {
-        let mut state = self.state.lock();
+        let mut state = self.queue.state.lock();
         if state.running < self.threads && state.may_run(&owner.client, self.client_threads) {
             state.begin(owner.client);
+            if state.resting > state.handed.len() {
+                state.handed.push((owner.client, Box::new(work)));
+                drop(state);
+                self.queue.handed.notify_one();
+                return Ok(());
+            }
             drop(state);
-            let (state, client_threads) = (self.state.clone(), self.client_threads);
-            spawn_blocking(move || work_off(&state, client_threads, (owner.client, Box::new(work))));
+            let (queue, client_threads) = (self.queue.clone(), self.client_threads);
+            spawn_blocking(move || work_off(&queue, client_threads, (owner.client, Box::new(work))));
             return Ok(());
         }
         let mut pushed_out = None;
@@ -106,6 +136,7 @@ impl Pool {
             }
         }
         state.queue.push(owner, Box::new(work));
+        self.queue.waiting.store(state.queue.len(), Ordering::Relaxed);
         drop(state);
         if let Some(job) = pushed_out {
             job(Go::PushedOut);
@@ -122,8 +153,8 @@ fn after_ms(state: &State, owner: &Owner, threads: usize) -> u32 {
     u32::try_from(ms.clamp(BUSY_MS.0, BUSY_MS.1)).expect("a second in milliseconds fits 32 bits")
 }
 
-/// Runs a piece of work and then those whose turn comes, until none waits.
-fn work_off(state: &Mutex<State>, client_threads: usize, (client, job): ([u8; 32], Job)) {
+/// Runs a piece of work and then those whose turn comes, until none has come for a while.
+fn work_off(shared: &Queue, client_threads: usize, (client, job): ([u8; 32], Job)) {
     let mut next = Some((client, job, Duration::ZERO));
     while let Some((client, job, cost)) = next {
         let begun = Instant::now();
@@ -133,7 +164,7 @@ fn work_off(state: &Mutex<State>, client_threads: usize, (client, job): ([u8; 32
             false
         });
         let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let mut state = state.lock();
+        let mut state = shared.state.lock();
         if worked {
             state.cost_ns = state.cost_ns - state.cost_ns / 8 + took / 8;
         }
@@ -145,7 +176,27 @@ fn work_off(state: &Mutex<State>, client_threads: usize, (client, job): ([u8; 32
             .map(|(client, job)| (client, job, cost));
         if let Some((client, ..)) = &next {
             state.begin(*client);
+            shared.waiting.store(state.queue.len(), Ordering::Relaxed);
+        } else {
+            next = rest(shared, state).map(|(client, job)| (client, job, Duration::ZERO));
         }
+    }
+}
+
+/// Waits for work to be handed over; none has come for [`REST`]. It spares two wake-ups through the runtime for each piece of
+/// work when they come one by one.
+fn rest(shared: &Queue, mut state: MutexGuard<'_, State>) -> Option<([u8; 32], Job)> {
+    state.resting += 1;
+    let until = Instant::now() + REST;
+    let mut is_late = false;
+    loop {
+        // Whoever goes looks once more, so that nothing that was handed over stays behind.
+        let handed = state.handed.pop();
+        if handed.is_some() || is_late {
+            state.resting -= 1;
+            return handed;
+        }
+        is_late = shared.handed.wait_until(&mut state, until).timed_out();
     }
 }
 
@@ -212,7 +263,7 @@ impl Workers {
     /// How many requests wait for a thread.
     pub fn waiting(&self) -> u32 {
         let pools = [&self.crypto, &self.slow, &self.pin, &self.disk];
-        let waiting: usize = pools.iter().map(|pool| pool.state.lock().queue.len()).sum();
+        let waiting: usize = pools.iter().map(|pool| pool.queue.waiting.load(Ordering::Relaxed)).sum();
         u32::try_from(waiting).unwrap_or(u32::MAX)
     }
 
@@ -357,6 +408,28 @@ mod tests {
             drop(closed);
             (own..20).for_each(|_| assert_eq!(next(), 1, "all of it runs in the end"));
         }
+    }
+
+    #[test]
+    fn whatever_is_handed_to_a_thread_that_rests_is_run() {
+        let (runtime, workers) = (runtime(), Workers::new(2));
+        let (told, tells) = mpsc::channel();
+        runtime.block_on(async {
+            for number in 0..400_u32 {
+                for client in 1..=2 {
+                    let told = told.clone();
+                    workers.crypto(owner(client), move |_| told.send(number).is_ok()).unwrap();
+                }
+                // Some come while threads rest, some while they go.
+                let pause = if number % 40 == 0 { REST } else { Duration::from_micros(50) };
+                for _ in 1..=2 {
+                    assert_eq!(tells.recv_timeout(Duration::from_secs(10)), Ok(number));
+                }
+                std::thread::sleep(pause);
+            }
+        });
+        let state = workers.crypto.queue.state.lock();
+        assert!(state.running <= 2 && state.resting <= 2 && state.handed.is_empty());
     }
 
     #[test]

@@ -22,6 +22,7 @@ use gate::Gate;
 use ntls::frame::Frame;
 use ntls::instance::InstanceKey;
 use ntls::tls::{ServerTrust, server_config};
+use partition::Reading;
 use prost::Message;
 use spec::messages::{Outcome, ReplyBody, ReplyHeader, RequestHeader};
 use support::{Client, Raw};
@@ -46,26 +47,30 @@ impl Handler for Scripted {
         &self,
         asker: &Asker,
         header: &RequestHeader,
-        body: &[u8],
+        reading: Reading<'_>,
         _: u64,
-    ) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
+        reply: &mut Zeroizing<Vec<u8>>,
+    ) -> ReplyHeader {
+        let body = reading.body();
         assert_ne!(asker.client, [0; 32]);
         self.ran.fetch_add(1, Ordering::SeqCst);
         let header = ReplyHeader { seq: header.tag, ..self.standing() };
         if body[0] == b'e' {
-            return (header, Zeroizing::new(body.to_vec()));
+            reply.extend_from_slice(body);
+            return header;
         }
         let text = std::str::from_utf8(&body[1..]).unwrap();
         if body[0] == b'r' {
-            return (header, Zeroizing::new(vec![0; text.parse().unwrap()]));
+            *reply = Zeroizing::new(vec![0; text.parse().unwrap()]);
+            return header;
         }
         assert_ne!(body[0], b'p', "a fault of ours");
         if body[0] == b'g' {
             self.gate.wait();
-            return (header, Zeroizing::new(ReplyBody::default().encode_to_vec()));
+            return header;
         }
         std::thread::sleep(Duration::from_millis(text.parse().unwrap()));
-        (header, Zeroizing::new(ReplyBody::default().encode_to_vec()))
+        header
     }
 
     fn standing(&self) -> ReplyHeader {
@@ -78,8 +83,8 @@ impl Handler for Scripted {
         }
     }
 
-    fn lane(&self, body: &[u8]) -> Lane {
-        match body[0] {
+    fn lane(&self, _: &RequestHeader, reading: &Reading<'_>) -> Lane {
+        match reading.body()[0] {
             b'i' | b'p' => Lane::Inline,
             b'd' => Lane::Disk,
             b'l' => Lane::Pin,

@@ -1,4 +1,4 @@
-//! RSA primitives and long-digest ECDSA over `aws-lc-sys`: the C border below `partition` (RULES 4). Paddings and policies
+//! RSA primitives and ECDSA over `aws-lc-sys`: the C border below `partition` (RULES 4). Paddings and policies
 //! live above. Every number is big-endian; private ones are wiped when dropped. Randomness (primes, blinding, nonces) is AWS-LC's.
 
 use aws_lc_sys as sys;
@@ -6,7 +6,7 @@ use std::{error, fmt, os::raw::c_int, ptr, ptr::NonNull};
 use zeroize::Zeroizing;
 
 mod ecdsa;
-pub use ecdsa::{Curve, ecdsa_sign_digest};
+pub use ecdsa::{Curve, EcdsaPrivate};
 
 /// Least and greatest length of a modulus in bytes (512 to 16384 bits); a larger one costs minutes, which makes it a weapon.
 const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 64..=2048;

@@ -1,7 +1,7 @@
 //! Boundary tests of the C border: empty, short, exact, long and inconsistent input, each result against the `rsa` crate.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use awsraw::{Components, Curve, Error, RsaPrivate, RsaPublic, ecdsa_sign_digest};
+use awsraw::{Components, Curve, EcdsaPrivate, Error, RsaPrivate, RsaPublic};
 use rsa::pkcs1::{DecodeRsaPrivateKey, EncodeRsaPrivateKey};
 use rsa::traits::{PrivateKeyParts, PublicKeyParts};
 use rsa::{BigUint, RsaPrivateKey};
@@ -197,18 +197,18 @@ fn ecdsa_over_a_digest_of_any_length_is_verified_by_other_crates() {
             let value = BigUint::from_bytes_be(cut) >> if cut.len() == 66 { shift as usize } else { 0 };
             padded(&value, bytes)
         };
-        let signature = ecdsa_sign_digest(Curve::P256, &scalar, &digest).unwrap();
+        let signature = EcdsaPrivate::new(Curve::P256, &scalar).unwrap().sign_digest(&digest).unwrap();
         let key = p256::ecdsa::SigningKey::from_slice(&scalar).unwrap();
         let parsed = p256::ecdsa::Signature::from_slice(&signature).unwrap();
         key.verifying_key().verify_prehash(&number(32, 0), &parsed).unwrap();
 
         let wide = padded(&BigUint::from_bytes_be(&scalar), 66);
-        let signature = ecdsa_sign_digest(Curve::P521, &scalar, &digest).unwrap();
+        let signature = EcdsaPrivate::new(Curve::P521, &scalar).unwrap().sign_digest(&digest).unwrap();
         let key = p521::ecdsa::SigningKey::from_slice(&wide).unwrap();
         let parsed = p521::ecdsa::Signature::from_slice(&signature).unwrap();
         p521::ecdsa::VerifyingKey::from(&key).verify_prehash(&number(66, 7), &parsed).unwrap();
 
-        let signature = ecdsa_sign_digest(Curve::P384, &scalar, &digest).unwrap();
+        let signature = EcdsaPrivate::new(Curve::P384, &scalar).unwrap().sign_digest(&digest).unwrap();
         let key = p384::ecdsa::SigningKey::from_slice(&padded(&BigUint::from_bytes_be(&scalar), 48)).unwrap();
         let parsed = p384::ecdsa::Signature::from_slice(&signature).unwrap();
         key.verifying_key().verify_prehash(&number(48, 0), &parsed).unwrap();
@@ -218,8 +218,8 @@ fn ecdsa_over_a_digest_of_any_length_is_verified_by_other_crates() {
 #[test]
 fn ecdsa_refuses_a_scalar_out_of_range_and_takes_an_empty_digest() {
     for scalar in [&[][..], &[0], &[0; 32], &[0xff; 32], &[0x11; 33]] {
-        assert_eq!(ecdsa_sign_digest(Curve::P256, scalar, &[1; 32]).err(), Some(Error::Key));
+        assert_eq!(EcdsaPrivate::new(Curve::P256, scalar).err(), Some(Error::Key));
     }
-    assert_eq!(ecdsa_sign_digest(Curve::P521, &[0xff; 66], &[1; 64]).err(), Some(Error::Key));
-    assert_eq!(ecdsa_sign_digest(Curve::P256, &[5], &[]).unwrap().len(), 64);
+    assert_eq!(EcdsaPrivate::new(Curve::P521, &[0xff; 66]).err(), Some(Error::Key));
+    assert_eq!(EcdsaPrivate::new(Curve::P256, &[5]).unwrap().sign_digest(&[]).unwrap().len(), 64);
 }

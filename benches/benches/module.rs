@@ -1,39 +1,53 @@
-//! One caller on a warm session: signatures, encryption and digests of every module that the environment names.
-//! Compare the modules of one run with each other; the times of two runs say nothing (docs/architecture.md).
+//! Every operation through the modules that the environment names, at 1, 2, 8 and 32 threads, beside the cryptographic library
+//! alone. `cargo xtask bench` measures the same in turn and is the one to compare with; this is for a closer look at one row:
+//!
+//! ```text
+//! . lab/env.sh                                              a lab: P11_MODULE, P11_TOKEN_LABEL, P11_PIN
+//! SOFTHSM2_CONF=... SOFTHSM2_LABEL=... SOFTHSM2_PIN=...     a SoftHSM2 token to stand beside it, if there is one
+//! cargo bench -p benches --bench module -- p256-sign
+//! ```
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use cryptoki_sys::{CKM_AES_CBC, CKM_AES_KEY_GEN, CKM_ECDSA, CKM_SHA256, CKM_SHA256_RSA_PKCS};
-use tests::p11::{Mech, p256_pair, rsa_pair, secret_key};
+use std::path::Path;
+
+use benches::library::Library;
+use benches::module::{SOFTHSM2, Token};
+use benches::window;
+use benches::work::{Contestant, NAMES};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+
+/// The contestants that the environment names, and the library.
+fn contestants() -> Vec<(&'static str, Box<dyn Contestant>)> {
+    let value = |name: &str| std::env::var(name).ok();
+    let softhsm = value("SOFTHSM2_CONF").map(|_| SOFTHSM2.to_owned());
+    let named = [
+        ("hatoki", value("P11_MODULE"), value("P11_TOKEN_LABEL"), value("P11_PIN")),
+        ("softhsm2", softhsm, value("SOFTHSM2_LABEL"), value("SOFTHSM2_PIN")),
+    ];
+    let mut all: Vec<(&'static str, Box<dyn Contestant>)> =
+        vec![("library", Box::new(Library::new().expect("the library makes keys")))];
+    for (name, path, label, pin) in named {
+        if let (Some(path), Some(label), Some(pin)) = (path, label, pin) {
+            let token = Token::open(Path::new(&path), &label, pin, name == "hatoki");
+            all.push((name, Box::new(token.expect("a module that the environment names can be used"))));
+        }
+    }
+    all
+}
 
 fn operations(criterion: &mut Criterion) {
-    let modules = benches::modules().expect("the modules that the environment names can be used");
-    if modules.is_empty() {
-        println!("no module is named: see the head of benches/src/lib.rs");
-    }
-    for module in &modules {
-        let (p11, session, name) = (&module.p11, module.session, module.name);
-        let (_, p256) = p256_pair(p11, session, false, "bench", 1).expect("P-256 pairs can be made");
-        let (_, rsa) = rsa_pair(p11, session, false, "bench", 2).expect("RSA pairs can be made");
-        let aes =
-            secret_key(p11, session, CKM_AES_KEY_GEN, 32, false, "bench").expect("AES keys can be made");
-        let data = vec![0x5a; 1024];
-        criterion.bench_function(&format!("p256-sign/{name}"), |bench| {
-            bench.iter(|| p11.sign_once(session, Mech::plain(CKM_ECDSA), p256, &data[..32]).expect("signs"));
-        });
-        criterion.bench_function(&format!("rsa2048-sha256-sign/{name}"), |bench| {
-            bench.iter(|| {
-                p11.sign_once(session, Mech::plain(CKM_SHA256_RSA_PKCS), rsa, &data).expect("signs")
-            });
-        });
-        criterion.bench_function(&format!("aes-cbc-1k/{name}"), |bench| {
-            bench.iter(|| {
-                p11.encrypt_init(session, Mech::iv(CKM_AES_CBC, &[1; 16]), aes).expect("begins");
-                p11.encrypt(session, &data).expect("encrypts")
-            });
-        });
-        criterion.bench_function(&format!("sha256-1k/{name}"), |bench| {
-            bench.iter(|| p11.digest(session, Mech::plain(CKM_SHA256), &data).expect("digests"));
-        });
+    let contestants = contestants();
+    for (work_name, work) in NAMES {
+        for threads in [1usize, 2, 8, 32] {
+            let mut group = criterion.benchmark_group(format!("{work_name}/{threads}"));
+            for (name, contestant) in &contestants {
+                if matches!(contestant.worker(*work, 0), Ok(None)) {
+                    continue;
+                }
+                group.bench_function(BenchmarkId::from_parameter(name), |bench| {
+                    bench.iter_custom(|operations| window::time(&**contestant, *work, threads, operations));
+                });
+            }
+        }
     }
 }
 

@@ -8,9 +8,11 @@ use spec::messages::{
 };
 
 use crate::error::{Error, Result};
+use crate::handles::{Object, State};
 use crate::login;
 use crate::process::Process;
 use crate::slots::Slot;
+use crate::world::with_group;
 
 /// Nothing is looked up before something is asked.
 #[derive(Clone, Copy)]
@@ -56,17 +58,17 @@ impl Asking<'_> {
     }
 
     fn heed<T>(&self, ask: impl FnOnce(&ha::Group, &[u8]) -> std::result::Result<T, ha::Error>) -> Result<T> {
-        let group = self.process.world().group(self.process, self.slot)?;
-        let login = self.slot.login.load_full();
+        let login = self.slot.login.load();
         let ticket = login.as_ref().map_or(&[][..], |login| &login.ticket);
-        let answer = self.slot.judge(self.process, ask(&group, ticket).map_err(Error::from));
+        let answer = with_group(self.process, self.slot, |group| ask(group, ticket))?;
+        let answer = self.slot.judge(self.process, answer.map_err(Error::from));
         if let Err(Error::TicketDead) = &answer {
             tracing::warn!(
                 slot = self.slot.id.0,
                 "the login's ticket is dead: the application has to log in again"
             );
             // A late answer must not end a login that has taken the place of the one whose ticket was sent.
-            if let Some(login) = &login {
+            if let Some(login) = &*login {
                 login::end_this(self.process, self.slot, login);
             }
         }
@@ -74,10 +76,36 @@ impl Asking<'_> {
     }
 }
 
-/// Asks without the blob of a session object, and again with it when a member wants it (RULES 2.2).
-pub(crate) fn with_blob<T>(mut ask: impl FnMut(bool) -> Result<T>) -> Result<T> {
-    match ask(false) {
-        Err(Error::NeedBlob) => ask(true),
+/// Asks with the name of an object. When the one member that is left has an older state than was seen, that one is asked for
+/// (HA 4.6).
+pub(crate) fn naming<T>(
+    object: Option<&Object>,
+    ask: impl FnMut(Option<ObjectRef>) -> Result<T>,
+) -> Result<T> {
+    ask_naming(object, Object::reference, Object::forget, ask)
+}
+
+/// Asks with the name of a key that is to be used. When no member in reach has the state that was seen, the one that the
+/// member has is asked for: it checks everything again.
+pub(crate) fn naming_key<T>(key: &Object, ask: impl FnMut(Option<ObjectRef>) -> Result<T>) -> Result<T> {
+    ask_naming(Some(key), Object::reference_to_use, Object::give_up, ask)
+}
+
+/// Without the blob of a session object, and again with it when a member wants it (RULES 2.2).
+fn ask_naming<T>(
+    object: Option<&Object>,
+    reference: impl Fn(&Object, &State, bool) -> ObjectRef,
+    settle_for_less: impl FnOnce(&Object, &Arc<State>),
+    mut ask: impl FnMut(Option<ObjectRef>) -> Result<T>,
+) -> Result<T> {
+    let Some(object) = object else { return ask(None) };
+    let state = object.state();
+    match ask(Some(reference(object, &state, false))) {
+        Err(Error::NeedBlob) => ask(Some(reference(object, &state, true))),
+        Err(Error::OnlyOlder) => {
+            settle_for_less(object, &state);
+            ask(Some(reference(object, &object.state(), false)))
+        }
         answer => answer,
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn init(
     parameters::check(&mechanism, function.1)?;
     let key = process.handles.look_up(session.slot.id, key).ok_or(Rv::KEY_HANDLE_INVALID)?;
     let asking = Asking { process, slot: &session.slot };
-    let mechanism = MechanismMessage::from(&mechanism);
+    let mechanism = MechanismMessage::from(mechanism);
     let plan = plan(&asking, function.0, &key, &mechanism)?;
     cell.begin(KeyOperation {
         head: Head { function: function.0, key, mechanism, plan },

@@ -48,11 +48,18 @@ pub(crate) fn start(process: &Process) -> Drive {
     match &process.driver {
         Driver::Given(seam) => Drive::over(seam.clone(), None),
         Driver::Links(instance) => {
-            let settings = link_settings(process, instance);
-            let links = Links::new(process.platform.clone(), settings);
+            let links = links(process, instance);
             Drive::over(links.clone(), Some(links))
         }
+        Driver::LinksThrough(instance, through) => {
+            let links = links(process, instance);
+            Drive::over(through(&links), Some(links))
+        }
     }
+}
+
+fn links(process: &Process, instance: &Arc<InstanceKey>) -> Arc<Links> {
+    Links::new(process.platform.clone(), link_settings(process, instance))
 }
 
 /// What a configuration means for the links.

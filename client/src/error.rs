@@ -25,6 +25,9 @@ pub enum Error {
     PlanChanged,
     /// Peer: the object is destroyed, or every reachable member agrees that there is none (HA 3.1).
     Gone,
+    /// Peer: no member in reach has the state of the object that was seen, an older one may be asked for (HA 3.1, 4.6).
+    /// Handled inside.
+    OnlyOlder,
     /// Peer: the ticket is dead, a new login is needed (RULES 2.6).
     TicketDead,
     /// Peer: members answer, but not as this group: `vtl haAdmin newGroup` has not run, or the generation differs
@@ -51,6 +54,7 @@ impl Error {
             | Self::OutcomeUnknown(_)
             | Self::BelowMinimum(_)
             | Self::NeedBlob
+            | Self::OnlyOlder
             | Self::WrongGroup(_)
             | Self::Protocol(_) => Rv::DEVICE_ERROR,
             Self::PlanChanged => Rv::FUNCTION_FAILED,
@@ -88,6 +92,9 @@ impl fmt::Display for Error {
             | Self::Environment(text) => f.write_str(text),
             Self::NeedBlob => f.write_str("a member asked again for a session object that it had been sent"),
             Self::PlanChanged => f.write_str("the key was changed during the operation; start it again"),
+            Self::OnlyOlder => f.write_str(
+                "no member that can be reached has the state of the object that was seen: bring back the one that has it",
+            ),
             Self::Gone => f.write_str("the object does not exist any more"),
             Self::TicketDead => f.write_str(
                 "the login is no longer valid (PIN reset, role revoked, group renewed); log in again",
@@ -115,6 +122,7 @@ impl From<ha::Error> for Error {
             ha::Error::OutcomeUnknown(_) => Self::OutcomeUnknown(text),
             ha::Error::BelowMinimum { .. } => Self::BelowMinimum(text),
             ha::Error::NoGroup(_) => Self::WrongGroup(text),
+            ha::Error::OnlyOlder => Self::OnlyOlder,
             ha::Error::EpochChanged | ha::Error::Home(_) | ha::Error::Behind | ha::Error::Peer(_) => {
                 Self::Protocol(text)
             }

@@ -9,13 +9,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use digests::{Hash, digest};
+use spec::changes::Changes;
 use spec::messages::{MadeObject, ObjectRef};
 use spec::platform::Lock;
 use spec::{AttributeType, HandleObject, Ouid, Rv, SlotId, Stamp, Template};
 
 use crate::error::{Error, Result};
+use crate::plans::Plans;
 use crate::slab::{Entry, Slab};
 
 /// Where an object lives.
@@ -31,6 +33,13 @@ pub(crate) enum Home {
 pub(crate) struct State {
     /// The greatest stamp seen of it.
     pub(crate) version: Option<Stamp>,
+    /// What was seen changed of it (HA 3.1); nothing of session objects.
+    seen: Changes,
+    /// The same as requests carry it: empty for nothing.
+    seen_encoded: Vec<u8>,
+    /// Whether no member in reach had all of that when the key was used: uses do not ask for it any more, until a member has
+    /// shown it again or something else was seen.
+    is_given_up: bool,
     /// The sealed blob of a session object; empty for token objects.
     pub(crate) blob: Vec<u8>,
     /// SHA-256 of the blob; empty for token objects.
@@ -44,6 +53,46 @@ impl State {
     pub(crate) fn blob_hash(&self) -> &[u8] {
         &self.blob_hash
     }
+
+    fn of_token(version: Option<Stamp>, seen: Changes) -> Self {
+        let seen_encoded = seen.encoded();
+        Self {
+            version,
+            seen,
+            seen_encoded,
+            is_given_up: false,
+            blob: Vec::new(),
+            blob_hash: Vec::new(),
+            readable: Template::default(),
+        }
+    }
+
+    fn of_session(version: Option<Stamp>, blob: Vec<u8>, readable: Template) -> Self {
+        Self { blob_hash: hash_of(&blob), blob, readable, ..Self::of_token(version, Changes::default()) }
+    }
+
+    /// What a member that uses the key must have: the least stamp and the changes, encoded (HA 3.1).
+    pub(crate) fn wanted_of_a_use(&self) -> (Option<Stamp>, &[u8]) {
+        match self.is_given_up || !self.blob.is_empty() {
+            true => (None, &[]),
+            false => (self.version, &self.seen_encoded),
+        }
+    }
+
+    /// The version of which a plan is named: none while nobody in reach has the one that was seen.
+    pub(crate) fn planned_version(&self) -> Option<Stamp> {
+        self.version.filter(|_| !self.is_given_up)
+    }
+
+    /// This state and what a member has shown; `None` when that is nothing new.
+    fn with(&self, version: Option<Stamp>, changed: Option<&Changes>) -> Option<Self> {
+        let mut seen = self.seen.clone();
+        let is_new = changed.is_some_and(|changed| seen.join(changed)) || version > self.version;
+        let has_all =
+            || version >= self.version && changed.map_or(&[][..], |changed| &changed.all) == seen.all;
+        let is_found_again = self.is_given_up && has_all();
+        (is_new || is_found_again).then(|| Self::of_token(version.max(self.version), seen))
+    }
 }
 
 /// An object that a handle names.
@@ -52,6 +101,8 @@ pub(crate) struct Object {
     pub(crate) ouid: Ouid,
     pub(crate) private: bool,
     pub(crate) home: Home,
+    /// What is remembered of its plans.
+    pub(crate) plans: Plans,
     state: ArcSwap<State>,
 }
 
@@ -60,42 +111,56 @@ pub(crate) type Handled = Arc<Entry<Object>>;
 
 impl Object {
     /// The present state.
-    pub(crate) fn state(&self) -> Arc<State> {
-        self.state.load_full()
+    pub(crate) fn state(&self) -> Guard<Arc<State>> {
+        self.state.load()
     }
 
-    /// The object as a request names it, with the blob when a member has asked for it.
-    pub(crate) fn reference(&self, with_blob: bool) -> ObjectRef {
-        let state = self.state.load();
+    /// The object as a request names it that wants this state of it, with the blob when a member has asked for it.
+    pub(crate) fn reference(&self, state: &State, with_blob: bool) -> ObjectRef {
         ObjectRef {
             ouid: self.ouid.0.to_vec(),
-            least: self.least(&state),
+            least: if self.home == Home::Token { state.version } else { None },
             blob_hash: state.blob_hash.clone(),
             blob: if with_blob { state.blob.clone() } else { Vec::new() },
+            changed: state.seen_encoded.clone(),
         }
     }
 
-    /// The least stamp that a member's state must have: token objects alone have one.
-    pub(crate) fn least(&self, state: &State) -> Option<Stamp> {
-        if self.home == Home::Token { state.version } else { None }
+    /// The key as a request to plan its use names it.
+    pub(crate) fn reference_to_use(&self, state: &State, with_blob: bool) -> ObjectRef {
+        let (least, changed) = state.wanted_of_a_use();
+        ObjectRef { least, changed: changed.to_vec(), ..self.reference(state, with_blob) }
     }
 
-    /// Takes note of a version; the greatest stays.
-    pub(crate) fn learn(&self, version: Option<Stamp>) {
-        if version <= self.state.load().version {
-            return;
+    /// No member in reach has this state: the key is used as it is where it is used, as long as nothing else is seen.
+    pub(crate) fn give_up(&self, state: &Arc<State>) {
+        tracing::warn!(ouid = ?self.ouid, "no member in reach has the state of a key that was seen: it is used in an older one");
+        if self.home == Home::Token {
+            let given_up = State { is_given_up: true, ..State::of_token(state.version, state.seen.clone()) };
+            self.state.compare_and_swap(state, Arc::new(given_up));
+            self.plans.forget();
         }
-        self.state.rcu(|state| State {
-            version: version.max(state.version),
-            blob: state.blob.clone(),
-            blob_hash: state.blob_hash.clone(),
-            readable: state.readable.clone(),
-        });
+    }
+
+    /// Forgets that this state of a token object was seen: the only member that is left has an older one.
+    pub(crate) fn forget(&self, state: &Arc<State>) {
+        tracing::warn!(ouid = ?self.ouid, "the only member in reach has an older state of an object than was seen");
+        if self.home == Home::Token {
+            self.state.compare_and_swap(state, Arc::new(State::of_token(None, Changes::default())));
+        }
+    }
+
+    /// Takes note of a state of a token object that a member has shown: the greatest version stays, and the greatest stamp of
+    /// each attribute (HA 3.1).
+    pub(crate) fn learn(&self, version: Option<Stamp>, changed: Option<&Changes>) {
+        if self.home == Home::Token && self.state.load().with(version, changed).is_some() {
+            self.state.rcu(|state| state.with(version, changed).map_or_else(|| state.clone(), Arc::new));
+        }
     }
 
     /// Publishes the changed blob of a session object.
     pub(crate) fn replace(&self, version: Option<Stamp>, blob: Vec<u8>, readable: Template) {
-        self.state.store(Arc::new(State { version, blob_hash: hash_of(&blob), blob, readable }));
+        self.state.store(Arc::new(State::of_session(version, blob, readable)));
     }
 
     /// Whether a session object matches every attribute of a template; what cannot be read matches nothing.
@@ -144,19 +209,24 @@ impl Handles {
         slot: SlotId,
         ouid: Ouid,
         private: bool,
-        version: Option<Stamp>,
+        (version, changed): (Option<Stamp>, Option<&Changes>),
     ) -> Result<Handled> {
         let mut keys = index.0.lock();
         if let Some(entry) = keys.get(&(slot, ouid)).and_then(|key| self.slab.look_up(*key)) {
-            entry.learn(version);
+            entry.learn(version, changed);
             return Ok(entry);
         }
-        let state = State { version, blob: Vec::new(), blob_hash: Vec::new(), readable: Template::default() };
+        let mut seen = Changes::default();
+        if let Some(changed) = changed {
+            seen.join(changed);
+        }
+        let state = State::of_token(version, seen);
         let entry = self.insert(Object {
             slot,
             ouid,
             private,
             home: Home::Token,
+            plans: Plans::default(),
             state: ArcSwap::from_pointee(state),
         })?;
         keys.insert((slot, ouid), entry.key);
@@ -168,17 +238,14 @@ impl Handles {
     /// # Errors
     /// CKR_DEVICE_ERROR for an ouid that is none, CKR_HOST_MEMORY when the slab is full.
     pub(crate) fn issue_session(&self, slot: SlotId, owner: u64, made: &MadeObject) -> Result<Handled> {
-        let state = State {
-            version: made.version,
-            blob_hash: hash_of(&made.blob),
-            blob: made.blob.clone(),
-            readable: made.readable.clone().unwrap_or_default(),
-        };
+        let readable = made.readable.clone().unwrap_or_default();
+        let state = State::of_session(made.version, made.blob.clone(), readable);
         self.insert(Object {
             slot,
             ouid: ouid_of(&made.ouid)?,
             private: made.private,
             home: Home::Session(owner),
+            plans: Plans::default(),
             state: ArcSwap::from_pointee(state),
         })
     }
@@ -190,6 +257,11 @@ impl Handles {
     /// The object of a handle in one slot.
     pub(crate) fn look_up(&self, slot: SlotId, handle: HandleObject) -> Option<Handled> {
         self.slab.look_up(handle.0).filter(|entry| entry.slot == slot)
+    }
+
+    /// Forgets the plans of all objects.
+    pub(crate) fn forget_plans(&self) {
+        self.slab.iter().for_each(|entry| entry.plans.forget());
     }
 
     /// Ends one handle.
@@ -241,11 +313,11 @@ mod tests {
     fn an_ouid_has_one_handle_in_the_process_and_keeps_its_greatest_version() {
         let handles = Handles::default();
         let index = handles.index();
-        let first = handles.issue(&index, SLOT, Ouid([1; 16]), false, stamp(5)).unwrap();
-        let again = handles.issue(&index, SLOT, Ouid([1; 16]), false, stamp(3)).unwrap();
+        let first = handles.issue(&index, SLOT, Ouid([1; 16]), false, (stamp(5), None)).unwrap();
+        let again = handles.issue(&index, SLOT, Ouid([1; 16]), false, (stamp(3), None)).unwrap();
         assert_eq!(first.key, again.key);
         assert_eq!(again.state().version, stamp(5));
-        let elsewhere = handles.issue(&index, SlotId(1), Ouid([1; 16]), false, None).unwrap();
+        let elsewhere = handles.issue(&index, SlotId(1), Ouid([1; 16]), false, (None, None)).unwrap();
         assert_ne!(elsewhere.key, first.key);
         assert!(handles.look_up(SlotId(1), HandleObject(first.key)).is_none());
     }
@@ -253,21 +325,21 @@ mod tests {
     #[test]
     fn an_index_rebuilt_after_a_fork_finds_the_same_handles() {
         let handles = Handles::default();
-        let before = handles.issue(&handles.index(), SLOT, Ouid([1; 16]), true, None).unwrap();
+        let before = handles.issue(&handles.index(), SLOT, Ouid([1; 16]), true, (None, None)).unwrap();
         let rebuilt = handles.index();
-        assert_eq!(handles.issue(&rebuilt, SLOT, Ouid([1; 16]), true, None).unwrap().key, before.key);
+        assert_eq!(handles.issue(&rebuilt, SLOT, Ouid([1; 16]), true, (None, None)).unwrap().key, before.key);
     }
 
     #[test]
     fn a_private_handle_ended_by_logout_comes_back_as_another() {
         let handles = Handles::default();
         let index = handles.index();
-        let private = handles.issue(&index, SLOT, Ouid([1; 16]), true, None).unwrap();
-        let public = handles.issue(&index, SLOT, Ouid([2; 16]), false, None).unwrap();
+        let private = handles.issue(&index, SLOT, Ouid([1; 16]), true, (None, None)).unwrap();
+        let public = handles.issue(&index, SLOT, Ouid([2; 16]), false, (None, None)).unwrap();
         handles.end_where(&index, |object| object.private);
         assert!(handles.look_up(SLOT, HandleObject(private.key)).is_none());
         assert!(handles.look_up(SLOT, HandleObject(public.key)).is_some());
-        let found = handles.issue(&index, SLOT, Ouid([1; 16]), true, None).unwrap();
+        let found = handles.issue(&index, SLOT, Ouid([1; 16]), true, (None, None)).unwrap();
         assert_ne!(found.key, private.key);
     }
 }

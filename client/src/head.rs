@@ -16,10 +16,10 @@ use spec::messages::{
 use spec::{MechanismType, Rv, Stamp};
 use zeroize::Zeroizing;
 
-use crate::asking::{Asking, strange, with_blob};
+use crate::asking::{Asking, naming_key, strange};
 use crate::buffer::OPERATION_BYTES_MAX;
 use crate::error::{Error, Result};
-use crate::handles::Handled;
+use crate::handles::{Handled, State};
 use crate::local::{self, Planned};
 use crate::objects;
 use crate::parameters::Relevant;
@@ -59,38 +59,37 @@ pub(crate) fn plan(
     key: &Handled,
     mechanism: &MechanismMessage,
 ) -> Result<Arc<Planned>> {
-    let world = asking.process.world();
-    let now = asking.process.platform.now();
+    let (platform, logins) = (&asking.process.platform, &asking.process.logins);
     let relevant = Relevant::of(mechanism);
     let role = crate::login::role(asking.slot).map(|role| role.0);
-    let cache_key =
-        |version| Key { slot: key.slot, ouid: key.ouid, version, function: function.0, relevant, role };
-    match world.plans().look_up(&cache_key(key.state().version), now) {
+    let cache_key = |version| Key { version, function: function.0, relevant, role };
+    match key.plans.look_up(&cache_key(key.state().planned_version()), logins, || platform.now()) {
         Some(Ok(plan)) => return Ok(plan),
         Some(Err(rv)) => return Err(rv.into()),
         None => {}
     }
+    if logins.is_time_to_forget() {
+        asking.process.handles.forget_plans();
+    }
+    let now = platform.now();
     let general = MechanismMessage { iv: Vec::new(), aad: Vec::new(), ..mechanism.clone() };
-    let answer = with_blob(|with_blob| {
-        let reference = Some(key.reference(with_blob));
-        asking.any(Call::Plan(Plan {
-            function: function.0,
-            mechanism: Some(general.clone()),
-            key: reference,
-        }))
+    let answer = naming_key(key, |key| {
+        asking.any(Call::Plan(Plan { function: function.0, mechanism: Some(general.clone()), key }))
     });
     objects::gone(asking.process, key, &answer);
     match answer {
         Ok(Answer::Plan(plan)) => {
             let plan = Arc::new(Planned::new(plan, now));
-            key.learn(plan.version);
-            world.plans().keep(cache_key(plan.version.or(key.state().version)), plan.clone());
+            key.learn(plan.version, plan.changed.as_ref());
+            // In the version that is looked up next time: that of the plan, unless a later one was seen and is out of reach.
+            let version = key.state().planned_version().and(plan.version);
+            key.plans.keep(cache_key(version), plan.clone());
             Ok(plan)
         }
         Ok(_) => Err(strange("Plan")),
         Err(Error::Gone | Error::Rv(Rv::OBJECT_HANDLE_INVALID)) => Err(Rv::KEY_HANDLE_INVALID.into()),
         Err(Error::Rv(rv)) => {
-            world.plans().refuse(cache_key(key.state().version), rv, now);
+            key.plans.refuse(cache_key(key.state().planned_version()), rv, logins, now);
             Err(rv.into())
         }
         Err(error) => Err(error),
@@ -101,10 +100,11 @@ impl Head {
     /// Sends one part and waits for the answer: with the blob when the member wants it, and once more under a new plan
     /// when the key has changed but is still run the same way.
     pub(crate) fn send(&mut self, asking: &Asking<'_>, part: Part<'_>) -> Result<UseAnswer> {
-        let (mut with_blob, mut planned_again, mut by_plan) = (false, false, true);
+        let (mut with_blob, mut planned_again, mut by_plan, mut has_settled) = (false, false, true, false);
         loop {
-            let plan = self.plan.version.filter(|_| by_plan);
-            match self.send_once(asking, &part, plan, with_blob) {
+            let state = self.key.state();
+            let plan = self.plan.version.filter(|_| by_plan && state.planned_version().is_some());
+            match self.send_once(asking, &part, plan, &state, with_blob) {
                 Ok(answer) => return Ok(answer),
                 Err(Error::NeedBlob) if !with_blob => with_blob = true,
                 Err(Error::PlanChanged) if !planned_again => {
@@ -114,6 +114,11 @@ impl Head {
                 // The member that planned holds an older state than the one that runs it, which checks everything by
                 // itself (RULES 1.1).
                 Err(Error::PlanChanged) if by_plan => by_plan = false,
+                // Nor has anybody in reach the state that was seen.
+                Err(Error::OnlyOlder) if !has_settled => {
+                    self.key.give_up(&state);
+                    (has_settled, by_plan) = (true, false);
+                }
                 Err(error) => return Err(self.world_changed(asking, error)),
             }
         }
@@ -125,17 +130,19 @@ impl Head {
         asking: &Asking<'_>,
         part: &Part<'_>,
         plan: Option<Stamp>,
+        state: &State,
         with_blob: bool,
     ) -> Result<UseAnswer> {
-        let state = self.key.state();
+        let (least, changed) = state.wanted_of_a_use();
         asking.use_key(&UseParts {
             function: self.function.0,
             mechanism: &self.mechanism,
             iv: part.iv,
             ouid: &self.key.ouid.0,
-            least: self.key.least(&state),
+            least,
             blob_hash: state.blob_hash(),
             blob: if with_blob { &state.blob } else { &[] },
+            changed,
             plan,
             how: part.how.0,
             data: part.data,
@@ -150,7 +157,7 @@ impl Head {
     /// The key has changed since its plan was made: plans again (RULES 1.1). Errs with `PlanChanged` when it is now run
     /// another way.
     fn plan_again(&mut self, asking: &Asking<'_>) -> Result<()> {
-        asking.process.world().plans().forget(self.key.slot, self.key.ouid);
+        self.key.plans.forget();
         let new = plan(asking, self.function, &self.key, &self.mechanism)
             .map_err(|error| self.world_changed(asking, error))?;
         let shape = |plan: &PlanAnswer| {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod asking;
+mod atoms;
 mod buffer;
 mod calendar;
 pub mod conf;
@@ -28,6 +29,8 @@ mod local;
 mod log;
 mod login;
 mod meter;
+#[cfg(test)]
+mod models;
 mod module;
 mod objects;
 mod operation;
@@ -51,12 +54,12 @@ pub use face::{
     AttributeResult, HaState, InitializeOptions, LIBRARY_DESCRIPTION, LIBRARY_VERSION, MANUFACTURER,
     Produced, Room, SessionInfo, SlotInfo, TokenInfo, Version,
 };
-pub use ha::give_back;
 pub use host::{Around, Host, enter};
-pub use module::Module;
+pub use module::{Entered, Life, Module, Root};
 #[cfg(unix)]
 pub use ntls::platform::Inherited;
 pub use page::{Mapper, Mapping};
+pub use process::Through;
 pub use spec::messages::MechanismFacts;
 
 /// The sockets of the links that a forked child has inherited, each told once: to be closed by number, unless another file has
@@ -65,4 +68,16 @@ pub use spec::messages::MechanismFacts;
 #[cfg(unix)]
 pub fn inherited() -> impl Iterator<Item = Inherited> {
     ntls::platform::take_inherited()
+}
+
+/// The memory of a longer output is never used again, in bytes.
+const LONG_OUTPUT_BYTES: usize = 4 << 10;
+
+/// Takes back the memory of an output that has been read, and wipes it: the thread's next output may be written into it.
+pub fn give_back(output: zeroize::Zeroizing<Vec<u8>>) {
+    if output.capacity() > LONG_OUTPUT_BYTES {
+        spec::wipe::discard_zeroizing(output);
+    } else {
+        ha::give_back(output);
+    }
 }

@@ -65,9 +65,14 @@ impl Planned {
         self.asked > login_changed && now < self.asked.after_ms(FRESH_MS)
     }
 
-    /// Takes no member's word for the key when this one differs from the one before: it never changes (HA 1.1).
+    /// Takes no member's word for the key when this one differs from the one before: it never changes (HA 1.1). A member
+    /// that tells none leaves the use to members, and contradicts nobody.
     pub(crate) fn compare(&self, before: &Planned) {
-        if self.answer.public != before.answer.public && !self.is_doubted.swap(true, Ordering::Relaxed) {
+        let differ = match (&self.answer.public, &before.answer.public) {
+            (Some(now), Some(before)) => now != before,
+            _ => false,
+        };
+        if differ && !self.is_doubted.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 "members tell different public keys of one object: it is used on members only; compare them"
             );
@@ -86,9 +91,7 @@ fn is_bounded(message: &PublicKeyMessage) -> bool {
 /// Whether a plan that could be run here is too old for that.
 pub(crate) fn is_stale(plan: &Planned, asking: &Asking<'_>) -> bool {
     let process = asking.process;
-    plan.is_local()
-        && is_wanted(process)
-        && !plan.is_fresh(process.platform.now(), process.world().plans().login_changed())
+    plan.is_local() && is_wanted(process) && !plan.is_fresh(process.platform.now(), process.logins.changed())
 }
 
 fn is_wanted(process: &Process) -> bool {
@@ -111,10 +114,7 @@ pub(crate) fn run(
     let public = head.plan.public.as_ref().filter(|_| head.plan.is_local())?;
     let process = asking.process;
     let is_live = || process.handles.look_up(head.key.slot, HandleObject(head.key.key)).is_some();
-    let is_fresh = || {
-        let login_changed = process.world().plans().login_changed();
-        head.plan.is_fresh(process.platform.now(), login_changed)
-    };
+    let is_fresh = || head.plan.is_fresh(process.platform.now(), process.logins.changed());
     let may_run = is_wanted(process)
         && part.how == head.how()
         && asking.slot.check_usable().is_ok()
@@ -163,6 +163,9 @@ mod tests {
         let again = told(3);
         again.compare(&other);
         assert!(!again.is_local(), "a doubt is not forgotten");
+        let none = Planned::new(PlanAnswer::default(), Moment(0));
+        none.compare(&told(1));
+        assert!(!none.is_local() && !none.is_doubted.load(Ordering::Relaxed));
         let long = PublicKeyMessage {
             modulus: vec![0xc1; NUMBER_BYTES_MAX + 1],
             public_exponent: vec![3],

@@ -84,7 +84,7 @@ pub(crate) fn log_in(
         end_this(process, slot, &login);
         return Err(Rv::SESSION_HANDLE_INVALID.into());
     }
-    process.world().plans().change_login(process.platform.now());
+    process.logins.change(process.platform.now());
     process.world().renew_repair_ticket(slot);
     Ok(())
 }
@@ -125,7 +125,7 @@ pub(crate) fn end_this(process: &Process, slot: &Slot, login: &Arc<LoggedIn>) {
 fn ended(process: &Process, slot: &Slot) {
     let world = process.world();
     process.handles.end_where(world.index(), |object| object.slot == slot.id && object.private);
-    world.plans().change_login(process.platform.now());
+    process.logins.change(process.platform.now());
     world.renew_repair_ticket(slot);
 }
 

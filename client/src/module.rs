@@ -5,13 +5,16 @@
 //!                                  |  ^
 //!                                forked (inherited) --initialize--> alive, afresh (RULES 2.14)
 //! ```
+#![allow(private_interfaces, private_bounds, reason = "lives are found through a sealed trait")]
+
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use spec::messages::MechanismFacts;
 use spec::platform::Platform;
 use spec::seam::Seam;
-use spec::trace::{Entered, Traces};
+use spec::trace::{Entered as Traced, Traces};
 use spec::{
     AttributeType, HandleObject, HandleSession, Mechanism, MechanismType, Rv, SlotId, Template, UserType,
 };
@@ -24,15 +27,49 @@ use crate::face::{
     AttributeResult, HaState, InitializeOptions, Produced, Room, SessionInfo, SlotInfo, TokenInfo,
 };
 use crate::page::Mapper;
-use crate::process::{Driver, Process, Start};
+use crate::process::{Driver, Process, Start, Through};
+use crate::reload::Mark;
 use crate::{encrypt, log, login, objects, random, sessions, sign, slots};
 
 /// The module. One static of it stands in the C boundary. Every call errs with CKR_CRYPTOKI_NOT_INITIALIZED outside a
 /// life, and otherwise as the standard's section of the C function of the same name says.
-pub struct Module {
+pub struct Module<L: Life = Root> {
+    life: L,
+}
+
+/// Every life of the module, one after the other.
+pub struct Root {
     life: ArcSwapOption<Process>,
     mapper: OnceLock<&'static dyn Mapper>,
     traces: Traces,
+}
+
+/// The life in which one call runs, looked up once.
+pub struct Entered(Guard<Option<Arc<Process>>>);
+
+/// Where the calls of a module find its life.
+pub trait Life: sealed::Life {}
+
+impl<L: sealed::Life> Life for L {}
+
+mod sealed {
+    use super::{Arc, Deref, Process};
+
+    pub trait Life {
+        fn process(&self) -> impl Deref<Target = Option<Arc<Process>>>;
+    }
+}
+
+impl sealed::Life for Root {
+    fn process(&self) -> impl Deref<Target = Option<Arc<Process>>> {
+        self.life.load()
+    }
+}
+
+impl sealed::Life for Entered {
+    fn process(&self) -> impl Deref<Target = Option<Arc<Process>>> {
+        &*self.0
+    }
 }
 
 impl Default for Module {
@@ -44,24 +81,33 @@ impl Default for Module {
 impl Module {
     /// A module that is not initialised.
     pub const fn new() -> Self {
-        Self { life: ArcSwapOption::const_empty(), mapper: OnceLock::new(), traces: Traces::new() }
+        Self {
+            life: Root { life: ArcSwapOption::const_empty(), mapper: OnceLock::new(), traces: Traces::new() },
+        }
+    }
+
+    /// The module in its present life, for one call; `None` when it is not initialised. It keeps that life in memory, and
+    /// C_Finalize ends it all the same.
+    pub fn enter(&self) -> Option<Module<Entered>> {
+        let life = self.life.life.load();
+        life.is_some().then(|| Module { life: Entered(life) })
     }
 
     /// A call of the application begins: until what is returned is dropped, its number stands in each line that is logged and
     /// in each request that is sent by this thread.
-    pub fn trace(&self) -> Entered {
-        self.traces.enter()
+    pub fn trace(&self) -> Traced {
+        self.life.traces.enter()
     }
 
     fn seed_traces(&self, platform: &dyn Platform) {
         let mut seed = [0; 8];
         platform.random(&mut seed);
-        self.traces.seed(u64::from_le_bytes(seed));
+        self.life.traces.seed(u64::from_le_bytes(seed));
     }
 
     /// Every life that begins from now on keeps metrics pages, mapped so ([`spec::stats`]). The first mapper given stays.
     pub fn map_pages_with(&self, mapper: &'static dyn Mapper) {
-        let _ = self.mapper.set(mapper);
+        let _ = self.life.mapper.set(mapper);
     }
 
     /// C_Initialize (PKCS #11 v3.1, 5.4.1). Reads the configuration; no network I/O, and members may all be down.
@@ -71,9 +117,10 @@ impl Module {
     pub fn initialize(&self, options: InitializeOptions) -> Result<()> {
         self.check_dead()?;
         let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
+        let mark = Mark::of(&conf::folder().join(conf::FILE_NAME));
         let configuration = conf::load().inspect_err(|error| log::fault(&platform, &error.to_string()))?;
         let driver = Driver::Links(Arc::new(ntls::instance::InstanceKey::generate()));
-        self.begin(configuration, platform, driver, options)
+        self.begin((configuration, mark), platform, driver, options)
     }
 
     /// As [`Module::initialize`], over a given seam, platform and configuration: partitions in the process, a
@@ -89,11 +136,28 @@ impl Module {
         options: InitializeOptions,
     ) -> Result<()> {
         self.check_dead()?;
-        self.begin(Some(configuration), platform, Driver::Given(seam), options)
+        self.begin(given(configuration), platform, Driver::Given(seam), options)
+    }
+
+    /// As [`Module::initialize`], over a given platform and configuration, with links of its own to the servers of that
+    /// configuration and what `through` puts between them and the calls: the simulated world looks at what passes.
+    ///
+    /// # Errors
+    /// CKR_CRYPTOKI_ALREADY_INITIALIZED.
+    pub fn initialize_through(
+        &self,
+        platform: Arc<dyn Platform>,
+        configuration: Configuration,
+        through: Through,
+        options: InitializeOptions,
+    ) -> Result<()> {
+        self.check_dead()?;
+        let driver = Driver::LinksThrough(Arc::new(ntls::instance::InstanceKey::generate()), through);
+        self.begin(given(configuration), platform, driver, options)
     }
 
     fn check_dead(&self) -> Result<()> {
-        match &*self.life.load() {
+        match &*self.life.life.load() {
             Some(process) if !process.is_inherited() => Err(Rv::CRYPTOKI_ALREADY_INITIALIZED.into()),
             _ => Ok(()),
         }
@@ -101,7 +165,7 @@ impl Module {
 
     fn begin(
         &self,
-        configuration: Option<Configuration>,
+        (configuration, mark): (Option<Configuration>, Option<Mark>),
         platform: Arc<dyn Platform>,
         driver: Driver,
         options: InitializeOptions,
@@ -109,10 +173,11 @@ impl Module {
         self.seed_traces(&*platform);
         let process = Process::new(Start {
             configuration,
+            mark,
             platform,
             driver,
             may_create_threads: options.may_create_threads,
-            mapper: self.mapper.get().copied(),
+            mapper: self.life.mapper.get().copied(),
         });
         if let Some(conf) = &*process.configuration() {
             log::begin(&process.platform, &conf.hatoki);
@@ -120,11 +185,11 @@ impl Module {
                 tracing::warn!("{warning}");
             }
         }
-        let previous = self.life.load_full();
+        let previous = self.life.life.load_full();
         if previous.as_ref().is_some_and(|previous| !previous.is_inherited()) {
             return Err(Rv::CRYPTOKI_ALREADY_INITIALIZED.into());
         }
-        let seen = self.life.compare_and_swap(&previous, Some(process));
+        let seen = self.life.life.compare_and_swap(&previous, Some(process));
         let won = match (&*seen, &previous) {
             (None, None) => true,
             (Some(seen), Some(previous)) => Arc::ptr_eq(seen, previous),
@@ -146,7 +211,7 @@ impl Module {
     /// CKR_CRYPTOKI_NOT_INITIALIZED.
     pub fn finalize(&self) -> Result<()> {
         let logged = log::life();
-        let process = self.life.swap(None).ok_or(Rv::CRYPTOKI_NOT_INITIALIZED)?;
+        let process = self.life.life.swap(None).ok_or(Rv::CRYPTOKI_NOT_INITIALIZED)?;
         process.world().close();
         log::end(logged);
         Ok(())
@@ -154,19 +219,21 @@ impl Module {
 
     /// The first call in a forked child: an empty `World`; sessions, handles and logins stay (HA 6).
     pub fn forked(&self) {
-        if let Some(process) = &*self.life.load() {
+        if let Some(process) = &*self.life.life.load() {
             self.seed_traces(&*process.platform);
             process.forked();
         }
     }
+}
 
+impl<L: Life> Module<L> {
     /// Whether the module is alive.
     pub fn is_initialized(&self) -> bool {
-        self.life.load().is_some()
+        self.life.process().is_some()
     }
 
     fn run<T>(&self, call: impl FnOnce(&Process) -> Result<T>) -> Result<T> {
-        let life = self.life.load();
+        let life = self.life.process();
         call(life.as_ref().ok_or(Rv::CRYPTOKI_NOT_INITIALIZED)?)
     }
 
@@ -209,7 +276,7 @@ impl Module {
     /// C_WaitForSlotEvent: a group has entered or left the configuration, or its generation has changed (RULES 2.11).
     /// CKR_NO_EVENT when nothing has happened and it may not block; C_Finalize ends the wait of one that may.
     pub fn wait_for_slot_event(&self, block: bool) -> Result<SlotId> {
-        let process = self.life.load_full().ok_or(Rv::CRYPTOKI_NOT_INITIALIZED)?;
+        let process = self.life.process().clone().ok_or(Rv::CRYPTOKI_NOT_INITIALIZED)?;
         let world = arc_swap::Guard::into_inner(process.world());
         world.upkeep(&process);
         match world.events().take() {
@@ -495,4 +562,10 @@ impl Module {
             Err(Rv::RANDOM_SEED_NOT_SUPPORTED.into())
         })
     }
+}
+
+/// A configuration that the caller has read, with the mark of its file, where it has one.
+fn given(configuration: Configuration) -> (Option<Configuration>, Option<Mark>) {
+    let mark = Mark::of(&configuration.file);
+    (Some(configuration), mark)
 }

@@ -8,7 +8,7 @@ use spec::numbers::UNAVAILABLE_INFORMATION;
 use spec::{AttributeType, HandleObject, HandleSession, Mechanism, Ouid, Rv, Template};
 use zeroize::Zeroizing;
 
-use crate::asking::{Asking, strange, with_blob};
+use crate::asking::{Asking, naming, strange};
 use crate::error::{Error, Result};
 use crate::face::AttributeResult;
 use crate::handles::{Handled, Home, ouid_of};
@@ -111,12 +111,12 @@ fn make(
         return Err(Rv::SESSION_READ_ONLY.into());
     }
     let tag = process.random::<16>();
-    let answer = with_blob(|with_blob| {
+    let answer = naming(source.map(|source| &***source), |source| {
         asking(process, session).create(Make {
             kind: kind.0,
             mechanism: mechanism.clone(),
             templates: templates.clone(),
-            source: source.map(|source| source.reference(with_blob)),
+            source,
             tag: tag.to_vec(),
         })
     })?;
@@ -124,7 +124,13 @@ fn make(
         let slot = session.slot.id;
         if made.token {
             let ouid = ouid_of(&made.ouid)?;
-            return process.handles.issue(process.world().index(), slot, ouid, made.private, made.version);
+            return process.handles.issue(
+                process.world().index(),
+                slot,
+                ouid,
+                made.private,
+                (made.version, None),
+            );
         }
         session.objects.fetch_add(1, Ordering::AcqRel);
         process.handles.issue_session(slot, session.key, made)
@@ -148,7 +154,7 @@ pub(crate) fn destroy(process: &Process, session: HandleSession, handle: HandleO
         if !session.read_write {
             return Err(Rv::SESSION_READ_ONLY.into());
         }
-        let answer = asking(process, &session).destroy(object.reference(false));
+        let answer = asking(process, &session).destroy(object.reference(&object.state(), false));
         gone(process, &object, &answer);
         answer?;
     } else if object.readable_bool(AttributeType::DESTROYABLE) == Some(false) {
@@ -166,9 +172,8 @@ pub(crate) fn gone<T>(process: &Process, object: &Handled, answer: &Result<T>) {
 }
 
 fn end(process: &Process, object: &Handled) {
-    let world = process.world();
-    process.handles.end(world.index(), object);
-    world.plans().forget(object.slot, object.ouid);
+    process.handles.end(process.world().index(), object);
+    object.plans.forget();
 }
 
 /// C_GetObjectSize (PKCS #11 v3.1, 5.7.3): what a session object occupies here; a token object only has to exist.
@@ -211,8 +216,8 @@ pub(crate) fn read(
         return Ok(values);
     }
     let numbers: Vec<u64> = kinds.iter().map(|kind| kind.0).collect();
-    let answer = with_blob(|with_blob| {
-        let call = GetAttributes { object: Some(object.reference(with_blob)), numbers: numbers.clone() };
+    let answer = naming(Some(object), |object| {
+        let call = GetAttributes { object, numbers: numbers.clone() };
         asking(process, session).any(Call::GetAttributes(call))
     });
     gone(process, object, &answer);
@@ -220,9 +225,7 @@ pub(crate) fn read(
     if answer.values.len() != kinds.len() {
         return Err(strange("GetAttributes"));
     }
-    if object.home == Home::Token {
-        object.learn(answer.version);
-    }
+    object.learn(answer.version, answer.changed.as_ref());
     let result = |value: &mut spec::messages::AttributeValue| match Rv(value.rv) {
         Rv::OK => Ok(Zeroizing::new(std::mem::take(&mut value.value))),
         rv => Err(rv),
@@ -244,20 +247,15 @@ pub(crate) fn set(
         return Err(Rv::SESSION_READ_ONLY.into());
     }
     let tag = process.random::<16>();
-    let seen = object.state().version;
-    let answer = with_blob(|with_blob| {
-        let change = SetAttributes {
-            object: Some(object.reference(with_blob)),
-            template: Some(template.clone()),
-            tag: tag.to_vec(),
-            seen,
-        };
+    let answer = naming(Some(&object), |object| {
+        let seen = object.as_ref().and_then(|object| object.least);
+        let change = SetAttributes { object, template: Some(template.clone()), tag: tag.to_vec(), seen };
         asking(process, &session).change(change)
     });
     gone(process, &object, &answer);
     let mut answer = answer?;
     if token {
-        object.learn(answer.version);
+        object.learn(answer.version, answer.changed.as_ref());
     } else {
         object.replace(
             answer.version,
@@ -265,7 +263,7 @@ pub(crate) fn set(
             std::mem::take(&mut answer.readable).unwrap_or_default(),
         );
     }
-    process.world().plans().forget(object.slot, object.ouid);
+    object.plans.forget();
     Ok(())
 }
 
@@ -285,7 +283,8 @@ pub(crate) fn find_init(process: &Process, session: HandleSession, template: Tem
         for match_ in asking(process, &session).find(template)? {
             let ouid = ouid_of(&match_.ouid)?;
             let index = process.world();
-            let object = process.handles.issue(index.index(), slot, ouid, match_.private, match_.version)?;
+            let state = (match_.version, match_.changed.as_ref());
+            let object = process.handles.issue(index.index(), slot, ouid, match_.private, state)?;
             found.push((ouid, HandleObject(object.key)));
         }
     }

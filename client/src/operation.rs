@@ -12,15 +12,18 @@
 //!   busy of an older fork epoch: its thread is not in this process; the cell is idle
 //!   active and stalled (after a total outage): Init replaces it (RULES 1.3)
 //! ```
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::atomic::AtomicCell;
 use spec::Rv;
 
+use crate::atoms::{Nook, Word};
 use crate::error::{Error, Result};
 use crate::face::Produced;
 
-struct Held<T> {
+/// What lies in a cell.
+pub(crate) struct Held<T> {
     /// None between two operations: the memory stays for the next one.
     operation: Option<T>,
     /// The last call met a total outage: Init may replace the operation (RULES 1.3).
@@ -29,29 +32,28 @@ struct Held<T> {
 }
 
 /// Holds at most one operation.
-pub(crate) struct Cell<T> {
+pub(crate) struct Cell<T, W: Word = AtomicU64, N: Nook<Held<T>> = AtomicCell<Option<Box<Held<T>>>>> {
     /// 0, or the fork epoch of the thread that has taken the cell.
-    holder: AtomicU64,
+    holder: W,
     /// One pointer, swapped atomically.
-    held: AtomicCell<Option<Box<Held<T>>>>,
+    held: N,
+    of: PhantomData<T>,
 }
 
-impl<T> Default for Cell<T> {
+impl<T, W: Word, N: Nook<Held<T>>> Default for Cell<T, W, N> {
     fn default() -> Self {
-        Self { holder: AtomicU64::new(0), held: AtomicCell::new(None) }
+        Self { holder: W::new(0), held: N::empty(), of: PhantomData }
     }
 }
 
-impl<T> Cell<T> {
+impl<T, W: Word, N: Nook<Held<T>>> Cell<T, W, N> {
     /// Takes the cell for one call.
     ///
     /// # Errors
     /// CKR_OPERATION_ACTIVE while another thread of this process has it.
-    pub(crate) fn take(&self, epoch: u64) -> Result<Taken<'_, T>> {
+    pub(crate) fn take(&self, epoch: u64) -> Result<Taken<'_, T, W, N>> {
         let free = |holder: u64| (holder != epoch).then_some(epoch);
-        self.holder
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, free)
-            .map_err(|_| Error::Rv(Rv::OPERATION_ACTIVE))?;
+        self.holder.update(free).map_err(|_| Error::Rv(Rv::OPERATION_ACTIVE))?;
         Ok(Taken { cell: self, held: self.held.take(), in_use: false })
     }
 
@@ -68,14 +70,14 @@ impl<T> Cell<T> {
 }
 
 /// A cell that this thread has taken; dropping it gives the cell back.
-pub(crate) struct Taken<'a, T> {
-    cell: &'a Cell<T>,
+pub(crate) struct Taken<'a, T, W: Word = AtomicU64, N: Nook<Held<T>> = AtomicCell<Option<Box<Held<T>>>>> {
+    cell: &'a Cell<T, W, N>,
     held: Option<Box<Held<T>>>,
     /// The operation has been handed out and its call has not settled.
     in_use: bool,
 }
 
-impl<T> Taken<'_, T> {
+impl<T, W: Word, N: Nook<Held<T>>> Taken<'_, T, W, N> {
     /// Whether Init may put a new operation in.
     ///
     /// # Errors
@@ -123,7 +125,7 @@ impl<T> Taken<'_, T> {
     }
 }
 
-impl<T> Taken<'_, T> {
+impl<T, W: Word, N: Nook<Held<T>>> Taken<'_, T, W, N> {
     /// Drops the operation and keeps its memory.
     fn end(&mut self) {
         if let Some(held) = &mut self.held {
@@ -132,11 +134,11 @@ impl<T> Taken<'_, T> {
     }
 }
 
-impl<T> Drop for Taken<'_, T> {
+impl<T, W: Word, N: Nook<Held<T>>> Drop for Taken<'_, T, W, N> {
     fn drop(&mut self) {
         // A panic may have left an operation in use half changed: it ends.
         if !self.in_use {
-            self.cell.held.store(self.held.take());
+            self.cell.held.leave(self.held.take());
         }
         self.cell.holder.store(0, Ordering::Release);
     }
@@ -180,7 +182,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     fn ended_by<O: Outcome>(outcome: Result<O>, last: bool) -> bool {
-        let cell = Cell::default();
+        let cell: Cell<_> = Cell::default();
         cell.take(1).unwrap().begin(7);
         let _ = cell.take(1).unwrap().settle(outcome, last);
         !cell.take(1).unwrap().is_active()
@@ -210,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_second_thread_hears_operation_active_and_changes_nothing() {
-        let cell = Cell::default();
+        let cell: Cell<_> = Cell::default();
         cell.take(1).unwrap().begin(7);
         let first = cell.take(1).unwrap();
         assert_eq!(cell.take(1).err().unwrap().rv(), Rv::OPERATION_ACTIVE);
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_operation_is_cancelled_unless_another_thread_is_in_it() {
-        let cell = Cell::default();
+        let cell: Cell<_> = Cell::default();
         cell.take(1).unwrap().begin(7);
         let first = cell.take(1).unwrap();
         assert_eq!(cell.cancel(1).err().unwrap().rv(), Rv::OPERATION_CANCEL_FAILED);
@@ -233,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_operation_that_was_busy_at_a_fork_is_gone_in_the_child() {
-        let cell = Cell::default();
+        let cell: Cell<_> = Cell::default();
         cell.take(1).unwrap().begin(7);
         let taken_by_a_thread_of_the_parent = cell.take(1).unwrap();
         let mut child = cell.take(2).unwrap();
@@ -244,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_call_that_never_settles_ends_the_operation() {
-        let cell = Cell::default();
+        let cell: Cell<_> = Cell::default();
         cell.take(1).unwrap().begin(7);
         assert_eq!(*cell.take(1).unwrap().operation().unwrap(), 7);
         assert!(!cell.take(1).unwrap().is_active());
@@ -252,7 +254,7 @@ mod tests {
 
     #[test]
     fn only_a_stalled_operation_is_replaced_by_init() {
-        let cell = Cell::default();
+        let cell: Cell<_> = Cell::default();
         cell.take(1).unwrap().begin(7);
         assert!(cell.take(1).unwrap().check_idle().is_err());
         let _ = cell.take(1).unwrap().settle::<()>(Err(Error::Outage(String::new())), true);

@@ -12,6 +12,7 @@ use spec::meter::{Ended, Moved};
 use spec::seam::MemberId;
 use spec::stats::{self, Birth, Layout, State, call, header, member};
 
+use crate::atoms::Word;
 use crate::outlet::quietly;
 
 /// Words of a file that other processes read while they change.
@@ -38,9 +39,47 @@ const MEMBERS_MIN: usize = 8;
 pub(crate) struct Page {
     mapping: Box<dyn Mapping>,
     layout: Layout,
-    /// Which member stands at which place: the serial numbers of the page again, close together.
-    places: Box<[AtomicU64]>,
+    /// The serial numbers of the page again, close together.
+    places: Places,
     file: PathBuf,
+}
+
+/// Which member stands at which place: each place is taken once, for ever.
+pub(crate) struct Places<W = AtomicU64>(Box<[W]>);
+
+/// Where a member stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// As before.
+    Old(usize),
+    /// From now on.
+    New(usize),
+    /// Nowhere: others have all the room.
+    None,
+}
+
+impl<W: Word> Places<W> {
+    /// So many free places.
+    pub(crate) fn new(count: usize) -> Self {
+        Self((0..count).map(|_| W::new(0)).collect())
+    }
+
+    /// The place of a member; a new one gets the first that is free.
+    pub(crate) fn find(&self, id: u64) -> Place {
+        for (at, place) in self.0.iter().enumerate() {
+            let mut found = place.load(Ordering::Acquire);
+            if found == 0 {
+                match place.compare_exchange(0, id, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => return Place::New(at),
+                    Err(other) => found = other,
+                }
+            }
+            if found == id {
+                return Place::Old(at);
+            }
+        }
+        Place::None
+    }
 }
 
 impl Page {
@@ -62,7 +101,7 @@ impl Page {
             let _ = std::fs::remove_file(folder.join(&name));
             format!("wanted to map the metrics page {}, found: {error}", folder.join(&name).display())
         })?;
-        let places = (0..layout.members()).map(|_| AtomicU64::new(0)).collect();
+        let places = Places::new(layout.members());
         Ok(Page { mapping, layout, places, file: folder.join(name) })
     }
 
@@ -147,23 +186,17 @@ impl Page {
         if id.0 == 0 {
             return None;
         }
-        for (at, place) in self.places.iter().enumerate() {
-            let mut found = place.load(Ordering::Acquire);
-            if found == 0 {
-                match place.compare_exchange(0, id.0, Ordering::AcqRel, Ordering::Acquire) {
-                    Ok(_) => {
-                        self.set(self.layout.member(at) + member::SERIAL, id.0);
-                        return Some(at);
-                    }
-                    Err(other) => found = other,
-                }
+        match self.places.find(id.0) {
+            Place::Old(at) => Some(at),
+            Place::New(at) => {
+                self.set(self.layout.member(at) + member::SERIAL, id.0);
+                Some(at)
             }
-            if found == id.0 {
-                return Some(at);
+            Place::None => {
+                self.add(header::NOT_COUNTED, 1);
+                None
             }
         }
-        self.add(header::NOT_COUNTED, 1);
-        None
     }
 }
 

@@ -12,8 +12,7 @@ use crate::error::Result;
 /// CKR_MECHANISM_INVALID without a row or for another function, CKR_MECHANISM_PARAM_INVALID.
 pub(crate) fn check(mechanism: &Mechanism, function: u64) -> Result<()> {
     let row = row_of(mechanism.mechanism_type).filter(|row| row.permits(function));
-    row.ok_or(Rv::MECHANISM_INVALID)?;
-    mechanism.check()?;
+    row.ok_or(Rv::MECHANISM_INVALID)?.check_parameters(&mechanism.parameters)?;
     Ok(())
 }
 

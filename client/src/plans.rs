@@ -1,31 +1,27 @@
-//! The cache of plans (RULES 1.1). A plan is advice: the member checks everything again.
+//! What is remembered of one object's plans (RULES 1.1); it stands in the object's handle. A plan is advice: the member checks
+//! everything again.
 //!
-//! Every C_*Init reads it, so it is cut into shards by object: threads that use different keys seldom meet at a lock, and
-//! what is done under one is a few comparisons, whatever the number of keys.
-use std::collections::HashMap;
+//! Every C_*Init reads it: no lock, and a few comparisons whatever the number of keys.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use spec::platform::{Lock, Moment};
-use spec::{Ouid, Rv, SlotId, Stamp};
+use arc_swap::ArcSwapOption;
+use spec::platform::Moment;
+use spec::{Rv, Stamp};
 
 use crate::local::Planned;
 use crate::parameters::Relevant;
 
 /// How long a refusal is remembered, in milliseconds (RULES 1.1).
 const REFUSAL_MS: u64 = 1_000;
-/// Shards of the cache.
-const SHARDS: usize = 16;
-/// Objects kept in a shard at most; a fuller one is emptied.
-const OBJECTS_MAX: usize = 4_096;
+/// After so many plans and refusals those of all objects are forgotten: a process may verify with a million keys, each once.
+const KEPT_MAX: u64 = 1 << 16;
 /// Plans and refusals kept of one object at most; the oldest goes.
 const OF_ONE_OBJECT_MAX: usize = 64;
 
-/// What a plan depends on (RULES 1.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a plan for an object depends on (RULES 1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
-    pub(crate) slot: SlotId,
-    pub(crate) ouid: Ouid,
     pub(crate) version: Option<Stamp>,
     pub(crate) function: u32,
     pub(crate) relevant: Relevant,
@@ -33,37 +29,64 @@ pub(crate) struct Key {
     pub(crate) role: Option<u64>,
 }
 
+#[derive(Clone)]
 enum Known {
     Plan(Arc<Planned>),
     Refused {
         rv: Rv,
         until: Moment,
-        /// The era of the cache in which it was refused.
+        /// The era in which it was refused.
         era: u64,
     },
 }
 
-type Shard = HashMap<(SlotId, Ouid), Vec<(Key, Known)>>;
-
-/// The cache; part of the `World`.
+/// Logins and logouts of the process, as far as plans mind them.
 #[derive(Default)]
-pub(crate) struct Plans {
-    shards: [Lock<Shard>; SHARDS],
-    /// Raised by every login and logout: refusals of an older era say nothing.
+pub(crate) struct Logins {
+    /// Raised by each of them: refusals of an older era say nothing.
     era: AtomicU64,
     /// When the last of them was, in the nanoseconds of a `Moment`.
-    login_changed: AtomicU64,
+    changed: AtomicU64,
+    /// How many plans and refusals were ever kept.
+    kept: AtomicU64,
 }
 
+impl Logins {
+    /// A login or logout: refusals from before it no longer count, and a member confirms a plan anew before it is run
+    /// here.
+    pub(crate) fn change(&self, now: Moment) {
+        self.era.fetch_add(1, Ordering::AcqRel);
+        self.changed.fetch_max(now.0, Ordering::AcqRel);
+    }
+
+    /// Counts one that is kept; whether it is time to forget those of all objects.
+    pub(crate) fn is_time_to_forget(&self) -> bool {
+        (self.kept.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(KEPT_MAX)
+    }
+
+    /// When the last login or logout was; the beginning of time before the first.
+    pub(crate) fn changed(&self) -> Moment {
+        Moment(self.changed.load(Ordering::Acquire))
+    }
+}
+
+/// The plans and refusals of one object.
+#[derive(Default)]
+pub(crate) struct Plans(ArcSwapOption<Vec<(Key, Known)>>);
+
 impl Plans {
-    /// The plan or the refusal that is remembered.
-    pub(crate) fn look_up(&self, key: &Key, now: Moment) -> Option<std::result::Result<Arc<Planned>, Rv>> {
-        let shard = self.shard(key.slot, key.ouid).lock();
-        let known = shard.get(&(key.slot, key.ouid))?;
-        match known.iter().find(|(own, _)| own == key)?.1 {
-            Known::Plan(ref plan) => Some(Ok(plan.clone())),
+    /// The plan or the refusal that is remembered; the clock is asked for a refusal alone.
+    pub(crate) fn look_up(
+        &self,
+        key: &Key,
+        logins: &Logins,
+        now: impl FnOnce() -> Moment,
+    ) -> Option<std::result::Result<Arc<Planned>, Rv>> {
+        let all = self.0.load();
+        match &all.as_ref()?.iter().find(|(own, _)| own == key)?.1 {
+            Known::Plan(plan) => Some(Ok(plan.clone())),
             Known::Refused { rv, until, era } => {
-                (now < until && era == self.era.load(Ordering::Acquire)).then_some(Err(rv))
+                (*era == logins.era.load(Ordering::Acquire) && now() < *until).then_some(Err(*rv))
             }
         }
     }
@@ -74,46 +97,26 @@ impl Plans {
     }
 
     /// Remembers a refusal for a second.
-    pub(crate) fn refuse(&self, key: Key, rv: Rv, now: Moment) {
-        let era = self.era.load(Ordering::Acquire);
+    pub(crate) fn refuse(&self, key: Key, rv: Rv, logins: &Logins, now: Moment) {
+        let era = logins.era.load(Ordering::Acquire);
         self.insert(key, Known::Refused { rv, until: now.after_ms(REFUSAL_MS), era });
     }
 
-    fn shard(&self, slot: SlotId, ouid: Ouid) -> &Lock<Shard> {
-        let [.., last] = ouid.0;
-        let number = usize::from(last) ^ usize::try_from(slot.0 % SHARDS as u64).unwrap_or(0);
-        &self.shards[number % SHARDS]
-    }
-
     fn insert(&self, key: Key, known: Known) {
-        let mut shard = self.shard(key.slot, key.ouid).lock();
-        let object = (key.slot, key.ouid);
-        if shard.len() >= OBJECTS_MAX && !shard.contains_key(&object) {
-            shard.clear();
-        }
-        let of_object = shard.entry(object).or_default();
-        of_object.retain(|(own, _)| *own != key);
-        if of_object.len() >= OF_ONE_OBJECT_MAX {
-            of_object.remove(0);
-        }
-        of_object.push((key, known));
+        self.0.rcu(|all| {
+            let others = all.iter().flat_map(|all| all.iter()).filter(|(own, _)| *own != key);
+            let mut all: Vec<(Key, Known)> = others.cloned().collect();
+            if all.len() >= OF_ONE_OBJECT_MAX {
+                all.remove(0);
+            }
+            all.push((key, known.clone()));
+            Some(Arc::new(all))
+        });
     }
 
-    /// Drops what is known of an object.
-    pub(crate) fn forget(&self, slot: SlotId, ouid: Ouid) {
-        self.shard(slot, ouid).lock().remove(&(slot, ouid));
-    }
-
-    /// A login or logout: refusals from before it no longer count, and a member confirms a plan anew before it is run
-    /// here.
-    pub(crate) fn change_login(&self, now: Moment) {
-        self.era.fetch_add(1, Ordering::AcqRel);
-        self.login_changed.fetch_max(now.0, Ordering::AcqRel);
-    }
-
-    /// When the last login or logout was; the beginning of time before the first.
-    pub(crate) fn login_changed(&self) -> Moment {
-        Moment(self.login_changed.load(Ordering::Acquire))
+    /// Drops what is known: the object has changed or gone.
+    pub(crate) fn forget(&self) {
+        self.0.store(None);
     }
 }
 
@@ -128,57 +131,47 @@ mod tests {
     }
 
     fn key(role: Option<u64>) -> Key {
-        Key {
-            slot: SlotId(0),
-            ouid: Ouid([1; 16]),
-            version: None,
-            function: 1,
-            relevant: Relevant::default(),
-            role,
-        }
+        Key { version: None, function: 1, relevant: Relevant::default(), role }
     }
 
     #[test]
     fn a_refusal_lives_one_second_and_not_across_a_login() {
-        let plans = Plans::default();
-        plans.refuse(key(None), Rv::KEY_FUNCTION_NOT_PERMITTED, Moment(0));
-        let refused = plans.look_up(&key(None), Moment(0)).and_then(Result::err);
-        assert_eq!(refused, Some(Rv::KEY_FUNCTION_NOT_PERMITTED));
-        assert!(plans.look_up(&key(None), Moment(0).after_ms(1_000)).is_none());
-        plans.refuse(key(None), Rv::KEY_FUNCTION_NOT_PERMITTED, Moment(0));
-        plans.change_login(Moment(0));
-        assert!(plans.look_up(&key(None), Moment(0)).is_none());
+        let (plans, logins) = (Plans::default(), Logins::default());
+        let look_up = |at| plans.look_up(&key(None), &logins, || at);
+        plans.refuse(key(None), Rv::KEY_FUNCTION_NOT_PERMITTED, &logins, Moment(0));
+        assert_eq!(look_up(Moment(0)).and_then(Result::err), Some(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        assert!(look_up(Moment(0).after_ms(1_000)).is_none());
+        plans.refuse(key(None), Rv::KEY_FUNCTION_NOT_PERMITTED, &logins, Moment(0));
+        logins.change(Moment(0));
+        assert!(look_up(Moment(0)).is_none());
     }
 
     #[test]
     fn a_plan_lives_until_its_object_changes_or_goes() {
-        let plans = Plans::default();
+        let (plans, logins) = (Plans::default(), Logins::default());
         plans.keep(key(Some(1)), planned());
-        plans.change_login(Moment(0));
-        assert!(plans.look_up(&key(Some(1)), Moment::NEVER).is_some());
-        assert!(plans.look_up(&key(None), Moment(0)).is_none());
-        plans.forget(SlotId(0), Ouid([1; 16]));
-        assert!(plans.look_up(&key(Some(1)), Moment(0)).is_none());
+        logins.change(Moment(0));
+        let look_up = |role| plans.look_up(&key(role), &logins, || panic!("a plan needs no clock"));
+        assert!(look_up(Some(1)).is_some());
+        assert!(look_up(None).is_none());
+        plans.forget();
+        assert!(look_up(Some(1)).is_none());
     }
 
     #[test]
-    fn the_cache_stays_bounded_and_one_object_crowds_out_no_other() {
-        let plans = Plans::default();
-        let of = |number: u64, function| {
-            let mut ouid = [0; 16];
-            ouid[..8].copy_from_slice(&number.to_be_bytes());
-            ouid[15] = number.to_be_bytes()[7];
-            Key { ouid: Ouid(ouid), function, ..key(None) }
-        };
-        plans.keep(of(0, 0), planned());
-        (1..1_000).for_each(|function| plans.keep(of(1, function), planned()));
-        assert!(plans.look_up(&of(0, 0), Moment(0)).is_some());
-        assert!(
-            plans.look_up(&of(1, 999), Moment(0)).is_some() && plans.look_up(&of(1, 1), Moment(0)).is_none()
-        );
-        (0..100_000).for_each(|number| plans.keep(of(number, 1), planned()));
-        let kept: usize = plans.shards.iter().map(|shard| shard.lock().len()).sum();
-        assert!((1..=SHARDS * OBJECTS_MAX).contains(&kept), "{kept} objects");
-        assert!(plans.shards.iter().all(|shard| !shard.lock().is_empty()));
+    fn plans_of_all_objects_are_forgotten_now_and_then() {
+        let logins = Logins::default();
+        assert_eq!((0..2 * KEPT_MAX).filter(|_| logins.is_time_to_forget()).count(), 2);
+    }
+
+    #[test]
+    fn of_many_plans_of_one_object_the_last_ones_are_kept() {
+        let (plans, logins) = (Plans::default(), Logins::default());
+        let of = |function| Key { function, ..key(None) };
+        (1..1_000).for_each(|function| plans.keep(of(function), planned()));
+        (0..2).for_each(|_| plans.keep(of(999), planned()));
+        let known = |function| plans.look_up(&of(function), &logins, || Moment(0)).is_some();
+        let first = 1_000 - u32::try_from(OF_ONE_OBJECT_MAX).unwrap();
+        assert!((first..1_000).all(known) && !(1..first).any(known));
     }
 }

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use ntls::instance::InstanceKey;
+use ntls::links::Links;
 use spec::platform::Platform;
 use spec::seam::Seam;
 use spec::{HandleSession, Rv, SlotId};
@@ -18,22 +20,42 @@ use crate::conf::Configuration;
 use crate::error::Result;
 use crate::handles::Handles;
 use crate::page::Mapper;
+use crate::plans::Logins;
+use crate::reload::Mark;
 use crate::sessions::Session;
 use crate::slab::{Entry, Slab};
 use crate::slots::{self, Slot};
 use crate::world::World;
 
+/// What stands between the module and its links: it is given them when the first call needs a member, and answers the seam
+/// that calls then go through.
+pub type Through = Arc<dyn Fn(&Arc<Links>) -> Arc<dyn Seam> + Send + Sync>;
+
 /// What carries requests.
 pub(crate) enum Driver {
     /// Links over TLS to the servers of the configuration; the instance's key proves them (RULES 2.6).
-    Links(Arc<ntls::instance::InstanceKey>),
+    Links(Arc<InstanceKey>),
+    /// The same, with something between them and the calls.
+    LinksThrough(Arc<InstanceKey>, Through),
     /// Given by the caller.
     Given(Arc<dyn Seam>),
+}
+
+impl Driver {
+    /// The key of the instance where there are links.
+    pub(crate) fn instance(&self) -> Option<&Arc<InstanceKey>> {
+        match self {
+            Driver::Links(instance) | Driver::LinksThrough(instance, _) => Some(instance),
+            Driver::Given(_) => None,
+        }
+    }
 }
 
 /// What a life begins with.
 pub(crate) struct Start {
     pub(crate) configuration: Option<Configuration>,
+    /// The mark that its file had before it was read.
+    pub(crate) mark: Option<Mark>,
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) driver: Driver,
     pub(crate) may_create_threads: bool,
@@ -45,6 +67,8 @@ pub(crate) struct Start {
 pub(crate) struct Process {
     me: Weak<Process>,
     configuration: ArcSwapOption<Configuration>,
+    /// The mark that the file had when it was last read, also when what it held could not be taken over.
+    mark: ArcSwapOption<Mark>,
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) driver: Driver,
     pub(crate) may_create_threads: bool,
@@ -52,11 +76,13 @@ pub(crate) struct Process {
     pub(crate) slots: ArcSwap<Vec<Arc<Slot>>>,
     pub(crate) sessions: Slab<Session>,
     pub(crate) handles: Handles,
+    pub(crate) logins: Logins,
     /// Room for gathered data of the whole process (RULES 1.6).
     pub(crate) pool: Arc<Pool>,
     world: ArcSwap<World>,
     epoch: AtomicU64,
     inherited: AtomicBool,
+    lost_a_slot: AtomicBool,
 }
 
 impl Process {
@@ -70,16 +96,19 @@ impl Process {
             me: me.clone(),
             slots: ArcSwap::from_pointee(slots::configured(configuration.as_deref())),
             configuration: ArcSwapOption::new(configuration),
+            mark: ArcSwapOption::new(start.mark.map(Arc::new)),
             platform: start.platform,
             driver: start.driver,
             may_create_threads: start.may_create_threads,
             mapper: start.mapper,
             sessions: Slab::new(),
             handles,
+            logins: Logins::default(),
             pool: Pool::new(buffer_mib),
             world: ArcSwap::from_pointee(world),
             epoch: AtomicU64::new(1),
             inherited: AtomicBool::new(false),
+            lost_a_slot: AtomicBool::new(false),
         })
     }
 
@@ -97,6 +126,16 @@ impl Process {
     pub(crate) fn set_configuration(&self, configuration: Arc<Configuration>) {
         self.pool.resize(configuration.hatoki.buffer_mib);
         self.configuration.store(Some(configuration));
+    }
+
+    /// What the file of the configuration was like when it was last read.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.mark.load().as_deref().copied()
+    }
+
+    /// The file has been read, and was like this before.
+    pub(crate) fn set_mark(&self, mark: Option<Mark>) {
+        self.mark.store(mark.map(Arc::new));
     }
 
     /// Everything that holds locks, links and threads.
@@ -120,10 +159,20 @@ impl Process {
         self.inherited.store(true, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         let parents = std::mem::ManuallyDrop::new(self.world.load_full());
-        parents.forked();
         let configuration = self.configuration();
         let world = World::empty(self.handles.index(), &self.platform, configuration.as_deref());
+        parents.forked(&world);
         self.world.store(Arc::new(world));
+    }
+
+    /// The group of a slot has left the configuration: from now on calls look whether it is theirs.
+    pub(crate) fn lose_a_slot(&self) {
+        self.lost_a_slot.store(true, Ordering::Release);
+    }
+
+    /// Whether that has ever happened.
+    pub(crate) fn has_lost_a_slot(&self) -> bool {
+        self.lost_a_slot.load(Ordering::Acquire)
     }
 
     /// The slot of an id.

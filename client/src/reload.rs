@@ -17,7 +17,7 @@ use spec::platform::{Lock, Moment, Platform};
 
 use crate::conf::{self, Configuration};
 use crate::drive::{self, Drive};
-use crate::process::{Driver, Process};
+use crate::process::Process;
 use crate::world::World;
 use crate::{expiry, log, slots};
 
@@ -26,7 +26,7 @@ const LOOK_MS: u64 = 1_000;
 
 /// What tells one state of a file from the next without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mark {
+pub(crate) struct Mark {
     device: u64,
     inode: u64,
     bytes: i64,
@@ -35,7 +35,7 @@ struct Mark {
 
 impl Mark {
     /// The mark of a file; `None` when there is none, or it cannot be reached.
-    fn of(file: &Path) -> Option<Mark> {
+    pub(crate) fn of(file: &Path) -> Option<Mark> {
         let stat = rustix::fs::stat(file).ok()?;
         let signed = |number: u64| i64::from_ne_bytes(number.to_ne_bytes());
         Some(Mark {
@@ -50,7 +50,6 @@ impl Mark {
 /// What was there at the last look.
 #[derive(Default)]
 struct Seen {
-    configuration: Option<Mark>,
     certificates: Vec<Option<Mark>>,
     missed: bool,
 }
@@ -87,9 +86,12 @@ impl Watch {
         }
         let _turn = Turn(&self.looking);
         self.due.store(now.after_ms(LOOK_MS).0, Ordering::Relaxed);
-        let mut seen = self.seen.lock();
+        // Taken out, since what is applied talks to members: no lock is held across a system call (HA 5). Who has the turn
+        // alone needs it.
+        let mut seen = std::mem::take(&mut *self.seen.lock());
         look_at_configuration(process, world, &mut seen);
         look_at_certificates(process, world, &mut seen, &self.expiry);
+        *self.seen.lock() = seen;
         look_at_generations(world);
         world.observe(process.configuration().as_deref(), process.platform.wall_ms());
     }
@@ -106,7 +108,7 @@ fn file(process: &Process) -> PathBuf {
 fn look_at_configuration(process: &Process, world: &World, seen: &mut Seen) {
     let file = file(process);
     let Some(mark) = Mark::of(&file) else {
-        if seen.configuration.is_some() && !seen.missed {
+        if process.mark().is_some() && !seen.missed {
             seen.missed = true;
             tracing::warn!(
                 "wanted to look at {}, found no such file; what it said last goes on",
@@ -115,27 +117,23 @@ fn look_at_configuration(process: &Process, world: &World, seen: &mut Seen) {
         }
         return;
     };
-    if seen.configuration == Some(mark) {
+    seen.missed = false;
+    if process.mark() == Some(mark) {
         return;
     }
-    let is_first = seen.configuration.is_none() && !seen.missed;
-    seen.configuration = Some(mark);
-    seen.missed = false;
+    process.set_mark(Some(mark));
     match conf::load_from(file.parent().unwrap_or(Path::new(""))) {
         // Replaced between the two looks: the next one finds what is there then.
-        Ok(None) => seen.configuration = None,
+        Ok(None) => process.set_mark(None),
         Ok(Some(mut new)) => {
             if let Some(old) = process.configuration().as_deref() {
                 tell_what_waits(old, &new);
                 keep_what_waits(old, &mut new);
             }
-            let same = process.configuration().as_deref() == Some(&new);
-            if !same {
+            if process.configuration().as_deref() != Some(&new) {
                 apply(process, world, new);
             }
-            if !is_first || !same {
-                recover(world);
-            }
+            recover(world);
         }
         Err(error) => {
             tracing::warn!("{error}; the configuration is not taken over, what the file said before goes on");
@@ -170,6 +168,7 @@ fn apply(process: &Process, world: &World, new: Configuration) {
         }
         world.events().tell(slot.id);
     }
+    world.settle();
     for known in world.groups().iter() {
         known.group.configure(drive::group_settings(Some(&new), &known.slot, &known.meter));
     }
@@ -208,8 +207,8 @@ fn recover(world: &World) {
 }
 
 fn configure_links(process: &Process, world: &World) {
-    if let (Driver::Links(instance), Some(Drive { links: Some(links), .. })) =
-        (&process.driver, world.driving())
+    if let (Some(instance), Some(Drive { links: Some(links), .. })) =
+        (process.driver.instance(), world.driving())
     {
         links.configure(drive::link_settings(process, instance));
     }

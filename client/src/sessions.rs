@@ -75,7 +75,15 @@ pub(crate) fn open(process: &Process, id: SlotId, flags: u64) -> Result<HandleSe
 
 /// What the standard says of a session before it says anything of a call (PKCS #11 v3.1, 5.1.2).
 pub(crate) fn check(process: &Process, handle: HandleSession) -> Result<()> {
-    if process.session(handle)?.slot.is_gone() { Err(Rv::DEVICE_REMOVED.into()) } else { Ok(()) }
+    // The usual case: every call with a session asks.
+    if process.sessions.holds(handle.0) && !process.has_lost_a_slot() {
+        return Ok(());
+    }
+    match process.sessions.look(handle.0, |session| session.slot.is_gone()) {
+        Some(false) => Ok(()),
+        Some(true) => Err(Rv::DEVICE_REMOVED.into()),
+        None => Err(Rv::SESSION_HANDLE_INVALID.into()),
+    }
 }
 
 /// C_CloseSession (PKCS #11 v3.1, 5.6.2).

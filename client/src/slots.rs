@@ -168,6 +168,7 @@ pub(crate) fn reconfigure(process: &Process, conf: &Configuration) -> Vec<Arc<Sl
     }
     for slot in slots.iter().filter(|slot| matches!(slot.behind, Behind::Group(_)) && !met.contains(&slot.id))
     {
+        process.lose_a_slot();
         if !slot.gone.swap(true, Ordering::AcqRel) {
             changed.push(slot.clone());
         }

@@ -9,8 +9,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use ha::Group;
+use spec::planted::{self, Bug};
 use spec::platform::{Lock, Platform};
 use spec::stats::Birth;
 use spec::{Rv, SlotId, UserType};
@@ -23,7 +24,6 @@ use crate::halog::HaLog;
 use crate::handles::Index;
 use crate::meter::GroupMeter;
 use crate::page::Page;
-use crate::plans::Plans;
 use crate::process::Process;
 use crate::random::Buffers;
 use crate::reload::Watch;
@@ -43,14 +43,13 @@ pub(crate) struct Known {
     /// The generation that its manifest had when last looked at; 0 before one was known.
     pub(crate) generation: AtomicU64,
     /// Random bytes filled ahead.
-    pub(crate) random: Buffers,
+    pub(crate) random: Arc<Buffers>,
 }
 
 /// See the head of this file.
 pub(crate) struct World {
     platform: Arc<dyn Platform>,
     index: Index,
-    plans: Plans,
     drive: OnceLock<Drive>,
     groups: ArcSwap<Vec<Arc<Known>>>,
     making: Lock<()>,
@@ -59,6 +58,8 @@ pub(crate) struct World {
     log: Arc<HaLog>,
     events: Events,
     closed: AtomicBool,
+    /// A planted bug: groups of the parent whose random bytes the forked child goes on with.
+    parents: OnceLock<Arc<Vec<Arc<Known>>>>,
 }
 
 impl World {
@@ -69,7 +70,6 @@ impl World {
         Self {
             platform: platform.clone(),
             index,
-            plans: Plans::default(),
             drive: OnceLock::new(),
             groups: ArcSwap::from_pointee(Vec::new()),
             making: Lock::new(()),
@@ -78,15 +78,12 @@ impl World {
             log,
             events: Events::default(),
             closed: AtomicBool::new(false),
+            parents: OnceLock::new(),
         }
     }
 
     pub(crate) fn index(&self) -> &Index {
         &self.index
-    }
-
-    pub(crate) fn plans(&self) -> &Plans {
-        &self.plans
     }
 
     pub(crate) fn events(&self) -> &Events {
@@ -103,16 +100,29 @@ impl World {
     /// CKR_CRYPTOKI_NOT_INITIALIZED once the world is closed; CKR_DEVICE_REMOVED while the slot's group is not in the
     /// configuration.
     pub(crate) fn group(&self, process: &Process, slot: &Arc<Slot>) -> Result<Arc<Group>> {
+        let groups = self.groups_for(process, slot)?;
+        match find(&groups, slot.id) {
+            Some(known) => Ok(known.group.clone()),
+            None => self.make_group(process, slot),
+        }
+    }
+
+    /// The groups, on the way to one of them.
+    fn groups_for(&self, process: &Process, slot: &Slot) -> Result<Guard<Arc<Vec<Arc<Known>>>>> {
         if !process.may_create_threads || self.tender.is_absent() {
             self.upkeep(process);
         }
         slot.check_usable()?;
-        if let Some(known) = find(&self.groups.load(), slot.id) {
-            return Ok(known.group.clone());
-        }
+        Ok(self.groups.load())
+    }
+
+    /// The group of a slot that has none yet, unless another thread makes it meanwhile.
+    fn make_group(&self, process: &Process, slot: &Arc<Slot>) -> Result<Arc<Group>> {
         let drive = self.drive(process)?;
         let _making = self.making.lock();
         self.check_open()?;
+        // It may have left the configuration meanwhile; `forget` comes after that and waits for this.
+        slot.check_usable()?;
         let groups = self.groups.load_full();
         if let Some(known) = find(&groups, slot.id) {
             return Ok(known.group.clone());
@@ -121,7 +131,8 @@ impl World {
         let meter = GroupMeter::new(process.platform.clone(), slot.serial, page, self.log.clone());
         let group = drive::group(process, drive, slot, &meter);
         let generation = AtomicU64::new(0);
-        let random = Buffers::default();
+        let kept = self.parents.get().and_then(|known| find(known, slot.id));
+        let random = kept.map_or_else(Arc::default, |known| known.random.clone());
         let known = Arc::new(Known { slot: slot.clone(), group: group.clone(), meter, generation, random });
         let mut grown = groups.to_vec();
         grown.push(known);
@@ -157,13 +168,22 @@ impl World {
 
     /// The slot's group is not in the configuration any more: its calls end, nothing is sent for it.
     pub(crate) fn forget(&self, slot: SlotId) {
-        let _making = self.making.lock();
-        let Some(known) = self.known(slot) else { return };
-        self.groups
-            .rcu(|groups| groups.iter().filter(|other| other.slot.id != slot).cloned().collect::<Vec<_>>());
+        let known = {
+            let _making = self.making.lock();
+            let Some(known) = self.known(slot) else { return };
+            self.groups.rcu(|groups| {
+                groups.iter().filter(|other| other.slot.id != slot).cloned().collect::<Vec<_>>()
+            });
+            known
+        };
         self.tender.forget(&known.group);
         known.group.pay_last(self.platform.now().after_ms(LAST_MS));
         known.end();
+    }
+
+    /// Waits until nobody makes a group by a configuration that was in force before.
+    pub(crate) fn settle(&self) {
+        drop(self.making.lock());
     }
 
     /// What is done about once a second, by the tender or, where threads are forbidden, by calls: the configuration is
@@ -177,7 +197,11 @@ impl World {
     }
 
     /// The first call in a forked child: no unused random bytes of the parent stay in it (HA 6). Nothing else is touched.
-    pub(crate) fn forked(&self) {
+    pub(crate) fn forked(&self, child: &World) {
+        if planted::is(Bug::RandomBufferKept) {
+            let _ = child.parents.set(self.groups.load_full());
+            return;
+        }
         self.groups.load().iter().for_each(|known| known.random.wipe());
     }
 
@@ -295,6 +319,18 @@ impl Known {
         if let Some(page) = self.meter.page() {
             page.remove();
         }
+    }
+}
+
+/// As [`World::group`], lent and counted by nobody: what all threads count together makes each of them slower.
+///
+/// # Errors
+/// Those of [`World::group`].
+pub(crate) fn with_group<T>(process: &Process, slot: &Arc<Slot>, ask: impl FnOnce(&Group) -> T) -> Result<T> {
+    let groups = process.world().groups_for(process, slot)?;
+    match find(&groups, slot.id) {
+        Some(known) => Ok(ask(&known.group)),
+        None => Ok(ask(&*process.world().make_group(process, slot)?)),
     }
 }
 

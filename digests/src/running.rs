@@ -82,7 +82,18 @@ impl Running {
     /// The digest of everything taken, `hash().len_bytes()` long.
     #[must_use]
     pub fn finish(self) -> Zeroizing<Vec<u8>> {
-        each!(self.0, hash => Zeroizing::new(hash.finalize().to_vec()))
+        self.finish_into(Zeroizing::default())
+    }
+
+    /// As [`Running::finish`], in memory that is used again; what it holds is replaced.
+    #[must_use]
+    pub fn finish_into(self, mut room: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+        if room.capacity() < self.hash().len_bytes() {
+            room = Zeroizing::new(Vec::with_capacity(self.hash().len_bytes()));
+        }
+        room.clear();
+        each!(self.0, hash => room.extend_from_slice(&hash.finalize()));
+        room
     }
 
     /// Everything needed to go on elsewhere: one byte that names the hash, then its state, of fixed length per hash. In clear.

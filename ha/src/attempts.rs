@@ -12,6 +12,7 @@
 //!            '---> ReceiveTimeout without reply or progress -> Unknown
 //! nobody to choose -> waits up to OutageWaitMs -> Outage
 //! ```
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -35,8 +36,9 @@ use crate::group::Group;
 use crate::line::InLine;
 use crate::meaning::Meaning;
 use crate::member::{Member, Seat};
-use crate::ready::{Answered, LOOK_AGAIN_MS, Without, answered};
+use crate::ready::{Given, LOOK_AGAIN_MS, Without};
 use crate::route::Choice;
+use crate::view::View;
 
 /// A request is moved only to a member heard from within so many milliseconds (HA 4.4).
 pub(crate) const HEARD_MS: u64 = 1_000;
@@ -51,8 +53,10 @@ const LATE_FACTOR: f32 = 8.0;
 /// The attempts of one call.
 pub(crate) struct Attempts<'a> {
     pub(crate) group: &'a Group,
+    /// The members as the call has just seen them, until it has waited.
+    view: Option<&'a View>,
     pub(crate) errand: Errand,
-    pub(crate) body: Body,
+    pub(crate) body: Cow<'a, Body>,
     pub(crate) avoid: Avoided,
     /// Sends that may have executed and have ended.
     pub(crate) executed: usize,
@@ -71,11 +75,12 @@ pub(crate) struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     /// Nothing is sent yet.
-    pub(crate) fn new(group: &'a Group, body: Body, errand: Errand) -> Self {
+    pub(crate) fn new(group: &'a Group, body: &'a Body, errand: Errand, view: Option<&'a View>) -> Self {
         Self {
             group,
+            view,
             errand,
-            body,
+            body: Cow::Borrowed(body),
             avoid: Avoided::default(),
             executed: 0,
             moved_from: None,
@@ -90,7 +95,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Runs the call to its end.
-    pub(crate) fn run(mut self, desk: &mut Desk<'_>) -> Result<Answered, Error> {
+    pub(crate) fn run(&mut self, desk: &mut Desk<'_>) -> Result<Given, Error> {
         loop {
             self.ended_by_close(desk)?;
             if desk.now() >= self.errand.deadline {
@@ -98,33 +103,35 @@ impl<'a> Attempts<'a> {
                 return Err(self.of_doubtful_end(self.avoid.last().unwrap_or(Error::Deadline)));
             }
             if desk.is_waiting() {
-                if let Some(answered) = self.wait(desk)? {
-                    return Ok(answered);
+                if let Some(given) = self.wait(desk)? {
+                    return Ok(given);
                 }
                 continue;
             }
             if self.stands_behind(desk) {
+                self.view = None;
                 continue;
             }
-            let view = self.group.view();
+            let begun = self.view.take();
+            let later = if begun.is_none() { Some(self.group.view()) } else { None };
+            let view = begun.or(later.as_deref().map(|view| &**view)).expect("looked at before or just now");
             let passed_over = |id| self.avoid.contains(id);
             let without = Without { passed_over: &passed_over, sound_since: None };
-            match self.group.choose(&view, &self.errand, &without, desk.now()) {
+            let now = desk.now();
+            match self.group.choose(view, desk.settings().policy, &self.errand, &without, now) {
                 Choice::Take(place) => {
                     let seat = &view.seats[place];
-                    let member = seat.member.clone();
                     if seat.role == MemberRole::Standby && !self.group.standby_serves.load(Ordering::Relaxed)
                     {
                         self.group.watch_standby();
                     }
-                    drop(view);
-                    self.give_up_if_late(&member)?;
+                    self.give_up_if_late(&seat.member)?;
                     self.in_line = None;
-                    self.start(desk, &member);
+                    self.start(desk, view, &seat.member);
                 }
                 Choice::Full => self.wait_for_room(desk),
                 Choice::Nobody => {
-                    drop(view);
+                    drop(later);
                     self.in_line = None;
                     self.nobody(desk)?;
                 }
@@ -186,12 +193,12 @@ impl<'a> Attempts<'a> {
     }
 
     /// The first send, or the next after all before it have ended.
-    fn start(&mut self, desk: &mut Desk<'_>, member: &Arc<Member>) {
+    fn start(&mut self, desk: &mut Desk<'_>, view: &View, member: &Arc<Member>) {
         let (group, cost) = (self.group, self.errand.cost);
         let now = desk.now();
         member.load.begin_trial(cost, now);
         if let Some((from, why)) = self.moved_from.take() {
-            group.settings().meter.moved(from, member.id, self.body.call, why);
+            desk.settings().meter.moved(from, member.id, self.body.call, why);
         }
         self.send(desk, member);
         if self.errand.may_be_doubled() {
@@ -200,16 +207,20 @@ impl<'a> Attempts<'a> {
                 desk.requests().for_each(|open| open.hedge_at = open.sent.after(after));
             }
         }
-        group.look_after_suspects(desk, now);
+        group.look_after_suspects(desk, view, now);
     }
 
     fn send(&mut self, desk: &mut Desk<'_>, member: &Arc<Member>) {
         desk.send(member, &self.body, 0, self.executed + desk.flights(), self.errand.deadline);
     }
 
-    fn wait(&mut self, desk: &mut Desk<'_>) -> Result<Option<Answered>, Error> {
+    fn wait(&mut self, desk: &mut Desk<'_>) -> Result<Option<Given>, Error> {
         match desk.hear(desk.next_hedge().min(self.errand.deadline)) {
-            Some(Heard::Ended(_, member, end)) => self.ended(desk, &member, end),
+            Some(Heard::Ended(_, member, end)) => {
+                let given = self.ended(desk, &member, end);
+                desk.take_member(member);
+                given
+            }
             Some(Heard::Look) => {
                 self.evacuate(desk);
                 Ok(None)
@@ -233,7 +244,7 @@ impl<'a> Attempts<'a> {
         let Some(member) = self.another(desk, Moment(0)) else { return };
         let expected = member.load.expected_ns(self.errand.cost);
         if self.group.budget.take(expected) {
-            self.group.settings().meter.moved(from, member.id, self.body.call, Moved::Hedge);
+            desk.settings().meter.moved(from, member.id, self.body.call, Moved::Hedge);
             self.send(desk, &member);
         }
     }
@@ -259,7 +270,7 @@ impl<'a> Attempts<'a> {
                 return self.group.call_for_others(desk);
             };
             desk.requests().filter(|open| open.member.id == from).for_each(|open| open.moved = true);
-            self.group.settings().meter.moved(from, member.id, self.body.call, Moved::Evacuation);
+            desk.settings().meter.moved(from, member.id, self.body.call, Moved::Evacuation);
             self.send(desk, &member);
         }
     }
@@ -269,7 +280,13 @@ impl<'a> Attempts<'a> {
         let view = self.group.view();
         let passed_over = |id| self.avoid.contains(id) || desk.is_asking(id);
         let without = Without { passed_over: &passed_over, sound_since: Some(heard_since) };
-        match self.group.choose(&view, &self.errand, &without, self.group.platform.now()) {
+        match self.group.choose(
+            &view,
+            desk.settings().policy,
+            &self.errand,
+            &without,
+            self.group.platform.now(),
+        ) {
             Choice::Take(place) => Some(view.seats[place].member.clone()),
             Choice::Full | Choice::Nobody => None,
         }
@@ -291,12 +308,7 @@ impl<'a> Attempts<'a> {
         self.executed + desk.flights() < self.sends_max()
     }
 
-    fn ended(
-        &mut self,
-        desk: &mut Desk<'_>,
-        member: &Arc<Member>,
-        end: End,
-    ) -> Result<Option<Answered>, Error> {
+    fn ended(&mut self, desk: &mut Desk<'_>, member: &Arc<Member>, end: End) -> Result<Option<Given>, Error> {
         match end {
             End::Reply(header, reply) => return self.replied(desk, member, header, reply),
             End::Busy(ms) => {
@@ -340,8 +352,8 @@ impl<'a> Attempts<'a> {
         desk: &mut Desk<'_>,
         member: &Arc<Member>,
         header: ReplyHeader,
-        reply: ReplyBody,
-    ) -> Result<Option<Answered>, Error> {
+        reply: Box<ReplyBody>,
+    ) -> Result<Option<Given>, Error> {
         let outcome = Outcome(reply.outcome);
         let error = Error::of_reply(member.id, &reply);
         if member.is_rolled_back() && (error.is_some() || self.errand.class == Class::Role) {
@@ -349,7 +361,7 @@ impl<'a> Attempts<'a> {
         }
         let Some(error) = error else {
             self.learn_abilities();
-            return answered(member.id, header, reply).map(Some);
+            return Ok(Some(Given { member: member.id, header, reply }));
         };
         self.moved_from = Some((member.id, Moved::Failover));
         match Meaning::of(outcome) {
@@ -432,7 +444,7 @@ impl<'a> Attempts<'a> {
         desk: &mut Desk<'_>,
         member: &Arc<Member>,
         error: Error,
-    ) -> Result<Option<Answered>, Error> {
+    ) -> Result<Option<Given>, Error> {
         if desk.is_waiting() {
             self.avoid.failed(member.id, error);
             return Ok(None);
@@ -447,7 +459,7 @@ impl<'a> Attempts<'a> {
             return Ok(None);
         }
         if let Some(call) = old.call.take() {
-            self.body = Body::of(&view, &old.ticket, call);
+            self.body = Cow::Owned(Body::of(&view, &old.ticket, call));
         }
         Ok(None)
     }
@@ -467,10 +479,14 @@ impl<'a> Attempts<'a> {
         if view.seats.iter().any(|seat| seat.member.debts() > 0 && seat.member.is_writable(&*group.seam)) {
             // The only members left may be those that owe the object.
             group.pay_now(self.errand.deadline);
+            desk.refresh();
         }
         let passed_over = |id| self.avoid.contains(id);
         let without = Without { passed_over: &passed_over, sound_since: None };
-        if !matches!(group.choose(&view, &self.errand, &without, group.platform.now()), Choice::Nobody) {
+        if !matches!(
+            group.choose(&view, desk.settings().policy, &self.errand, &without, group.platform.now()),
+            Choice::Nobody
+        ) {
             return Ok(());
         }
         if let Some(failure) = self.avoid.failed_by_all(group.readable(&view)) {
@@ -495,8 +511,8 @@ impl Group {
 
     /// Members that were suspected by calls that have ended and have not been heard since: a probe decides about them too
     /// (HA 4.4). What is stuck on a link that is heard is left to trials: a probe would say nothing about it.
-    fn look_after_suspects(&self, desk: &mut Desk<'_>, now: Moment) {
-        for Seat { member, .. } in self.view().seats.iter().filter(|seat| seat.member.load.was_suspected()) {
+    fn look_after_suspects(&self, desk: &mut Desk<'_>, view: &View, now: Moment) {
+        for Seat { member, .. } in view.seats.iter().filter(|seat| seat.member.load.was_suspected()) {
             let Standing::Up { heard, .. } = self.seam.standing(member.id) else { continue };
             if member.load.is_suspect(member.id, &*self.seam, heard) {
                 self.judge_probe(member, now);

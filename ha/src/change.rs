@@ -12,12 +12,13 @@ use spec::{Ouid, Rv};
 
 use crate::body::Body;
 use crate::cost::Cost;
-use crate::create::acknowledged;
+use crate::create::{acknowledged, holders};
 use crate::desk::Desk;
 use crate::errand::Errand;
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::Member;
+use crate::ready::Given;
 use crate::spread::{Goal, Settled};
 use crate::verdict::OPEN_AGAIN_MS;
 
@@ -49,7 +50,7 @@ impl Group {
         let class = if session { Class::Use } else { Class::Change };
         let errand = Errand { class, ..Errand::of(&call, deadline) };
         let body = Body::of(&view, ticket, call);
-        let answered = match self.run(&mut desk, &body, errand) {
+        let answered = match self.run(&mut desk, &body, errand, None).and_then(Given::answered) {
             // CKA_TRUSTED changes at the home member only (HA 1.3).
             Err(Error::Home(_)) => self.ask_member(&mut desk, &self.home(&view)?, &body, deadline)?,
             other => other?,
@@ -115,7 +116,7 @@ impl Group {
         }
         let members: Vec<(Arc<Member>, usize)> =
             self.write_set(&view, MemberId(0)).into_iter().map(|member| (member, 0)).collect();
-        let wanted = self.copies_wanted(&view);
+        let wanted = view.copies_wanted();
         let begun = self.platform.now();
         let goal = Goal {
             enough: wanted,
@@ -187,7 +188,7 @@ impl Group {
         if copies == 0 {
             if refusal.is_none() && maybe {
                 // One of them may hold the tombstone: the destroy must go on.
-                self.owe_rest(view, &settled, &[ouid], bodies);
+                self.owe_rest(view, &holders(&settled), &[ouid], bodies, false);
             }
             return Err(match refusal {
                 Some(error) => error,
@@ -203,7 +204,7 @@ impl Group {
             }
             _ => 0,
         };
-        self.owe_rest(view, &settled, &[ouid], bodies);
+        self.owe_rest(view, &holders(&settled), &[ouid], bodies, copies + spread >= wanted);
         if copies + spread < wanted {
             return Err(self.destroy_unknown(copies + spread, wanted));
         }
@@ -254,7 +255,7 @@ impl Group {
             deadline,
             newest_credentials: false,
         };
-        self.run(&mut Desk::until(self, deadline), destroy, errand).map(drop)
+        self.run(&mut Desk::until(self, deadline), destroy, errand, None).map(drop)
     }
 
     /// Joins what one member has written on the others, until the minimum of copies holds it.
@@ -270,7 +271,7 @@ impl Group {
             return Ok(());
         }
         let view = arc_swap::Guard::into_inner(self.view());
-        let wanted = self.copies_wanted(&view).saturating_sub(1);
+        let wanted = view.copies_wanted().saturating_sub(1);
         let bodies = [Body::of(&view, ticket, Call::Join(join))];
         let others = self.write_set(&view, writer).into_iter().filter(|member| member.id != writer);
         let others: Vec<(Arc<Member>, usize)> = others.map(|member| (member, 0)).collect();
@@ -286,16 +287,10 @@ impl Group {
             self.suspect(ouids);
             return Ok(());
         }
-        let done = |id: MemberId| {
-            id == writer
-                || settled
-                    .iter()
-                    .any(|(other, settled)| other.id == id && matches!(settled, Settled::Done { .. }))
-        };
-        for seat in view.seats.iter().filter(|seat| !done(seat.member.id)) {
-            self.owe(&seat.member, ouids, &bodies);
-        }
         let copies = acknowledged(&settled);
+        let mut holders = holders(&settled);
+        holders.push(writer);
+        self.owe_rest(&view, &holders, ouids, &bodies, copies >= wanted);
         if copies < wanted {
             let what = format!("{} of {} members hold a change in time", copies + 1, wanted + 1);
             tracing::error!("outcome unknown: {what}; it goes on in the background");

@@ -84,7 +84,7 @@ impl Group {
         loop {
             self.ensure_open()?;
             let view = self.view();
-            let wanted = self.copies_wanted(&view);
+            let wanted = view.copies_wanted();
             let reachable = view.seats.iter().filter(|seat| seat.member.is_writable(&*self.seam)).count();
             if reachable >= wanted {
                 return Ok(());
@@ -126,7 +126,7 @@ impl Group {
         deadline: Moment,
     ) -> Result<(), Error> {
         let view = arc_swap::Guard::into_inner(self.view());
-        let wanted = self.copies_wanted(&view);
+        let wanted = view.copies_wanted();
         let provisional = wanted > 1;
         let store = Store { batch: made.batch.clone(), tag: tag.to_vec(), provisional };
         let token_ouids =
@@ -156,7 +156,7 @@ impl Group {
             ));
         }
         if !provisional {
-            self.owe_rest(&view, &stored, &ouids, &bodies);
+            self.owe_rest(&view, &holders(&stored), &ouids, &bodies, true);
             return Ok(());
         }
         // From here on only forward (HA 2.2).
@@ -209,26 +209,9 @@ impl Group {
             })
             .collect();
         let committed = self.spread(&members, bodies, goal);
-        self.owe_rest(view, &committed, ouids, bodies);
+        let enough = acknowledged(&committed) >= goal.enough;
+        self.owe_rest(view, &holders(&committed), ouids, bodies, enough);
         committed
-    }
-
-    /// Every member of the group that has not acknowledged the write owes it.
-    pub(crate) fn owe_rest(
-        &self,
-        view: &View,
-        settled: &[(Arc<Member>, Settled)],
-        ouids: &[Ouid],
-        bodies: &[Body],
-    ) {
-        let done = |member: &Member| {
-            settled
-                .iter()
-                .any(|(other, settled)| other.id == member.id && matches!(settled, Settled::Done { .. }))
-        };
-        for seat in view.seats.iter().filter(|seat| !done(&seat.member)) {
-            self.owe(&seat.member, ouids, bodies);
-        }
     }
 
     /// The minimum was not reached and no Commit has been sent: every copy that may exist is tombstoned.
@@ -274,9 +257,15 @@ impl Group {
     }
 }
 
+/// The members that have acknowledged.
+pub(crate) fn holders(settled: &[(Arc<Member>, Settled)]) -> Vec<MemberId> {
+    let done = settled.iter().filter(|(_, settled)| matches!(settled, Settled::Done { .. }));
+    done.map(|(member, _)| member.id).collect()
+}
+
 /// How many members have acknowledged.
 pub(crate) fn acknowledged(settled: &[(Arc<Member>, Settled)]) -> usize {
-    settled.iter().filter(|(_, settled)| matches!(settled, Settled::Done { .. })).count()
+    holders(settled).len()
 }
 
 /// Whether a `Make` may give token objects: a template says so, or a copy takes over CKA_TOKEN of a token object.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use spec::Ouid;
 use spec::platform::Moment;
+use spec::seam::MemberId;
 
 use crate::body::Body;
 use crate::group::Group;
 use crate::member::Member;
 use crate::spread::{Goal, Part, Settled};
+use crate::view::View;
 
 /// At most so many for each member; past it the member is repaired by comparison.
 pub(crate) const DEBT_MAX: usize = 4_096;
@@ -26,20 +28,50 @@ pub(crate) struct Debt {
     pub(crate) number: u64,
     /// The objects that it is about: the member does not serve them until it has paid.
     pub(crate) ouids: Vec<Ouid>,
+    /// The members that had acknowledged the write when this one had not.
+    pub(crate) holders: Vec<MemberId>,
     /// What is still to be sent.
     pub(crate) bodies: Vec<Body>,
+    /// Whether the write was acknowledged to the application. One that was not is brought to the member all the same, and
+    /// forgotten once the member refuses it: nobody was promised that it is there.
+    pub(crate) acknowledged: bool,
     /// The member has refused it. It stays a debt, which is not sent any more, until the member has been compared.
     pub(crate) given_up: bool,
 }
 
 impl Group {
-    /// Notes that a member owes a write.
-    pub(crate) fn owe(&self, member: &Member, ouids: &[Ouid], bodies: &[Body]) {
+    /// Notes that a member owes a write, which the holders have acknowledged: `acknowledged` when they are the minimum.
+    pub(crate) fn owe(
+        &self,
+        member: &Member,
+        ouids: &[Ouid],
+        holders: &[MemberId],
+        bodies: &[Body],
+        acknowledged: bool,
+    ) {
         if !self.settings().synchronize {
             return;
         }
         let (number, ouids, bodies) = (self.number(), ouids.to_vec(), bodies.to_vec());
-        member.owe(Debt { number, ouids, bodies, given_up: false });
+        member.owe(Debt { number, ouids, holders: holders.to_vec(), bodies, acknowledged, given_up: false });
+    }
+
+    /// Every member of the group but the holders of the write owes it, whether `enough` hold it or not.
+    pub(crate) fn owe_rest(
+        &self,
+        view: &View,
+        holders: &[MemberId],
+        ouids: &[Ouid],
+        bodies: &[Body],
+        enough: bool,
+    ) {
+        // Those too that have come into the group since the view was taken: what was under way has not gone to them, and what
+        // they are compared with may not hold it yet (HA 4.6).
+        let now = self.view();
+        let come = now.seats.iter().filter(|seat| view.member(seat.member.id).is_none());
+        for seat in view.seats.iter().chain(come).filter(|seat| !holders.contains(&seat.member.id)) {
+            self.owe(&seat.member, ouids, holders, bodies, enough);
+        }
     }
 
     /// Pays debts on behalf of a call that waits for them, for a second at most and not past the call's deadline,
@@ -107,7 +139,7 @@ impl Group {
                 match settled {
                     Settled::Done { .. } => {}
                     Settled::Refused(error) => {
-                        self.give_up_debt(&member, debt.number, &error.to_string());
+                        self.give_up_debt(&member, debt, &error.to_string());
                         continue;
                     }
                     Settled::Missing => self.suspect(&debt.ouids),
@@ -123,10 +155,10 @@ impl Group {
 
     /// The member does not take what it owes (a ticket that has ended, a full disk): comparison repairs it. Until then it
     /// owes it, for it may be the last one and be read unverified (HA 2.5, 4.6).
-    fn give_up_debt(&self, member: &Member, number: u64, reason: &str) {
+    fn give_up_debt(&self, member: &Member, debt: &Debt, reason: &str) {
         let id = member.id;
         tracing::warn!(member = %id, reason, "the member refuses a write that it owes: it is repaired by comparison instead");
-        member.give_up_debt(number);
+        member.give_up_debt(debt);
         if self.view().seats.len() > 1 {
             member.demote();
         }

@@ -10,6 +10,7 @@ use spec::seam::{Event, Fault, MemberId, Outgoing, Standing, Tag};
 use spec::wipe::wipe;
 use zeroize::Zeroizing;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::body::Body;
@@ -20,15 +21,16 @@ use crate::kit::{Kit, spare_output};
 use crate::meaning::Meaning;
 use crate::member::Member;
 use crate::open::{Doubt, Open};
+use crate::settings::GroupSettings;
+use crate::view::View;
 
 /// How long it may take until a waiting thread sees that the group is closed, in milliseconds.
 const CLOSED_MS: u64 = 100;
 
 /// How one send ended.
-#[allow(clippy::large_enum_variant, reason = "moved once or twice; a box would allocate for every request")]
 pub(crate) enum End {
     /// A reply that could be read.
-    Reply(ReplyHeader, ReplyBody),
+    Reply(ReplyHeader, Box<ReplyBody>),
     /// Not executed; the member asks for so many milliseconds of patience.
     Busy(u32),
     /// No byte left.
@@ -38,7 +40,6 @@ pub(crate) enum End {
 }
 
 /// What a caller hears.
-#[allow(clippy::large_enum_variant, reason = "moved once or twice; a box would allocate for every request")]
 pub(crate) enum Heard {
     /// The request with this place ended.
     Ended(usize, Arc<Member>, End),
@@ -46,10 +47,30 @@ pub(crate) enum Heard {
     Look,
 }
 
+/// The settings of the moment at which a desk was taken.
+enum Terms<'a> {
+    /// Those of a view that the caller looks at.
+    Lent(&'a GroupSettings),
+    Own(Arc<GroupSettings>),
+}
+
+impl Deref for Terms<'_> {
+    type Target = GroupSettings;
+
+    #[inline]
+    fn deref(&self) -> &GroupSettings {
+        match self {
+            Terms::Lent(settings) => settings,
+            Terms::Own(settings) => settings,
+        }
+    }
+}
+
 /// The desk of one calling thread. Dropping it cancels what is on its way.
 pub(crate) struct Desk<'a> {
     group: &'a Group,
     kit: Option<Kit>,
+    settings: Terms<'a>,
     trace: u64,
     /// When the call must have ended.
     end: Moment,
@@ -65,9 +86,31 @@ impl<'a> Desk<'a> {
 
     /// A desk with nothing on it for a call that must have ended at this moment: its pauses and looks end then too (HA 4.2).
     pub(crate) fn until(group: &'a Group, end: Moment) -> Self {
+        Self::under(Terms::Own(group.settings()), group, end)
+    }
+
+    /// A desk with nothing on it for a call that begins now, under this view, and must have ended when the time of calls is
+    /// over.
+    pub(crate) fn of_call(group: &'a Group, view: &'a View) -> Self {
+        let mut desk = Self::under(Terms::Lent(&view.settings), group, Moment::NEVER);
+        desk.end = desk.now().after_ms(desk.settings.call_ms_max);
+        desk
+    }
+
+    fn under(settings: Terms<'a>, group: &'a Group, end: Moment) -> Self {
         let kit = Some(Kit::take(group.identity, &group.platform));
         let trace = spec::trace::current().unwrap_or_else(|| group.number());
-        Self { group, kit, trace, end, now: None }
+        Self { group, kit, settings, trace, end, now: None }
+    }
+
+    /// The settings under which the call began.
+    pub(crate) fn settings(&self) -> &GroupSettings {
+        &self.settings
+    }
+
+    /// Time has passed elsewhere: the clock is read anew.
+    pub(crate) fn refresh(&mut self) {
+        self.now = None;
     }
 
     /// The clock, read once for whatever happens between two waits.
@@ -100,6 +143,16 @@ impl<'a> Desk<'a> {
         self.kit().take_body(body.bytes);
     }
 
+    /// Takes back the room of a reply of which nothing is left.
+    pub(crate) fn take_reply(&mut self, reply: Box<ReplyBody>) {
+        self.kit().take_reply(reply);
+    }
+
+    /// Takes back a member of which a request has ended.
+    pub(crate) fn take_member(&mut self, member: Arc<Member>) {
+        self.kit().take_member(member);
+    }
+
     /// The thread's mailbox.
     pub(crate) fn waiter(&mut self) -> Arc<spec::seam::Waiter> {
         self.kit().waiter.clone()
@@ -124,7 +177,7 @@ impl<'a> Desk<'a> {
         let now = self.now();
         let Standing::Up { heard, .. } = self.group.seam.standing(member.id) else { return };
         if member.load.begin_probe(now, heard) {
-            let until = now.after_ms(self.group.settings().probe_ms);
+            let until = now.after_ms(self.settings.probe_ms);
             let probe = self.group.probe.clone();
             self.submit(member, &probe, 0, 0, until, true);
         }
@@ -148,8 +201,8 @@ impl<'a> Desk<'a> {
             tag: 0,
             partition: member.id.0,
             attempt,
-            remaining_ms: u32::try_from(deadline.since(now).as_millis()).unwrap_or(u32::MAX),
-            group_epoch: group.view().epoch(),
+            remaining_ms: u32::try_from(deadline.ms_since(now)).unwrap_or(u32::MAX),
+            group_epoch: group.snapshot.epoch(),
             incarnation: if at_least > 0 { known.incarnation } else { 0 },
             at_least,
             trace: self.trace,
@@ -159,18 +212,18 @@ impl<'a> Desk<'a> {
             Standing::Up { since, heard } => (Some(since), heard),
             Standing::Down { .. } => (None, now),
         };
-        let load = &member.load;
-        let (silence, stuck_after) = (load.silence(body.cost), load.stuck_after(body.cost));
+        let (silence, stuck_after) = member.load.bounds(body.cost);
         let patience =
-            if is_probe { deadline } else { deadline.min(now.after_ms(group.settings().receive_timeout_ms)) };
+            if is_probe { deadline } else { deadline.min(now.after_ms(self.settings.receive_timeout_ms)) };
         let kit = self.kit();
         if let Some(spare) = spare_output() {
             kit.waiter.give_back(spare);
         }
         let tag = group.seam.submit(&kit.waiter, member.id, &request, deadline);
+        let member = kit.lend_member(member);
         kit.open.push(Open {
             tag,
-            member: member.clone(),
+            member,
             place,
             link,
             floor: (known.incarnation, known.seq),
@@ -239,7 +292,7 @@ impl<'a> Desk<'a> {
                 open.member.load.end();
                 self.group.line.wake_first();
                 let took = self.group.platform.now().since(open.sent);
-                self.group.settings().meter.ended(open.member.id, open.call, Ended::Cancelled, took);
+                self.settings.meter.ended(open.member.id, open.call, Ended::Cancelled, took);
             }
         }
     }
@@ -254,7 +307,7 @@ impl<'a> Desk<'a> {
         if took.as_nanos() > u128::from(open.member.load.expected_ns(open.cost)) {
             open.member.load.took(open.cost, now, open.sent);
         }
-        group.settings().meter.ended(open.member.id, open.call, Ended::Cancelled, took);
+        self.settings.meter.ended(open.member.id, open.call, Ended::Cancelled, took);
     }
 
     /// The next request that ends, or `None` once the moment has come or the group is closed.
@@ -280,15 +333,18 @@ impl<'a> Desk<'a> {
             self.now = None;
             let (tag, end) = match event {
                 Event::Reply(tag, reply) => {
-                    let (end, spare) = read_reply(reply.header, reply.body);
-                    spare.into_iter().for_each(|spare| self.kit().waiter.give_back(spare));
-                    (tag, end)
+                    let kit = self.kit();
+                    let (read, spare) = read_reply(kit.lend_reply(), reply.body);
+                    if let Some(spare) = spare {
+                        kit.waiter.give_back(spare);
+                    }
+                    (tag, End::Reply(reply.header, read))
                 }
                 Event::Busy(tag, ms) => (tag, End::Busy(ms)),
                 Event::Fault(tag, Fault::NotSent) => (tag, End::NotSent),
                 Event::Fault(tag, Fault::Unknown) => (tag, End::Unknown),
                 Event::Progress(tag) => {
-                    let (now, ms) = (self.now(), self.group.settings().receive_timeout_ms);
+                    let (now, ms) = (self.now(), self.settings.receive_timeout_ms);
                     self.kit()
                         .open
                         .iter_mut()
@@ -338,7 +394,7 @@ impl<'a> Desk<'a> {
             let outcome = Outcome(reply.outcome);
             let acknowledges = is_write(open.call) && matches!(outcome, Outcome::OK | Outcome::DESTROYED);
             member.note(header, open.link, open.floor, acknowledges);
-            group.see_epoch(header.manifest_epoch);
+            group.snapshot.see_epoch(header.manifest_epoch);
         }
         if open.is_probe {
             return Some(Heard::Look);
@@ -359,7 +415,7 @@ impl<'a> Desk<'a> {
             }
             End::NotSent | End::Unknown => Ended::Lost,
         };
-        group.settings().meter.ended(member.id, open.call, ended, now.since(open.sent));
+        self.settings.meter.ended(member.id, open.call, ended, now.since(open.sent));
         Some(Heard::Ended(open.place, member, end))
     }
 
@@ -459,9 +515,12 @@ pub(crate) fn status_body(mechanisms: bool) -> Body {
     Body::encode(&[], 0, &[], &Call::Status(Status { mechanisms }))
 }
 
-/// Reads a reply, and answers the memory of its body when it is of no more use. The output of a use stays in it, moved to the
-/// front. A reply that cannot be read counts as a failure of the member.
-fn read_reply(header: ReplyHeader, mut bytes: Zeroizing<Vec<u8>>) -> (End, Option<Zeroizing<Vec<u8>>>) {
+/// Reads a reply into the room for one, and answers the memory of its body when it is of no more use. The output of a use stays
+/// in it, moved to the front. A reply that cannot be read counts as a failure of the member.
+fn read_reply(
+    mut reply: Box<ReplyBody>,
+    mut bytes: Zeroizing<Vec<u8>>,
+) -> (Box<ReplyBody>, Option<Zeroizing<Vec<u8>>>) {
     if let Some((output, state)) = use_answer(&bytes) {
         let mut answer = UseAnswer { output: Vec::new(), state: bytes[state].to_vec() };
         let output_bytes = output.len();
@@ -471,13 +530,15 @@ fn read_reply(header: ReplyHeader, mut bytes: Zeroizing<Vec<u8>>) -> (End, Optio
         std::mem::swap(&mut answer.output, &mut *bytes);
         // A verdict leaves the memory to the next reply.
         let spare = (output_bytes == 0).then(|| Zeroizing::new(std::mem::take(&mut answer.output)));
-        let body = ReplyBody { answer: Some(Answer::Use(answer)), ..ReplyBody::default() };
-        return (End::Reply(header, body), spare);
+        (reply.outcome, reply.rv, reply.answer) = (Outcome::OK.0, 0, Some(Answer::Use(answer)));
+        reply.object.clear();
+        reply.text.clear();
+        return (reply, spare);
     }
-    let body = ReplyBody::decode(bytes.as_slice()).unwrap_or_else(|error| ReplyBody {
+    *reply = ReplyBody::decode(bytes.as_slice()).unwrap_or_else(|error| ReplyBody {
         outcome: Outcome::FAILED.0,
         text: format!("its reply cannot be read ({error}): is it of a later release?"),
         ..ReplyBody::default()
     });
-    (End::Reply(header, body), Some(bytes))
+    (reply, Some(bytes))
 }

@@ -155,6 +155,7 @@ mod tests {
                 least: None,
                 blob_hash: &[],
                 blob: &[],
+                changed: &[],
                 plan: None,
                 how: 1,
                 data: &message.data,

@@ -43,8 +43,11 @@ pub enum Error {
     },
     /// The partitions do not form the group that the configuration names (RULES 3.3).
     NoGroup(String),
-    /// Every reachable member holds an older state of the object than this process has seen (HA 3.1).
+    /// A member holds an older state of the object than this process has seen (HA 3.1).
     Behind,
+    /// No member that can be reached holds the state of the object that this process has seen, and the caller may ask for an
+    /// older one (HA 3.1, 4.6). Nothing was executed.
+    OnlyOlder,
     /// The members that can be reached do not know the object, are too few to say that there is none, and those that may hold
     /// it cannot be reached (HA 3.1). Nothing was executed.
     Undecided(String),
@@ -71,6 +74,7 @@ impl Error {
             | Error::BelowMinimum { .. }
             | Error::NoGroup(_)
             | Error::Behind
+            | Error::OnlyOlder
             | Error::Undecided(_)
             | Error::Peer(_) => Rv::DEVICE_ERROR,
         }
@@ -126,7 +130,10 @@ impl fmt::Display for Error {
                 "{wanted} copies are wanted (Hatoki: MinimumCopies) and {reachable} members can be reached: \
                  bring members back or lower the setting"
             ),
-            Error::Behind => f.write_str("every reachable member holds an older state of the object"),
+            Error::Behind => f.write_str("a member holds an older state of the object than was seen"),
+            Error::OnlyOlder => {
+                f.write_str("no member that can be reached holds the state of the object that was seen")
+            }
             Error::Ourselves(text) => write!(f, "defect of this library: {text}"),
         }
     }

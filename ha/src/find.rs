@@ -334,6 +334,7 @@ impl Group {
             return Err(Error::Undecided(text.to_owned()));
         }
         self.pay_now(tries.deadline);
+        desk.refresh();
         // All of them are searched anew after it: seldom, if it goes on.
         let waited_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
         desk.pause(waited_ms.clamp(AGAIN_MS, DEBTS_AGAIN_MS_MAX));
@@ -428,6 +429,16 @@ fn lacks_what_is_owed(searches: &[Search]) -> bool {
     first.owed.iter().any(|ouid| others.iter().all(|other| other.owed.contains(ouid)))
 }
 
+/// One match as two members know it: the least state that both can be asked for again is that of both.
+fn join(match_: &mut Found, other: Found) {
+    match_.version = match_.version.max(other.version);
+    match (&mut match_.changed, other.changed) {
+        (Some(own), Some(other)) => drop(own.join(&other)),
+        (own @ None, other) => *own = other,
+        (Some(_), None) => {}
+    }
+}
+
 /// The union by ouid, of each member without what it owes, without what any member knows as deleted (HA 2.5, 3.2).
 fn merge(searches: Vec<Search>) -> Vec<Found> {
     let mut merged: BTreeMap<Vec<u8>, Found> = BTreeMap::new();
@@ -437,9 +448,9 @@ fn merge(searches: Vec<Search>) -> Vec<Found> {
         let owed =
             |found: &Found| Ouid::from_bytes(&found.ouid).is_some_and(|ouid| search.owed.contains(&ouid));
         for found in search.found.into_iter().filter(|found| !owed(found)) {
-            let newer = merged.get(&found.ouid).is_none_or(|other| other.version < found.version);
-            if newer {
-                merged.insert(found.ouid.clone(), found);
+            match merged.get_mut(&found.ouid) {
+                Some(other) => join(other, found),
+                None => drop(merged.insert(found.ouid.clone(), found)),
             }
         }
     }

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::Guard;
 use spec::meter::News;
 use spec::platform::{Lock, Moment, Platform};
 use spec::record::Manifest;
@@ -19,6 +19,7 @@ use crate::in_call::InCalls;
 use crate::line::Line;
 use crate::repair::{Difference, UnderWay};
 use crate::settings::GroupSettings;
+use crate::snapshot::Snapshot;
 use crate::view::View;
 
 /// At most so many objects wait for a closer look (HA 3.1).
@@ -31,7 +32,7 @@ static GROUPS: AtomicU64 = AtomicU64::new(1);
 pub struct Group {
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) seam: Arc<dyn Seam>,
-    settings: ArcSwap<GroupSettings>,
+    pub(crate) snapshot: Snapshot,
     /// Tells this group from every other one that this process or its parent ever had.
     pub(crate) identity: u64,
     /// The probe.
@@ -41,8 +42,6 @@ pub struct Group {
     pub(crate) line: Line,
     pub(crate) budget: Budget,
     pub(crate) born: Moment,
-    view: ArcSwap<View>,
-    pub(crate) view_turn: Lock<()>,
     settled: AtomicBool,
     divergent: AtomicBool,
     closed: AtomicBool,
@@ -51,9 +50,6 @@ pub struct Group {
     pub(crate) standby_serves: AtomicBool,
     numbers: AtomicU64,
     turns: AtomicU64,
-    /// The greatest manifest epoch that a reply has named, and whether it has not been asked for yet.
-    seen_epoch: AtomicU64,
-    newer: AtomicBool,
     pub(crate) searcher: AtomicU64,
     /// Pages that another member gave sooner than the one that is searched, one after the other.
     pub(crate) hedges_won: AtomicU64,
@@ -86,8 +82,6 @@ impl Group {
             line: Line::default(),
             budget: Budget::default(),
             born: platform.now(),
-            view: ArcSwap::from_pointee(View::of_configuration(&settings, None)),
-            view_turn: Lock::new(()),
             settled: AtomicBool::new(false),
             divergent: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -95,8 +89,6 @@ impl Group {
             standby_serves: AtomicBool::new(false),
             numbers: AtomicU64::new(u64::from_le_bytes(start)),
             turns: AtomicU64::new(0),
-            seen_epoch: AtomicU64::new(0),
-            newer: AtomicBool::new(false),
             searcher: AtomicU64::new(0),
             hedges_won: AtomicU64::new(0),
             read_set: Lock::new(ReadSet { ids: Vec::new(), changed: platform.now() }),
@@ -109,7 +101,7 @@ impl Group {
             repair_ticket: Lock::new(None),
             platform,
             seam,
-            settings: ArcSwap::from_pointee(settings),
+            snapshot: Snapshot::new(Arc::new(settings)),
         })
     }
 
@@ -157,51 +149,19 @@ impl Group {
     }
 
     /// The settings as they are now.
-    pub(crate) fn settings(&self) -> arc_swap::Guard<Arc<GroupSettings>> {
-        self.settings.load()
-    }
-
-    /// Other settings from now on.
-    pub(crate) fn replace_settings(&self, settings: GroupSettings) {
-        self.settings.store(Arc::new(settings));
+    pub(crate) fn settings(&self) -> Arc<GroupSettings> {
+        self.view().settings.clone()
     }
 
     /// Who the members are now.
-    pub(crate) fn view(&self) -> arc_swap::Guard<Arc<View>> {
-        self.view.load()
-    }
-
-    /// Other members from now on; only under `view_turn`.
-    pub(crate) fn set_view(&self, view: View) {
-        self.seen_epoch.fetch_max(view.epoch(), Ordering::AcqRel);
-        self.view.store(Arc::new(view));
-    }
-
-    /// The copies that a write needs (HA 2.2).
-    pub(crate) fn copies_wanted(&self, view: &View) -> usize {
-        let settings = self.settings();
-        if settings.synchronize { settings.minimum.wanted(view.seats.len()) } else { 1 }
+    #[inline]
+    pub(crate) fn view(&self) -> Guard<Arc<View>> {
+        self.snapshot.view()
     }
 
     /// A number unique within the process, for traces and debts.
     pub(crate) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// A reply names a manifest epoch: a newer one than any seen is asked for (HA 2.6).
-    pub(crate) fn see_epoch(&self, epoch: u64) {
-        if epoch <= self.seen_epoch.load(Ordering::Relaxed) {
-            return;
-        }
-        let known = self.view().epoch();
-        if known > 0 && epoch > known && epoch > self.seen_epoch.fetch_max(epoch, Ordering::AcqRel) {
-            self.newer.store(true, Ordering::Release);
-        }
-    }
-
-    /// Whether a newer manifest has shown and nobody has gone for it yet; true once.
-    pub(crate) fn takes_newer(&self) -> bool {
-        self.newer.load(Ordering::Acquire) && self.newer.swap(false, Ordering::AcqRel)
     }
 
     /// Counts the choices of members.

@@ -83,21 +83,21 @@ impl Group {
     }
 
     /// The background work of a call that must have ended by the deadline, if it is due and nobody else is at it. Nothing
-    /// of the call may be on its way.
-    pub(crate) fn tend_in_call(&self, deadline: Moment) {
+    /// of the call may be on its way. Whether time has passed with it.
+    pub(crate) fn tend_in_call(&self, deadline: Moment) -> bool {
         let due = Moment(self.in_calls.due.load(Ordering::Relaxed));
         if due == Moment::NEVER {
-            return;
+            return false;
         }
         let now = self.platform.now();
         if now < due || now >= deadline || self.is_closed() {
-            return;
+            return false;
         }
-        let Some(_turn) = self.turn() else { return };
+        let Some(_turn) = self.turn() else { return false };
         self.in_calls.due.store(now.after_ms(AGAIN_MS).0, Ordering::Relaxed);
         self.watch();
         if now < Moment(self.in_calls.look_at.load(Ordering::Relaxed)) && !self.has_work() {
-            return;
+            return true;
         }
         let end = now.after_ms(ALL_MS_MAX).min(now.after(deadline.since(now) / 4));
         self.in_calls.look_at.store(now.after_ms(LOOK_MS).0, Ordering::Relaxed);
@@ -108,6 +108,7 @@ impl Group {
         if self.platform.now() < end {
             self.repair_round(SLICE_MS);
         }
+        true
     }
 
     /// Whether something is known to be amiss: a member that can be reached is not admitted or owes something, contents

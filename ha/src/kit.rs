@@ -4,23 +4,40 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use spec::messages::ReplyBody;
 use spec::platform::Platform;
 use spec::seam::Waiter;
 use spec::wipe::wipe_out;
 use zeroize::Zeroizing;
 
+use crate::member::Member;
 use crate::open::Open;
 
 /// The memory of a larger body is not kept, in bytes.
 const BODY_BYTES_MAX: usize = 4 << 10;
-/// The memory of a larger output is not kept, in bytes.
-const OUTPUT_BYTES_MAX: usize = 1 << 10;
+/// The memory of a larger output is not kept, in bytes: it is that of a whole reply.
+const OUTPUT_BYTES_MAX: usize = 1_280;
 
-/// A mailbox, room for the requests on their way, and room for the body of a use.
+/// So many members are kept.
+const MEMBERS_MAX: usize = 4;
+
+/// A mailbox, room for the requests on their way, room for the body of a use and for what is read of its reply.
 pub(crate) struct Kit {
     pub(crate) waiter: Arc<Waiter>,
     pub(crate) open: Vec<Open>,
     body: Option<Arc<Zeroizing<Vec<u8>>>>,
+    reply: Option<Box<ReplyBody>>,
+    /// Members as they were sent to last, the last one behind.
+    members: Vec<Arc<Member>>,
+}
+
+impl Drop for Kit {
+    fn drop(&mut self) {
+        if !self.waiter.is_own() {
+            // Leaked like all that is the parent's: one more reference that nobody gives back.
+            std::mem::forget(self.waiter.clone());
+        }
+    }
 }
 
 /// Takes back the memory of an output that has been read, wiped: the thread's next reply may be written into it. Touches
@@ -32,8 +49,8 @@ pub fn give_back(mut output: Zeroizing<Vec<u8>>) {
     }
 }
 
-/// The memory of an output that was given back.
-pub(crate) fn spare_output() -> Option<Zeroizing<Vec<u8>>> {
+/// The memory of an output that the thread has given back, empty.
+pub fn spare_output() -> Option<Zeroizing<Vec<u8>>> {
     OUTPUT.try_with(Cell::take).ok().flatten()
 }
 
@@ -48,7 +65,13 @@ impl Kit {
         // A thread that ends has no kit any more; a desk within another one finds it taken.
         match KEPT.try_with(Cell::take) {
             Ok(Some((owner, kit))) if owner == group => kit,
-            _ => Kit { waiter: Waiter::new(platform), open: Vec::new(), body: None },
+            _ => Kit {
+                waiter: Waiter::new(platform),
+                open: Vec::new(),
+                body: None,
+                reply: None,
+                members: Vec::new(),
+            },
         }
     }
 
@@ -65,8 +88,58 @@ impl Kit {
         }
     }
 
+    /// Room for what is read of a reply.
+    pub(crate) fn lend_reply(&mut self) -> Box<ReplyBody> {
+        self.reply.take().unwrap_or_default()
+    }
+
+    /// Takes back the room of a reply of which nothing is left.
+    pub(crate) fn take_reply(&mut self, reply: Box<ReplyBody>) {
+        self.reply = Some(reply);
+    }
+
+    /// The member for one request more. The thread keeps its own count of it from one request to the next: a count that all
+    /// threads change makes each of them slower.
+    pub(crate) fn lend_member(&mut self, member: &Arc<Member>) -> Arc<Member> {
+        match self.members.iter().position(|own| Arc::ptr_eq(own, member)) {
+            Some(at) => self.members.swap_remove(at),
+            None => member.clone(),
+        }
+    }
+
+    /// Takes back a member whose request has ended; of many the last ones are kept.
+    pub(crate) fn take_member(&mut self, member: Arc<Member>) {
+        if self.members.len() >= MEMBERS_MAX {
+            self.members.remove(0);
+        }
+        self.members.push(member);
+    }
+
     /// Keeps the kit for the thread's next call; nothing may be on its way.
     pub(crate) fn keep(self, group: u64) {
         let _ = KEPT.try_with(|kept| kept.set(Some((group, self))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+
+    #[test]
+    fn ha_6_the_mailbox_of_a_parent_is_not_taken_apart_by_its_child() {
+        let world = World::new(1);
+        let platform = world.platform();
+        for (forks, is_kept) in [(false, false), (true, true)] {
+            let kit = Kit::take(u64::MAX, &platform);
+            let mailbox = Arc::downgrade(&kit.waiter);
+            kit.keep(u64::MAX);
+            if forks {
+                world.fork();
+            }
+            // Another group's first call on this thread puts its own kit in the place.
+            Kit::take(u64::MAX - 1, &platform).keep(u64::MAX - 1);
+            assert_eq!(mailbox.upgrade().is_some(), is_kept, "forked: {forks}");
+        }
     }
 }

@@ -1,8 +1,18 @@
 //! What replies have said of a member's store: incarnation, seq, epochs (HA 1.5, 3.1). Read by every send and written only
 //! when something has changed.
-use arc_swap::ArcSwap;
+//!
+//! ```text
+//! writer, one at a time: version odd -> the words -> version even
+//! reader: version even -> the words -> the version is still the same, else it waits for the writer's turn and reads then
+//! ```
+//! A reader that finds a word of a writer finds the odd version of that writer behind it, too: the words are released and acquired
+//! one by one. So what is read was written by one writer (checked by `loom` in `models.rs`).
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use spec::messages::ReplyHeader;
 use spec::platform::{Lock, Moment};
+
+use crate::atoms::{Turn, Word};
 
 /// What is known of the store.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -32,17 +42,63 @@ pub(crate) enum Shown {
     WentBack(u64, u64),
 }
 
-/// The cell that keeps it.
-#[derive(Default)]
-pub(crate) struct KnownCell {
-    known: ArcSwap<Known>,
-    turn: Lock<()>,
+impl Known {
+    fn words(self) -> [u64; WORDS] {
+        [self.link, self.incarnation, self.seq, self.acknowledged, self.credential_epoch, self.manifest_epoch]
+    }
+
+    fn of_words(words: [u64; WORDS]) -> Known {
+        let [link, incarnation, seq, acknowledged, credential_epoch, manifest_epoch] = words;
+        Known { link, incarnation, seq, acknowledged, credential_epoch, manifest_epoch }
+    }
 }
 
-impl KnownCell {
+const WORDS: usize = 6;
+
+/// The cell that keeps it; see the head of this file.
+pub(crate) struct KnownCell<W = AtomicU64, T = Lock<()>> {
+    version: W,
+    words: [W; WORDS],
+    turn: T,
+}
+
+impl<W: Word, T: Turn<()>> Default for KnownCell<W, T> {
+    fn default() -> Self {
+        Self { version: W::new(0), words: [(); WORDS].map(|()| W::new(0)), turn: T::new(()) }
+    }
+}
+
+impl<W: Word, T: Turn<()>> KnownCell<W, T> {
     /// What is known now.
+    #[inline]
     pub(crate) fn get(&self) -> Known {
-        **self.known.load()
+        let before = self.version.load(Ordering::Acquire);
+        let known = self.read();
+        match before.is_multiple_of(2) && self.version.load(Ordering::Acquire) == before {
+            true => known,
+            false => self.get_in_turn(),
+        }
+    }
+
+    #[cold]
+    fn get_in_turn(&self) -> Known {
+        let _turn = self.turn.take();
+        self.read()
+    }
+
+    #[inline]
+    fn read(&self) -> Known {
+        Known::of_words(std::array::from_fn(|at| self.words[at].load(Ordering::Acquire)))
+    }
+
+    /// Only in turn.
+    fn write(&self, known: Known) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version + 1, Ordering::Relaxed);
+        for (own, word) in self.words.iter().zip(known.words()) {
+            own.store(word, Ordering::Release);
+        }
+        self.version.store(version + 2, Ordering::Release);
     }
 
     /// Takes what a reply says. `link` is when the link that took the request came up, `floor` the incarnation and seq
@@ -61,11 +117,11 @@ impl KnownCell {
         if next(&before, header, link, floor, acknowledges).0 == before {
             return Shown::Usual;
         }
-        let _turn = self.turn.lock();
-        let before = self.get();
+        let _turn = self.turn.take();
+        let before = self.read();
         let (after, shown) = next(&before, header, link, floor, acknowledges);
         if after != before {
-            self.known.store(std::sync::Arc::new(after));
+            self.write(after);
         }
         shown
     }
@@ -128,7 +184,7 @@ mod tests {
 
     #[test]
     fn replies_that_overtake_each_other_take_nothing_back() {
-        let cell = KnownCell::default();
+        let cell: KnownCell = KnownCell::default();
         let link = Some(Moment(5));
         let note = |header, link, floor| cell.note(&header, link, floor, false);
         assert_eq!(note(header(1, 9, 3), link, (0, 0)), Shown::Other);
@@ -148,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_reply_below_what_was_known_when_it_was_asked_for_is_a_roll_back() {
-        let cell = KnownCell::default();
+        let cell: KnownCell = KnownCell::default();
         let link = Some(Moment(5));
         cell.note(&header(1, 9, 3), link, (0, 0), true);
         assert_eq!(cell.note(&header(1, 7, 2), link, (1, 9), false), Shown::WentBack(9, 7));
@@ -158,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_last_acknowledged_write_is_kept_over_links_and_not_over_incarnations() {
-        let cell = KnownCell::default();
+        let cell: KnownCell = KnownCell::default();
         cell.note(&header(1, 4, 0), Some(Moment(5)), (0, 0), true);
         cell.note(&header(1, 9, 0), Some(Moment(5)), (0, 0), false);
         assert_eq!((cell.get().seq, cell.get().acknowledged), (9, 4));

@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod abilities;
+mod admission;
+mod atoms;
 mod attempts;
 mod avoid;
 mod body;
@@ -30,6 +32,8 @@ mod meaning;
 mod member;
 mod membership;
 mod minimum;
+#[cfg(test)]
+mod models;
 mod moves;
 mod open;
 mod ready;
@@ -37,6 +41,7 @@ mod repair;
 mod role;
 mod route;
 mod settings;
+mod snapshot;
 mod spread;
 mod status;
 mod tend;
@@ -48,7 +53,7 @@ mod view;
 pub use compare::{Compared, Comparison, Summary};
 pub use error::Error;
 pub use group::Group;
-pub use kit::give_back;
+pub use kit::{give_back, spare_output};
 pub use membership::{Change, Changed};
 pub use minimum::Minimum;
 pub use ready::Answered;

@@ -4,9 +4,9 @@
 //!                    Status answered, no verified member to compare with
 //!          .---------------------------------------------------------> Unverified --- roots agree,
 //!          |                                                           (read set)     or repaired --.
-//! Fresh ---+---- root equal to a verified member's ----------------------------------------------> Admitted
+//! Fresh ---+---- root equal to each verified member's, if not at one moment (`admission`) ---------> Admitted
 //! (not     |                                                                                     (read set)
-//!  read)   '---- root differs -----> Recovering ------ repaired (HA 4.6) ------------------------------^
+//!  read)   '---- one differs ------> Recovering ------ repaired (HA 4.6) ------------------------------^
 //!                                    (write set only; Unverified when no verified member lives)
 //! any of them ---- its link is another one than the judged one ----> Fresh
 //! any of them ---- of another group ----> Refused
@@ -26,6 +26,7 @@ use spec::platform::{Lock, Moment};
 use spec::record::MemberRole;
 use spec::seam::{MemberId, Seam, Standing};
 
+use crate::admission::Caught;
 use crate::debt::{DEBT_MAX, Debt};
 use crate::known::{Known, KnownCell, Shown};
 use crate::load::Load;
@@ -123,6 +124,8 @@ pub(crate) struct Member {
     rolled_back: AtomicBool,
     report: Lock<Option<StatusAnswer>>,
     refusal: Lock<String>,
+    /// With which references it has caught up on its link (HA 4.6).
+    pub(crate) caught: Caught,
     debt: Lock<VecDeque<Debt>>,
     debts: AtomicUsize,
     /// Its attempts to return are used up (`reconnAtt`).
@@ -152,6 +155,7 @@ impl Member {
             rolled_back: AtomicBool::new(false),
             report: Lock::new(None),
             refusal: Lock::new(String::new()),
+            caught: Caught::default(),
             debt: Lock::new(VecDeque::new()),
             debts: AtomicUsize::new(0),
             given_up: AtomicBool::new(false),
@@ -257,6 +261,7 @@ impl Member {
 
     /// Takes the member out of the read set until it has been repaired.
     pub(crate) fn demote(&self) {
+        self.caught.forget();
         self.phase.store(Phase::Recovering.byte(), Ordering::Release);
     }
 
@@ -475,29 +480,34 @@ impl Member {
         self.debt.lock().iter().find(|debt| !debt.given_up).cloned()
     }
 
-    /// A debt is settled. Only the one thread that tends the group settles any.
+    /// A debt is settled.
     pub(crate) fn settle_debt(&self, settled: u64) {
-        self.keep_debts(|debt| debt.number != settled);
+        let mut list = self.debt.lock();
+        list.retain(|debt| debt.number != settled);
+        self.debts.store(list.len(), Ordering::Release);
     }
 
-    /// The member has refused a debt: it is sent no more, and the member still lacks what it is about.
-    pub(crate) fn give_up_debt(&self, refused: u64) {
-        if let Some(debt) = self.debt.lock().iter_mut().find(|debt| debt.number == refused) {
+    /// The member has refused a debt: it is sent no more. Where the write was acknowledged it is still owed.
+    pub(crate) fn give_up_debt(&self, refused: &Debt) {
+        if !refused.acknowledged {
+            return self.settle_debt(refused.number);
+        }
+        if let Some(debt) = self.debt.lock().iter_mut().find(|debt| debt.number == refused.number) {
             (debt.given_up, debt.bodies) = (true, Vec::new());
         }
     }
 
-    /// The member holds what the others hold: it lacks nothing of what was given up.
-    pub(crate) fn holds_what_was_given_up(&self) {
-        if self.debts() > 0 {
-            self.keep_debts(|debt| !debt.given_up);
+    /// What the member has refused and owes.
+    pub(crate) fn given_up_debts(&self) -> Vec<Debt> {
+        if self.debts() == 0 {
+            return Vec::new();
         }
+        self.debt.lock().iter().filter(|debt| debt.given_up).cloned().collect()
     }
 
-    fn keep_debts(&self, kept: impl Fn(&Debt) -> bool) {
-        let mut list = self.debt.lock();
-        list.retain(kept);
-        self.debts.store(list.len(), Ordering::Release);
+    /// Whether the member has refused anything that it owes.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.debts() > 0 && self.debt.lock().iter().any(|debt| debt.given_up)
     }
 }
 
@@ -522,13 +532,21 @@ mod tests {
         let member = Member::new(MemberId(1));
         member.decide(Moment(1), Phase::Admitted);
         let ouid = Ouid([7; 16]);
+        let debt = |number| Debt {
+            number,
+            ouids: vec![ouid],
+            holders: Vec::new(),
+            bodies: Vec::new(),
+            acknowledged: true,
+            given_up: false,
+        };
         for number in 0..DEBT_MAX as u64 {
-            member.owe(Debt { number, ouids: vec![ouid], bodies: Vec::new(), given_up: false });
+            member.owe(debt(number));
         }
         assert_eq!(member.debts(), DEBT_MAX);
         assert!(member.owes(ouid) && !member.owes(Ouid([8; 16])));
         assert_eq!(member.phase_on(Moment(1)), Phase::Admitted);
-        member.owe(Debt { number: 9_999, ouids: vec![ouid], bodies: Vec::new(), given_up: false });
+        member.owe(debt(9_999));
         assert_eq!((member.debts(), member.phase_on(Moment(1))), (0, Phase::Recovering));
     }
 

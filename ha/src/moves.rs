@@ -30,10 +30,13 @@ const STEP_MS: u64 = 10_000;
 pub(crate) struct Participant {
     pub(crate) member: Arc<Member>,
     pub(crate) since: Moment,
-    /// Whether it is a reference: admitted when the repair began.
+    /// Whether it is a reference (see `admission`), and whether it waits to be admitted.
     pub(crate) reference: bool,
+    pub(crate) newcomer: bool,
     /// Its incarnation and seq when the repair began.
     pub(crate) mark: (u64, u64),
+    /// The number of the mark: what was owed before it was acknowledged by others before they were compared.
+    pub(crate) number: u64,
     /// Why it does not take what it lacks.
     pub(crate) failed: Option<Error>,
 }
@@ -69,17 +72,18 @@ impl Group {
     /// Every member whose link is up and that has been judged as one of the group; references first, since what a
     /// participant differs in is told against the first one.
     pub(crate) fn participants(&self) -> Vec<Participant> {
-        let view = self.view();
+        let (view, number) = (self.view(), self.number());
         let judged = view.seats.iter().filter_map(|seat| {
             let member = seat.member.clone();
             let Standing::Up { since, .. } = self.seam.standing(member.id) else { return None };
-            let reference = match member.phase_on(since) {
-                Phase::Admitted => true,
-                Phase::Unverified | Phase::Recovering => false,
+            let newcomer = match member.phase_on(since) {
+                Phase::Admitted => false,
+                Phase::Unverified | Phase::Recovering => true,
                 Phase::Fresh | Phase::Refused => return None,
             };
+            let reference = !newcomer && self.is_reference(&member);
             let mark = member.position();
-            Some(Participant { member, since, reference, mark, failed: None })
+            Some(Participant { member, since, reference, newcomer, mark, number, failed: None })
         });
         let mut participants: Vec<Participant> = judged.collect();
         participants.sort_by_key(|one| !one.reference);

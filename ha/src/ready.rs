@@ -1,6 +1,7 @@
 //! Before a call is sent: deadlines, who can be read, and waiting for members while none can (DESIGN 2, HA 4.6).
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use spec::messages::{Answer, Call, ReplyBody, ReplyHeader, UseAnswer, UseParts};
 use spec::meter::News;
 use spec::platform::Moment;
@@ -13,7 +14,7 @@ use crate::errand::{Errand, generates};
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::{Member, Phase, Seat};
-use crate::route::{Candidate, Choice, choose};
+use crate::route::{Candidate, Choice, Policy, choose};
 use crate::view::View;
 
 /// Between two looks at who can be reached, in milliseconds.
@@ -33,6 +34,13 @@ pub struct Answered {
     pub header: ReplyHeader,
     /// The answer; of the kind of the call.
     pub answer: Answer,
+}
+
+/// An OK reply, where it was read.
+pub(crate) struct Given {
+    pub(crate) member: MemberId,
+    pub(crate) header: ReplyHeader,
+    pub(crate) reply: Box<ReplyBody>,
 }
 
 /// Which members a choice leaves out besides those that cannot serve.
@@ -60,8 +68,7 @@ impl Group {
         let mut desk = Desk::until(self, deadline);
         let view = self.ready(&mut desk, deadline)?;
         let body = Body::of(&view, ticket, call);
-        drop(view);
-        self.run(&mut desk, &body, errand)
+        self.run(&mut desk, &body, errand, Some(&view))?.answered()
     }
 
     /// As [`Group::any`], for a use in borrowed parts: encoded and answered without a copy but the one that travels
@@ -70,29 +77,42 @@ impl Group {
     /// # Errors
     /// Those of [`Group::any`].
     pub fn use_key(&self, parts: &UseParts<'_>, ticket: &[u8]) -> Result<UseAnswer, Error> {
-        let deadline = self.deadline();
-        let errand = Errand::of_parts(parts, deadline);
-        let mut desk = Desk::until(self, deadline);
-        let view = self.ready(&mut desk, deadline)?;
-        let body = Body::of_use(&view, ticket, parts, errand.cost, desk.lend_body());
-        drop(view);
-        let answered = self.run(&mut desk, &body, errand);
+        // One look at the group for the whole of a call that finds it in order.
+        let begun = self.view();
+        let mut desk = Desk::of_call(self, &begun);
+        let errand = Errand::of_parts(parts, desk.end());
+        let later = match self.is_ready(&mut desk, &begun, errand.deadline) {
+            true => None,
+            false => Some(self.wait_until_ready(&mut desk, errand.deadline)?),
+        };
+        let view = later.as_deref().unwrap_or(&begun);
+        let body = Body::of_use(view, ticket, parts, errand.cost, desk.lend_body());
+        let given = self.run(&mut desk, &body, errand, Some(view));
         desk.take_body(body);
-        match answered? {
-            Answered { answer: Answer::Use(answer), .. } => Ok(answer),
-            Answered { member, .. } => {
-                Err(Error::Peer(format!("member {member} answered a use with something else")))
+        let Given { member, mut reply, .. } = given?;
+        match reply.answer.take() {
+            Some(Answer::Use(answer)) => {
+                desk.take_reply(reply);
+                Ok(answer)
             }
+            _ => Err(Error::Peer(format!("member {member} answered a use with something else"))),
         }
     }
 
-    /// Sends a body to one member after the other until one answers or a rule ends it.
-    pub(crate) fn run(&self, desk: &mut Desk<'_>, body: &Body, errand: Errand) -> Result<Answered, Error> {
-        let answered = Attempts::new(self, body.clone(), errand).run(desk);
+    /// Sends a body to one member after the other until one answers or a rule ends it; first to one of the view, if the call
+    /// has just looked at one.
+    pub(crate) fn run(
+        &self,
+        desk: &mut Desk<'_>,
+        body: &Body,
+        errand: Errand,
+        view: Option<&View>,
+    ) -> Result<Given, Error> {
+        let given = Attempts::new(self, body, errand, view).run(desk);
         // The loser of a hedge or an evacuation is no longer wanted.
         desk.clear();
         self.take_newer_manifest(desk);
-        answered
+        given
     }
 
     /// When a call that begins now must have ended, unless it generates keys. A call has one deadline, however many
@@ -119,24 +139,35 @@ impl Group {
 
     /// Waits until the manifest is known and, at the start of a process, until a majority of the members has been
     /// judged or 200 ms have passed.
-    pub(crate) fn ready(
-        &self,
-        desk: &mut Desk<'_>,
-        deadline: Moment,
-    ) -> Result<arc_swap::Guard<Arc<View>>, Error> {
-        if self.is_settled() {
-            self.tend_in_call(deadline);
-            let view = self.view();
-            if view.manifest.is_some() {
-                return Ok(view);
-            }
+    pub(crate) fn ready(&self, desk: &mut Desk<'_>, deadline: Moment) -> Result<Guard<Arc<View>>, Error> {
+        let view = self.view();
+        match self.is_ready(desk, &view, deadline) {
+            true => Ok(view),
+            false => self.wait_until_ready(desk, deadline),
         }
-        let start = self.platform.now();
+    }
+
+    /// Whether this view, at which the call has just looked, can serve it.
+    fn is_ready(&self, desk: &mut Desk<'_>, view: &View, deadline: Moment) -> bool {
+        if !self.is_settled() {
+            return false;
+        }
+        if self.tend_in_call(deadline) {
+            // Time has passed, and others may be the members.
+            desk.refresh();
+            return false;
+        }
+        view.manifest.is_some()
+    }
+
+    fn wait_until_ready(&self, desk: &mut Desk<'_>, deadline: Moment) -> Result<Guard<Arc<View>>, Error> {
+        let mut start = None;
         loop {
             let view = self.view();
             if view.manifest.is_some() && self.is_settled() {
                 return Ok(view);
             }
+            let start = *start.get_or_insert_with(|| self.platform.now());
             self.look(desk, false);
             let view = self.view();
             let judged = view.seats.iter().filter(|seat| seat.member.is_readable(&*self.seam)).count();
@@ -189,13 +220,20 @@ impl Group {
     }
 
     /// Chooses a member of the read set that may serve the errand.
-    pub(crate) fn choose(&self, view: &View, errand: &Errand, without: &Without<'_>, now: Moment) -> Choice {
-        let mut few = [Candidate::NONE; FEW];
+    pub(crate) fn choose(
+        &self,
+        view: &View,
+        policy: Policy,
+        errand: &Errand,
+        without: &Without<'_>,
+        now: Moment,
+    ) -> Choice {
+        let mut few = [None; FEW];
         let mut many = Vec::new();
-        let room: &mut [Candidate] = if view.seats.len() <= FEW {
+        let room: &mut [Option<Candidate>] = if view.seats.len() <= FEW {
             &mut few
         } else {
-            many.resize(view.seats.len(), Candidate::NONE);
+            many.resize(view.seats.len(), None);
             &mut many
         };
         let newest = if errand.newest_credentials { self.newest_credentials(view, without) } else { 0 };
@@ -207,10 +245,8 @@ impl Group {
                 if is_old || able && errand.mechanism.is_some_and(lacks) {
                     continue;
                 }
-                if let Some(candidate) = self.candidate(place, seat, errand, without, now) {
-                    room[count] = candidate;
-                    count += 1;
-                }
+                room[count] = self.candidate(place, seat, errand, without, now);
+                count += usize::from(room[count].is_some());
             }
             count
         };
@@ -219,7 +255,11 @@ impl Group {
             0 => fill(false),
             count => count,
         };
-        choose(self.settings().policy, self.next_turn(), room[..count].iter().copied())
+        // All callers count together: not where nobody asks whose turn it is.
+        let is_asked = policy == Policy::RoundRobin
+            || room[..count].iter().flatten().any(|candidate| candidate.ramp_percent < 100);
+        let turn = if is_asked { self.next_turn() } else { 0 };
+        choose(policy, turn, room[..count].iter().flatten())
     }
 
     fn newest_credentials(&self, view: &View, without: &Without<'_>) -> u64 {
@@ -230,11 +270,12 @@ impl Group {
         able.map(|member| member.credential_epoch()).max().unwrap_or(0)
     }
 
-    /// Whether a member that lacks objects may serve logins: its credentials may be the newest ones, and tickets of older
-    /// ones would be dead there (HA 2.7). Not one whose store went back (HA 1.5).
+    /// Whether a member that lacks objects, or was not compared yet, may serve logins: its credentials may be the newest
+    /// ones, and tickets of older ones would be dead there (HA 2.7). Not one whose store went back (HA 1.5).
     fn logs_in(&self, member: &Member) -> bool {
         let restored = || member.report().is_none_or(|report| report.recovering);
-        member.phase(&*self.seam) == Some(Phase::Recovering) && !member.is_rolled_back() && !restored()
+        let phase = member.phase(&*self.seam);
+        matches!(phase, Some(Phase::Recovering | Phase::Fresh)) && !member.is_rolled_back() && !restored()
     }
 
     fn candidate(
@@ -249,7 +290,7 @@ impl Group {
         let Standing::Up { since, heard } = seam.standing(member.id) else { return None };
         match member.phase_on(since) {
             Phase::Admitted | Phase::Unverified => {}
-            Phase::Recovering if errand.newest_credentials && self.logs_in(member) => {}
+            Phase::Recovering | Phase::Fresh if errand.newest_credentials && self.logs_in(member) => {}
             Phase::Fresh | Phase::Recovering | Phase::Refused => return None,
         }
         if (without.passed_over)(member.id) || errand.object.is_some_and(|object| member.owes(object)) {
@@ -275,10 +316,13 @@ impl Group {
     }
 }
 
-/// The answer of an OK reply.
-pub(crate) fn answered(member: MemberId, header: ReplyHeader, reply: ReplyBody) -> Result<Answered, Error> {
-    match reply.answer {
-        Some(answer) => Ok(Answered { member, header, answer }),
-        None => Err(Error::Peer(format!("member {member} answered OK without an answer"))),
+impl Given {
+    /// The answer.
+    pub(crate) fn answered(self) -> Result<Answered, Error> {
+        let Given { member, header, reply } = self;
+        match reply.answer {
+            Some(answer) => Ok(Answered { member, header, answer }),
+            None => Err(Error::Peer(format!("member {member} answered OK without an answer"))),
+        }
     }
 }

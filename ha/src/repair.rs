@@ -9,15 +9,17 @@
 //! returning member by themselves, because it is in the write set. A process that may not repair admits a returner once
 //! no bucket of it differs in two comparisons 2 s apart: unequal roots at an instant mean nothing.
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use spec::Ouid;
 use spec::meter::News;
 use spec::platform::Moment;
+use spec::seam::MemberId;
 
 use crate::error::Error;
 use crate::group::Group;
 use crate::lease::{Asked, Held};
-use crate::member::Phase;
+use crate::member::{Member, Phase};
 use crate::moves::{Participant, union};
 
 /// A bucket that differs in two comparisons so far apart is a divergence, in milliseconds (HA 4.6).
@@ -55,7 +57,7 @@ impl Group {
         if all < 2 {
             return;
         }
-        let is_newcomer = |one: &Participant| !one.reference;
+        let is_newcomer = |one: &Participant| one.newcomer;
         let found = self.has_diverged(&participants, participants.iter().any(is_newcomer));
         participants.retain(|one| !one.member.rests_from_repair(now));
         if participants.len() < 2 {
@@ -64,9 +66,11 @@ impl Group {
         let newcomers = participants.iter().any(is_newcomer);
         // Without the one that a repair failed at, equality of the others says nothing about the group.
         let whole = participants.len() == all;
+        // A returner that differs from nobody but a reference at which repair failed waits for that one.
+        let waits = !whole && are_level(&participants);
         let Some(ticket) = self.repair_ticket() else { return };
         let suspects = self.take_suspects();
-        let everything = newcomers || whole && (found || self.is_divergent());
+        let everything = newcomers && !waits || whole && (found || self.is_divergent());
         if !everything && suspects.is_empty() && !uneven(&participants) {
             return;
         }
@@ -165,23 +169,32 @@ impl Group {
         }
     }
 
-    /// Admits everybody who took what it lacked and still stands where it was marked (HA 4.6 (3)). `whole` tells that
-    /// every member that can be reached took part.
+    /// Admits everybody who took what it lacked and still stands where it was marked, once it holds what every reference
+    /// held (HA 4.6 (3)). `whole` tells that every member that can be reached took part.
     pub(crate) fn admit_all(&self, participants: &[Participant], whole: bool) {
         // A reference whose store went elsewhere meanwhile proves nothing about the others.
         let references = participants.iter().filter(|one| one.reference);
-        let proven =
-            references.clone().next().is_none() || references.clone().all(|one| one.still_stands(self));
-        for one in participants.iter().filter(|one| one.failed.is_none() && one.still_stands(self)) {
-            if proven {
-                one.member.compared();
-                self.decide(&one.member, one.since, Phase::Admitted);
-            }
+        let proven = references.clone().all(|one| one.still_stands(self)) && self.all_took_part(participants);
+        let level = participants.iter().filter(|one| one.still_stands(self));
+        let others: Vec<&Arc<Member>> = level.clone().map(|one| &one.member).collect();
+        let everybody = level.clone().filter(|one| one.failed.is_none()).count() == self.view().seats.len();
+        for one in level.filter(|one| proven && one.failed.is_none()) {
+            one.member.compared();
+            self.acquit(&one.member, &others, everybody, one.number);
+            self.decide(&one.member, one.since, Phase::Admitted);
         }
         if proven && whole && participants.iter().all(|one| one.failed.is_none()) {
             self.set_divergent(false);
             *self.last_difference.lock() = None;
         }
+    }
+
+    /// Whether every reference took part: one that was left out because repair had failed at it may hold more.
+    fn all_took_part(&self, participants: &[Participant]) -> bool {
+        let took_part = |member: &Member| participants.iter().any(|one| one.member.id == member.id);
+        let view = self.view();
+        let members = view.seats.iter().map(|seat| &seat.member);
+        members.filter(|member| self.is_reference(member)).all(|member| took_part(member))
     }
 
     /// Whether a bucket of the members differs now and differed two seconds ago (HA 4.6): unequal roots at one instant
@@ -197,7 +210,7 @@ impl Group {
             return false;
         }
         let now = self.platform.now();
-        let ids = participants.iter().map(|one| (one.member.id, one.since)).collect::<Vec<_>>();
+        let ids = participants.iter().map(|one| (one.member.id, one.since, one.mark.0)).collect::<Vec<_>>();
         let too_soon = |last: &Difference| last.ids == ids && now < last.at.after_ms(DIVERGENCE_MS);
         if self.last_difference.lock().as_ref().is_some_and(too_soon) {
             return false;
@@ -218,9 +231,8 @@ impl Group {
         }
         *last = Some(Difference { at: now, ids, buckets: differing.clone() });
         drop(last);
-        let lasting = |place: usize| !before.buckets[place].is_disjoint(&differing[place]);
         if newcomers {
-            self.admit_those_level(participants, &lasting);
+            self.admit_those_level(participants, &before.buckets, &differing);
             return false;
         }
         let diverged = !union(&before.buckets).is_disjoint(&union(&differing));
@@ -230,16 +242,30 @@ impl Group {
         diverged
     }
 
-    /// Admits the newcomers that differ from no reference for good. What a participant differs in is told against the
-    /// first one, which is a reference unless there is none.
-    fn admit_those_level(&self, participants: &[Participant], lasting: &dyn Fn(usize) -> bool) {
+    /// Admits the newcomers that hold what every reference held at the first of two comparisons: each bucket of the two was
+    /// equal in one of them. What a participant differs in is told against the first one, so that two which do not differ
+    /// from that one are equal.
+    fn admit_those_level(
+        &self,
+        participants: &[Participant],
+        before: &[BTreeSet<u16>],
+        now: &[BTreeSet<u16>],
+    ) {
         let references = participants.iter().enumerate().filter(|(_, one)| one.reference);
-        if !participants[0].reference || references.clone().any(|(place, _)| lasting(place)) {
-            return;
-        }
-        for (place, one) in participants.iter().enumerate().filter(|(_, one)| !one.reference) {
+        let references: Vec<(usize, &Participant)> = references.collect();
+        for (place, one) in participants.iter().enumerate().filter(|(_, one)| one.newcomer) {
+            let level = |other: usize| {
+                let differed: BTreeSet<&u16> = before[place].union(&before[other]).collect();
+                now[place].union(&now[other]).all(|bucket| !differed.contains(bucket))
+            };
             let recovering = one.member.report().is_some_and(|report| report.recovering);
-            if !recovering && !one.member.is_rolled_back() && !lasting(place) && one.still_stands(self) {
+            if recovering || one.member.is_rolled_back() || references.is_empty() || !one.still_stands(self) {
+                continue;
+            }
+            if references.iter().all(|(other, _)| level(*other)) {
+                for (_, reference) in &references {
+                    one.member.caught.up_with(one.since, &reference.member, reference.mark.0, one.mark.0);
+                }
                 self.decide(&one.member, one.since, Phase::Admitted);
             }
         }
@@ -249,7 +275,8 @@ impl Group {
 /// In which buckets each participant differed from the first one, and when.
 pub(crate) struct Difference {
     at: Moment,
-    ids: Vec<(spec::seam::MemberId, Moment)>,
+    /// The participants, their links and their incarnations.
+    ids: Vec<(MemberId, Moment, u64)>,
     buckets: Vec<BTreeSet<u16>>,
 }
 
@@ -259,4 +286,13 @@ fn uneven(participants: &[Participant]) -> bool {
         let (one, other) = (&pair[0].member, &pair[1].member);
         one.credential_epoch() != other.credential_epoch() || one.manifest_age() != other.manifest_age()
     })
+}
+
+/// Whether no content differs, no store waits for the word that it was compared, and credentials and manifests are the same.
+fn are_level(participants: &[Participant]) -> bool {
+    let reports: Vec<_> = participants.iter().filter_map(|one| one.member.report()).collect();
+    reports.len() == participants.len()
+        && reports.windows(2).all(|pair| pair[0].root == pair[1].root)
+        && reports.iter().all(|report| !report.recovering)
+        && !uneven(participants)
 }

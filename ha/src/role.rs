@@ -15,12 +15,13 @@ use crate::error::Error;
 use crate::group::Group;
 use crate::meaning::Meaning;
 use crate::member::Member;
-use crate::ready::Answered;
+use crate::ready::{Answered, Given};
 use crate::view::View;
 
 /// Before the same bytes go to the same member again, in milliseconds.
 const AGAIN_MS: u64 = 20;
-/// The number of `Adopt`.
+/// The numbers of `SetPin` and `Adopt`.
+const SET_PIN: u32 = 12;
 const ADOPT: u32 = 25;
 /// `CKU_USER`: the Crypto Officer (RULES 2.5).
 const CRYPTO_OFFICER: u64 = 1;
@@ -42,7 +43,7 @@ impl Group {
         let call = Call::Login(login);
         let errand = Errand::of(&call, deadline);
         let body = Body::of(&view, ticket, call);
-        let answered = self.run(&mut desk, &body, errand)?;
+        let answered = self.run(&mut desk, &body, errand, None)?.answered()?;
         match answered.answer {
             Answer::Login(answer) => Ok(answer.ticket),
             _ => Err(Error::Peer(format!("member {} answered a login with something else", answered.member))),
@@ -109,10 +110,21 @@ impl Group {
 
     fn at_home_until(&self, call: Call, ticket: &[u8], deadline: Moment) -> Result<Answered, Error> {
         let mut desk = Desk::until(self, deadline);
-        let view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
-        let member = self.home(&view)?;
-        let body = Body::of(&view, ticket, call);
-        self.ask_member(&mut desk, &member, &body, deadline)
+        let mut view = arc_swap::Guard::into_inner(self.ready(&mut desk, deadline)?);
+        loop {
+            let member = self.home(&view)?;
+            let body = Body::of(&view, ticket, call.clone());
+            let answer = self.ask_member(&mut desk, &member, &body, deadline);
+            if !matches!(answer, Err(Error::Home(_))) || self.platform.now() >= deadline {
+                return answer;
+            }
+            // Nothing was carried out: if an operator has made another member the home meanwhile, that one is asked.
+            self.look(&mut desk, true);
+            view = arc_swap::Guard::into_inner(self.view());
+            if self.home(&view)?.id == member.id {
+                return answer;
+            }
+        }
     }
 
     /// The home member; the only one in the slot of a single partition.
@@ -143,7 +155,8 @@ impl Group {
     }
 
     /// Fails a role call to a member whose store went back, or that knows of older credentials than another member: it
-    /// would judge by a PIN that counts no more, or change what is void (HA 1.5, 2.7). `Adopt` is how an operator makes
+    /// would judge by a PIN that counts no more, or change what is void (HA 1.5, 2.7). A PIN is changed by nobody that has
+    /// an older manifest than another member: an operator may have made another one the home. `Adopt` is how an operator makes
     /// such a member one of the group again, and the last member is never put out.
     fn ensure_trusted(&self, member: &Member, body: &Body) -> Result<(), Error> {
         let view = self.view();
@@ -152,20 +165,22 @@ impl Group {
             return Ok(());
         }
         let (own, greatest) = (member.credential_epoch(), greatest_credentials(&view));
+        let (manifest, newest) = (manifest_epoch(member), greatest_manifest(&view));
         let what = if member.is_rolled_back() {
             "went back to an older state".to_owned()
         } else if own < greatest {
             format!("holds credentials of version {own} and another one those of version {greatest}")
+        } else if body.call == SET_PIN && manifest < newest {
+            let ((.., own), (.., newest)) = (manifest, newest);
+            format!("holds version {own} of the manifest and another one version {newest}")
         } else {
             return Ok(());
         };
-        let text = format!(
+        Err(Error::Home(format!(
             "member {} {what}, so it decides about no PIN and no role: let a process with the Crypto Officer logged in \
              repair it, or make another member the home (vtl haAdmin promote)",
             member.id
-        );
-        tracing::error!("{text}");
-        Err(Error::Home(text))
+        )))
     }
 
     /// The same bytes for every send; only in a planted bug a resent PIN change has another tag (HA 4.2).
@@ -182,6 +197,25 @@ impl Group {
         }
     }
 
+    /// What a store says that turns out to have gone back is not believed. What others have said since may be news to the
+    /// member only as it was when it answered: it is asked once more. `done` tells that the request may have been carried out.
+    fn believe(
+        &self,
+        desk: &mut Desk<'_>,
+        member: &Arc<Member>,
+        body: &Body,
+        done: bool,
+    ) -> Result<(), Error> {
+        if self.ensure_trusted(member, body).is_err() {
+            self.ask_standing(desk, member);
+        }
+        let told = self.ensure_trusted(member, body).inspect_err(|error| tracing::error!("{error}"));
+        told.map_err(|error| match done && !member.is_rolled_back() {
+            true => Error::OutcomeUnknown(format!("it may have been done, and be void: {error}")),
+            false => error,
+        })
+    }
+
     /// Sends a body to one member until it answers: NotSent and Busy as long as the time allows, at most members + 1
     /// sends that may have executed.
     pub(crate) fn ask_member(
@@ -194,12 +228,18 @@ impl Group {
         let give_up = deadline.min(self.platform.now().after_ms(self.settings().outage_wait_ms));
         let sends_max = self.view().seats.len() + 1;
         let mut unknown = 0_usize;
+        // What is known of it may be older than a change that another process has made there.
+        if self.ensure_trusted(member, body).is_err() {
+            self.ask_standing(desk, member);
+        }
         loop {
             self.ensure_open()?;
-            self.ensure_trusted(member, body).map_err(|error| match unknown {
-                0 => error,
-                _ => Error::OutcomeUnknown(format!("a request was sent and not answered: {error}")),
-            })?;
+            self.ensure_trusted(member, body).inspect_err(|error| tracing::error!("{error}")).map_err(
+                |error| match unknown {
+                    0 => error,
+                    _ => Error::OutcomeUnknown(format!("a request was sent and not answered: {error}")),
+                },
+            )?;
             desk.send(member, &self.renamed(body, unknown), 0, unknown, deadline);
             let Some((_, _, end)) = desk.next(Moment::NEVER) else {
                 desk.clear();
@@ -211,11 +251,10 @@ impl Group {
             let pause_ms = match end {
                 End::Reply(_, reply) if Meaning::of(Outcome(reply.outcome)) == Meaning::Later => AGAIN_MS,
                 End::Reply(header, reply) => {
-                    // What a store says that turns out to have gone back is not believed.
-                    self.ensure_trusted(member, body)?;
+                    self.believe(desk, member, body, unknown > 0 || reply.outcome == Outcome::OK.0)?;
                     return match Error::of_reply(member.id, &reply) {
                         Some(error) => Err(error),
-                        None => crate::ready::answered(member.id, header, reply),
+                        None => Given { member: member.id, header, reply }.answered(),
                     };
                 }
                 End::Busy(ms) => self.jitter_ms(u64::from(ms)).max(1),
@@ -246,4 +285,16 @@ impl Group {
 /// The greatest version of the credentials that any member has named.
 fn greatest_credentials(view: &View) -> u64 {
     view.seats.iter().map(|seat| seat.member.credential_epoch()).max().unwrap_or(0)
+}
+
+/// The generation and the epoch of the manifest that a member has named last.
+fn manifest_epoch(member: &Member) -> (u64, u64) {
+    let (generation, epoch, _) = member.manifest_age();
+    (generation, epoch)
+}
+
+/// The newest manifest that any member has named, or this process holds.
+fn greatest_manifest(view: &View) -> (u64, u64) {
+    let held = view.manifest.as_ref().map(|manifest| (manifest.generation, manifest.epoch));
+    view.seats.iter().map(|seat| manifest_epoch(&seat.member)).chain(held).max().unwrap_or_default()
 }

@@ -59,22 +59,6 @@ pub(crate) struct Candidate {
     pub(crate) ramp_percent: u32,
 }
 
-impl Candidate {
-    /// Fills the room of a table.
-    pub(crate) const NONE: Candidate = Candidate {
-        place: 0,
-        role: MemberRole::Active,
-        weight: 1,
-        preference: 0,
-        outstanding: 0,
-        window: 0,
-        latency_ns: 0,
-        resting: false,
-        doubtful: false,
-        ramp_percent: 100,
-    };
-}
-
 /// The choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
@@ -88,36 +72,42 @@ pub(crate) enum Choice {
 
 /// The choice by policy; `turn` counts the choices. Standby members count when no active one does, draining ones when
 /// there is nobody else: the last member is never put out (HA 4.6).
-pub(crate) fn choose(
+pub(crate) fn choose<'a>(
     policy: Policy,
     turn: u64,
-    candidates: impl Iterator<Item = Candidate> + Clone,
+    candidates: impl Iterator<Item = &'a Candidate> + Clone,
 ) -> Choice {
-    let mut best: Option<Rank> = None;
+    let mut best: Option<(Order, &Candidate)> = None;
     let mut full: Option<Rank> = None;
     for candidate in candidates.clone() {
-        let rank = rank(&candidate, turn);
-        let slot = if is_full(&candidate) { &mut full } else { &mut best };
-        if slot.is_none_or(|other| rank < other) {
-            *slot = Some(rank);
+        let rank = rank(candidate, turn);
+        if is_full(candidate) {
+            full = Some(full.map_or(rank, |other| other.min(rank)));
+            continue;
+        }
+        let order = order(policy, rank, candidate);
+        if best.is_none_or(|(other, _)| order < other) {
+            best = Some((order, candidate));
         }
     }
-    let best = match (best, full) {
+    let (best, first) = match (best, full) {
         (None, None) => return Choice::Nobody,
         (None, Some(_)) => return Choice::Full,
         // Members with a right to serve that are full are waited for; one that returns may take their work.
-        (Some(best), Some(full)) if (full.doubtful, full.tier) < (best.doubtful, best.tier) => {
+        (Some((best, _)), Some(full))
+            if (full.doubtful, full.tier) < (best.rank.doubtful, best.rank.tier) =>
+        {
             return Choice::Full;
         }
-        (Some(best), _) => best,
+        (Some((best, first)), _) => (best.rank, first),
     };
-    let equals = candidates.filter(|candidate| !is_full(candidate) && self::rank(candidate, turn) == best);
-    let chosen = match policy {
-        Policy::LeastBusy => equals.min_by_key(|one| (load(one), one.latency_ns, one.place)),
-        Policy::RoundRobin => in_turn(equals, turn),
-        Policy::PrimaryFirst => equals.min_by_key(|one| (one.preference, one.place)),
-    };
-    chosen.map_or(Choice::Nobody, |chosen| Choice::Take(chosen.place))
+    match policy {
+        Policy::LeastBusy | Policy::PrimaryFirst => Choice::Take(first.place),
+        Policy::RoundRobin => {
+            let equals = candidates.filter(|one| !is_full(one) && self::rank(one, turn) == best);
+            in_turn(equals, turn).map_or(Choice::Nobody, |chosen| Choice::Take(chosen.place))
+        }
+    }
 }
 
 /// What comes before every policy; less is better.
@@ -138,6 +128,22 @@ fn rank(candidate: &Candidate, turn: u64) -> Rank {
     }
 }
 
+/// The rank and what a policy prefers within it; less is better. Members that take turns are all equal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Order {
+    rank: Rank,
+    preferred: (u64, u64, usize),
+}
+
+fn order(policy: Policy, rank: Rank, candidate: &Candidate) -> Order {
+    let preferred = match policy {
+        Policy::LeastBusy => (load(candidate), candidate.latency_ns, candidate.place),
+        Policy::RoundRobin => (0, 0, 0),
+        Policy::PrimaryFirst => (candidate.preference as u64, 0, candidate.place),
+    };
+    Order { rank, preferred }
+}
+
 fn is_full(candidate: &Candidate) -> bool {
     candidate.resting || (candidate.window > 0 && candidate.outstanding >= candidate.window)
 }
@@ -148,7 +154,7 @@ fn load(candidate: &Candidate) -> u64 {
 }
 
 /// The one whose share of the weights the turn falls into.
-fn in_turn(equals: impl Iterator<Item = Candidate> + Clone, turn: u64) -> Option<Candidate> {
+fn in_turn<'a>(equals: impl Iterator<Item = &'a Candidate> + Clone, turn: u64) -> Option<&'a Candidate> {
     let weights = equals.clone().map(|one| u64::from(one.weight.max(1)));
     // Weights of 100 and 200 mean one and two in turn, not a hundred and two hundred.
     let unit = weights.clone().fold(0, greatest_common_divisor).max(1);
@@ -200,14 +206,14 @@ mod tests {
     }
 
     fn least<const N: usize>(candidates: [Candidate; N]) -> Choice {
-        choose(Policy::LeastBusy, 0, candidates.into_iter())
+        choose(Policy::LeastBusy, 0, candidates.iter())
     }
 
     /// How often each of the places is taken in so many turns.
     fn shares<const N: usize>(policy: Policy, turns: u64, candidates: [Candidate; N]) -> [u64; N] {
         let mut shares = [0; N];
         for turn in 0..turns {
-            match choose(policy, turn, candidates.into_iter()) {
+            match choose(policy, turn, candidates.iter()) {
                 Choice::Take(place) => shares[place] += 1,
                 other => panic!("wanted a member, found {other:?}"),
             }
@@ -247,7 +253,7 @@ mod tests {
         let standby = Candidate { role: MemberRole::Standby, ..candidate(1) };
         let draining = Candidate { role: MemberRole::Draining, ..candidate(2) };
         for policy in [Policy::LeastBusy, Policy::RoundRobin, Policy::PrimaryFirst] {
-            let chosen = |candidates: &[Candidate]| choose(policy, 5, candidates.iter().copied());
+            let chosen = |candidates: &[Candidate]| choose(policy, 5, candidates.iter());
             assert_eq!(chosen(&[standby, active, draining]), Choice::Take(0), "{policy:?}");
             assert_eq!(chosen(&[draining, standby]), Choice::Take(1), "{policy:?}");
             assert_eq!(chosen(&[draining]), Choice::Take(2), "{policy:?}");
@@ -270,8 +276,8 @@ mod tests {
         assert_eq!(shares(Policy::RoundRobin, 300, [candidate(0), candidate(1), candidate(2)]), [100; 3]);
         let double = Candidate { weight: 200, outstanding: 50, ..candidate(1) };
         assert_eq!(shares(Policy::RoundRobin, 300, [candidate(0), double]), [100, 200]);
-        let first = choose(Policy::RoundRobin, 0, [candidate(0), candidate(1)].into_iter());
-        let second = choose(Policy::RoundRobin, 1, [candidate(0), candidate(1)].into_iter());
+        let first = choose(Policy::RoundRobin, 0, [candidate(0), candidate(1)].iter());
+        let second = choose(Policy::RoundRobin, 1, [candidate(0), candidate(1)].iter());
         assert_ne!(first, second);
     }
 
@@ -279,7 +285,7 @@ mod tests {
     fn primary_first_keeps_to_the_hosts_order_while_there_is_room() {
         let first = Candidate { preference: 0, outstanding: 9, window: 10, ..candidate(2) };
         let second = Candidate { preference: 1, ..candidate(0) };
-        let chosen = |first| choose(Policy::PrimaryFirst, 3, [second, first].into_iter());
+        let chosen = |first| choose(Policy::PrimaryFirst, 3, [second, first].iter());
         assert_eq!(chosen(first), Choice::Take(2));
         assert_eq!(chosen(Candidate { outstanding: 10, ..first }), Choice::Take(0));
     }
@@ -292,13 +298,14 @@ mod tests {
             let other = Candidate { outstanding: 5, ..candidate(1) };
             let shares = shares(policy, 1_000, [returning, other]);
             assert!((40..=100).contains(&shares[0]), "{policy:?}: {shares:?}");
-            assert_eq!(choose(policy, 99, [returning].into_iter()), Choice::Take(0), "the only one");
+            assert_eq!(choose(policy, 99, [returning].iter()), Choice::Take(0), "the only one");
         }
         let full = Candidate { resting: true, ..candidate(1) };
         let returning = Candidate { ramp_percent: 10, ..candidate(0) };
-        assert!((0..100).all(|turn| {
-            choose(Policy::LeastBusy, turn, [returning, full].into_iter()) == Choice::Take(0)
-        }));
+        assert!(
+            (0..100)
+                .all(|turn| { choose(Policy::LeastBusy, turn, [returning, full].iter()) == Choice::Take(0) })
+        );
     }
 
     #[test]

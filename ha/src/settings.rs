@@ -68,14 +68,15 @@ impl Group {
     /// what it was: another one is another group. The members count only while no manifest is known (HA 2.6), except
     /// for their order.
     pub fn configure(&self, settings: GroupSettings) {
-        let serial = self.settings().serial;
-        if serial != settings.serial {
-            tracing::warn!(
-                "the configuration gives the group another serial number: that is another group, restart the \
-                 application to use it"
-            );
-        }
-        self.replace_settings(GroupSettings { serial, ..settings });
-        self.reseat();
+        let kept = |old: &GroupSettings| {
+            if old.serial != settings.serial {
+                tracing::warn!(
+                    "the configuration gives the group another serial number: that is another group, restart the \
+                     application to use it"
+                );
+            }
+            GroupSettings { serial: old.serial, ..settings }
+        };
+        self.snapshot.configure(kept, |old, new| self.announce(old, new));
     }
 }

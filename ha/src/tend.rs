@@ -1,17 +1,17 @@
-//! Background work and admission (HA 4.6): who is alive, who is read, who owes, who must be repaired.
+//! Background work: who is alive, who owes, who must be repaired; who is read is judged in `admission` (HA 4.6).
 //!
 //! One round: Status to every member whose link is up (it is the probe too: unanswered for `ProbeTimeout`, the link
-//! is given up) -> judge (the picture stands in `member`) -> pay debts -> repair.
+//! is given up) -> judge -> pay debts -> repair.
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use spec::messages::{Answer, Outcome, StatusAnswer};
 use spec::meter::News;
-use spec::planted::{self, Bug};
 use spec::platform::Moment;
 use spec::record::MemberRole;
 use spec::seam::{MemberId, Standing};
 
+use crate::admission::Seen;
 use crate::desk::{Desk, End};
 use crate::error::Error;
 use crate::group::Group;
@@ -36,13 +36,6 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.0.tending.store(false, Ordering::Release);
     }
-}
-
-/// One member's answer in a round.
-struct Seen {
-    member: Arc<Member>,
-    since: Moment,
-    status: StatusAnswer,
 }
 
 impl Group {
@@ -107,7 +100,7 @@ impl Group {
 
     /// Goes for a manifest that a reply has named and that is newer than the one known (HA 2.6), at a member that has it.
     pub(crate) fn take_newer_manifest(&self, desk: &mut Desk<'_>) {
-        if self.platform.now() >= desk.end() || !self.takes_newer() {
+        if !self.snapshot.has_newer() || self.platform.now() >= desk.end() || !self.snapshot.takes_newer() {
             return;
         }
         let view = self.view().clone();
@@ -117,6 +110,13 @@ impl Group {
         });
         if let Some(newest) = up.max_by_key(|(member, _)| member.manifest_epoch()) {
             self.inquire(desk, &[newest], false);
+        }
+    }
+
+    /// Asks one member for its standing, and waits for the answer as a caller does.
+    pub(crate) fn ask_standing(&self, desk: &mut Desk<'_>, member: &Arc<Member>) {
+        if let Standing::Up { since, .. } = self.seam.standing(member.id) {
+            self.inquire(desk, &[(member.clone(), since)], false);
         }
     }
 
@@ -173,7 +173,8 @@ impl Group {
     fn inquire(&self, desk: &mut Desk<'_>, links: &[(Arc<Member>, Moment)], thorough: bool) {
         // A probe may go on for longer: it stays unanswered until a later round judges it.
         let wait_ms = self.settings().probe_ms.min(ANSWER_MS_MAX);
-        let begun = self.platform.now();
+        let (begun, mark) = (self.platform.now(), self.number());
+        let round = self.view().number;
         let mut until = begun.after_ms(wait_ms).min(desk.end());
         for (place, (member, since)) in links.iter().enumerate() {
             if let Standing::Up { heard, .. } = self.seam.standing(member.id) {
@@ -188,7 +189,7 @@ impl Group {
             let Some((place, member, end)) = desk.next(until) else { break };
             answered[place] = true;
             if let End::Reply(_, reply) = end {
-                seen.extend(self.status_of(&member, links[place].1, reply));
+                seen.extend(self.status_of(&member, links[place].1, *reply));
                 if !thorough {
                     until = until.min(self.platform.now().after_ms(COMPANY_MS));
                 }
@@ -202,7 +203,7 @@ impl Group {
         for ((member, _), _) in links.iter().zip(&answered).filter(|(_, answered)| !**answered) {
             self.judge_probe(member, now);
         }
-        self.judge(seen);
+        self.judge(&seen, mark, round);
         self.watch_standby();
     }
 
@@ -301,35 +302,6 @@ impl Group {
         }
     }
 
-    /// Puts a member into a phase on the link that came up at this moment, and tells of it.
-    pub(crate) fn decide(&self, member: &Member, since: Moment, phase: Phase) {
-        let before = member.phase_on(since);
-        if phase == Phase::Admitted {
-            member.holds_what_was_given_up();
-        }
-        if before == phase {
-            return;
-        }
-        tracing::info!(member = %member.id, from = ?before, to = ?phase, "the member's standing has changed");
-        let was_read = matches!(before, Phase::Admitted | Phase::Unverified);
-        member.decide(since, phase);
-        let meter = self.settings().meter.clone();
-        match phase {
-            Phase::Admitted | Phase::Unverified if !was_read => {
-                if self.is_settled() {
-                    member.load.begin_ramp(self.platform.now());
-                }
-                member.in_use_on(since);
-                meter.news(&News::Admitted { member: member.id });
-            }
-            Phase::Recovering => meter.news(&News::Recovering { member: member.id }),
-            Phase::Refused => {
-                meter.news(&News::Lost { member: member.id, reason: member.refusal() });
-            }
-            Phase::Admitted | Phase::Unverified | Phase::Fresh => {}
-        }
-    }
-
     /// The attempts of `reconnAtt` to take this lost member back are used up: it is not taken back until
     /// [`Group::recover`].
     pub fn give_up(&self, member: MemberId) {
@@ -347,85 +319,6 @@ impl Group {
                 true => seat.member.take_back(),
                 false => seat.member.forget_use(),
             }
-        }
-    }
-
-    /// Decides who is read (HA 4.6; the picture stands in `member`).
-    fn judge(&self, seen: Vec<Seen>) {
-        for manifest in seen.iter().filter_map(|seen| seen.status.manifest.as_ref()) {
-            self.learn(manifest);
-        }
-        if self.view().seats.iter().any(|seat| seat.member.is_readable(&*self.seam)) {
-            self.outage_over();
-        }
-        let view = self.view();
-        let seen: Vec<&Seen> = seen.iter().filter(|seen| view.member(seen.member.id).is_some()).collect();
-        if !self.settings().synchronize || view.seats.len() == 1 {
-            for seen in &seen {
-                // The last member is never put out, and without replication there is nothing to compare with.
-                seen.member.compared();
-                self.decide(
-                    &seen.member,
-                    seen.since,
-                    if seen.status.recovering { Phase::Recovering } else { Phase::Admitted },
-                );
-            }
-            return;
-        }
-        for seen in seen.iter().filter(|seen| seen.status.recovering) {
-            self.decide(&seen.member, seen.since, Phase::Recovering);
-        }
-        let able: Vec<&Seen> = seen.into_iter().filter(|seen| !seen.status.recovering).collect();
-        let is_reference = |member: &Member| member.phase(&*self.seam) == Some(Phase::Admitted);
-        let references: Vec<&[u8]> = able
-            .iter()
-            .filter(|seen| is_reference(&seen.member))
-            .map(|seen| seen.status.root.as_slice())
-            .collect();
-        if !references.is_empty() {
-            for seen in able.iter().filter(|seen| !is_reference(&seen.member)) {
-                let equal = references.contains(&seen.status.root.as_slice()) && self.is_level(&seen.member);
-                let equal = equal || planted::is(Bug::ReadBeforeRepair);
-                if equal {
-                    seen.member.compared();
-                }
-                let phase = if equal { Phase::Admitted } else { Phase::Recovering };
-                self.decide(&seen.member, seen.since, phase);
-            }
-        } else if !view.seats.iter().any(|seat| is_reference(&seat.member)) {
-            self.judge_without_reference(&able);
-        }
-    }
-
-    /// Whether a member whose store went back holds the newest credentials and manifest: digests do not cover them.
-    /// Others need no such proof, for logins look at the epochs themselves.
-    fn is_level(&self, member: &Member) -> bool {
-        let behind = |other: &Member| {
-            member.credential_epoch() < other.credential_epoch()
-                || member.manifest_age() < other.manifest_age()
-        };
-        !member.is_rolled_back() || !self.view().seats.iter().any(|seat| behind(&seat.member))
-    }
-
-    /// With no reference alive members are admitted as they are: verified when several agree, else unverified. One
-    /// whose store went back is not, until it agrees with another one (HA 1.5).
-    fn judge_without_reference(&self, able: &[&Seen]) {
-        let agree = able.windows(2).all(|pair| pair[0].status.root == pair[1].status.root);
-        let verified = agree && able.len() > 1;
-        for seen in able {
-            let equal = verified && self.is_level(&seen.member);
-            if equal {
-                seen.member.compared();
-            }
-            let phase = match equal {
-                true => Phase::Admitted,
-                false if seen.member.is_rolled_back() => Phase::Recovering,
-                false => Phase::Unverified,
-            };
-            self.decide(&seen.member, seen.since, phase);
-        }
-        if able.len() > 1 {
-            self.set_divergent(!agree);
         }
     }
 }

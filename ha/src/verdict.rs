@@ -4,7 +4,8 @@
 //! Unknown of one -> all others of the read set are asked -- OK, Destroyed --> that is it
 //!                     |-- one gave no verdict ----------------> asked again for a while, then an error
 //!                     |-- enough of them do not know it ------> gone
-//!                     '-- too few, others are out of reach ---> asked again as members come back, up to OutageWaitMs
+//!                     |-- too few, others are out of reach ---> asked again as members come back, up to OutageWaitMs
+//!                     '-- all in reach are behind ------------> asked again for a while, then the caller settles for less, or an error
 //! ```
 //! Enough are all members of the manifest, or so many verified ones that they cannot all have missed an object that was
 //! acknowledged; two verified ones always do, so that a dead member holds nobody up. A member that was admitted as it is
@@ -22,7 +23,7 @@ use crate::error::Error;
 use crate::group::Group;
 use crate::meaning::Meaning;
 use crate::member::{Member, Phase};
-use crate::ready::{Answered, answered};
+use crate::ready::Given;
 
 /// How long members that fail or do not answer are asked about an object that another member misses, in milliseconds
 /// (at most `OutageWaitMs`).
@@ -66,7 +67,7 @@ impl Attempts<'_> {
         desk: &mut Desk<'_>,
         first: &Arc<Member>,
         error: Error,
-    ) -> Result<Option<Answered>, Error> {
+    ) -> Result<Option<Given>, Error> {
         if planted::is(Bug::UnknownOfOne) {
             return Err(error);
         }
@@ -111,11 +112,57 @@ impl Attempts<'_> {
             return Err(decided);
         }
         open.retain(|(member, _)| member.is_readable(&*group.seam));
-        if open.is_empty() && matches!(verdict, Error::Gone(_) | Error::Behind) {
+        let is_behind =
+            |(_, silence): &(Arc<Member>, Silence)| matches!(silence, Silence::Failed(Error::Behind));
+        if open.iter().all(is_behind) && (!open.is_empty() || matches!(verdict, Error::Behind)) {
+            return self.all_are_behind(desk, first);
+        }
+        if open.is_empty() && matches!(verdict, Error::Gone(_)) {
             let missed = group.who_may_know(&without);
             open.extend(missed.into_iter().map(|member| (member, Silence::OutOfReach)));
         }
         if open.is_empty() { Err(verdict) } else { self.put_again(desk, &open).map(|()| None) }
+    }
+
+    /// Nobody in reach has the state that was seen: asked again for a while, then the caller settles for less, or hears who is
+    /// waited for.
+    fn all_are_behind(&mut self, desk: &mut Desk<'_>, first: &Member) -> Result<Option<Given>, Error> {
+        let group = self.group;
+        group.suspect(self.errand.object.as_slice());
+        let view = group.view();
+        let seats = view.seats.iter().map(|seat| &seat.member);
+        let away: Vec<String> = seats
+            .filter(|member| !member.is_readable(&*group.seam))
+            .map(|member| member.id.to_string())
+            .collect();
+        let settles = self.may_settle_for_less(first);
+        let outage_wait_ms = group.settings().outage_wait_ms;
+        let waits_for_them = !settles && !away.is_empty();
+        let bound_ms = if waits_for_them { outage_wait_ms } else { OPEN_MS_MAX.min(outage_wait_ms) };
+        if self.wait_for(desk, bound_ms, OPEN_AGAIN_MS) {
+            return Ok(None);
+        }
+        if settles {
+            return Err(self.of_doubtful_end(Error::OnlyOlder));
+        }
+        let away = if away.is_empty() { "none".to_owned() } else { away.join(", ") };
+        Err(self.of_doubtful_end(Error::Undecided(format!(
+            "wanted the state of an object that this process has seen, found older ones at the members that can be read (not \
+             read now: {away}): bring back the member that has it, or have the members compared (vtl haAdmin synchronize)"
+        ))))
+    }
+
+    /// Whether the caller may ask for an older state when nobody in reach has the one that it has seen: a change that was not
+    /// acknowledged, or whose holders are out of reach, must not end the use of a key (HA 3.4). A use tells nothing of what was
+    /// seen; everything else settles for less only where one member is left, which is never put out (HA 4.6).
+    fn may_settle_for_less(&self, first: &Member) -> bool {
+        let group = self.group;
+        let is_up = |member: &Member| !matches!(member.phase(&*group.seam), None | Some(Phase::Refused));
+        // A plan is a read that names a mechanism.
+        let is_plan = self.errand.class == Class::Read && self.errand.mechanism.is_some();
+        self.errand.class == Class::Use
+            || is_plan
+            || !group.view().seats.iter().any(|seat| seat.member.id != first.id && is_up(&seat.member))
     }
 
     /// Whether the member owes the object that the call is about: then it has no say about it (HA 2.5).
@@ -129,13 +176,13 @@ impl Attempts<'_> {
         poll: &mut Poll,
         member: Arc<Member>,
         header: ReplyHeader,
-        reply: ReplyBody,
-    ) -> Result<Option<Answered>, Error> {
+        reply: Box<ReplyBody>,
+    ) -> Result<Option<Given>, Error> {
         let Some(error) = Error::of_reply(member.id, &reply) else {
             if let Some(object) = self.errand.object {
                 self.group.suspect(&[object]);
             }
-            return answered(member.id, header, reply).map(Some);
+            return Ok(Some(Given { member: member.id, header, reply }));
         };
         match Meaning::of(Outcome(reply.outcome)) {
             Meaning::Destroyed => return Err(error),
@@ -165,8 +212,6 @@ impl Attempts<'_> {
     /// Members have not had their say: waits before they are asked again, or ends the call.
     fn put_again(&mut self, desk: &mut Desk<'_>, open: &[(Arc<Member>, Silence)]) -> Result<(), Error> {
         let group = self.group;
-        let now = group.platform.now();
-        let since = *self.open_since.get_or_insert(now);
         let busy_ms = open.iter().filter_map(|(_, silence)| match silence {
             Silence::Busy(ms) => Some(u64::from(*ms)),
             Silence::Lost | Silence::Failed(_) | Silence::OutOfReach => None,
@@ -179,8 +224,7 @@ impl Attempts<'_> {
             None if out_of_reach => (outage_wait_ms, OPEN_AGAIN_MS),
             None => (OPEN_MS_MAX.min(outage_wait_ms), OPEN_AGAIN_MS),
         };
-        let pause_ms = group.jitter_ms(pause_ms).max(1);
-        if now >= since.after_ms(bound_ms) || now.after_ms(pause_ms) >= self.errand.deadline {
+        if !self.wait_for(desk, bound_ms, pause_ms) {
             let (member, silence) = &open[0];
             let what = match silence {
                 Silence::Busy(_) => "is busy".to_owned(),
@@ -188,7 +232,8 @@ impl Attempts<'_> {
                 Silence::Failed(error) => format!("gave no verdict ({error})"),
                 Silence::OutOfReach => {
                     let missed: Vec<Arc<Member>> = open.iter().map(|(member, _)| member.clone()).collect();
-                    let undecided = group.undecided(&missed, now.since(since));
+                    let now = group.platform.now();
+                    let undecided = group.undecided(&missed, now.since(self.open_since.unwrap_or(now)));
                     return Err(self.of_doubtful_end(undecided));
                 }
             };
@@ -197,10 +242,23 @@ impl Attempts<'_> {
                 member.id
             )));
         }
+        Ok(())
+    }
+
+    /// Waits for so long before members are asked again, about `pause_ms`, unless they have been asked for `bound_ms` or the
+    /// deadline is near: then not at all.
+    fn wait_for(&mut self, desk: &mut Desk<'_>, bound_ms: u64, pause_ms: u64) -> bool {
+        let group = self.group;
+        let now = group.platform.now();
+        let since = *self.open_since.get_or_insert(now);
+        let pause_ms = group.jitter_ms(pause_ms).max(1);
+        if now >= since.after_ms(bound_ms) || now.after_ms(pause_ms) >= self.errand.deadline {
+            return false;
+        }
         desk.pause(pause_ms);
         group.look(desk, false);
         group.take_newer_manifest(desk);
-        Ok(())
+        true
     }
 }
 
@@ -220,7 +278,7 @@ impl Group {
             member.phase(&*self.seam) == Some(Phase::Admitted) && view.member(member.id).is_some()
         };
         // More than the members that an acknowledged write may have left out (HA 2.2).
-        let left_out = view.seats.len().saturating_sub(self.copies_wanted(&view));
+        let left_out = view.left_out();
         let enough = without.iter().filter(verified).count() >= VERIFIED_MAX.min(left_out + 1);
         if enough { Vec::new() } else { missed }
     }

@@ -11,25 +11,34 @@ use crate::settings::GroupSettings;
 
 /// Who the members are.
 pub(crate) struct View {
+    /// Counts the views of the group.
+    pub(crate) number: u64,
+    /// The settings in force.
+    pub(crate) settings: Arc<GroupSettings>,
     /// The manifest with the greatest epoch seen.
     pub(crate) manifest: Option<Manifest>,
     /// The members.
     pub(crate) seats: Vec<Seat>,
+    /// How many of the members a write may have left out at most that was acknowledged before this view was: those that
+    /// have left the group since may be who holds it (HA 2.2, 3.1).
+    pub(crate) left_out: usize,
 }
 
 impl View {
     /// The view before any manifest is known.
-    pub(crate) fn of_configuration(settings: &GroupSettings, old: Option<&View>) -> View {
+    pub(crate) fn of_configuration(settings: Arc<GroupSettings>, old: Option<&View>) -> View {
         let known = |id: MemberId| old.and_then(|old| old.member(id)).cloned();
         let seats = settings.members.iter().map(|id| {
             let member = known(*id).unwrap_or_else(|| Member::new(*id));
-            seat(settings, member, MemberRole::Active, 100)
+            seat(&settings, member, MemberRole::Active, 100)
         });
-        View { manifest: None, seats: seats.collect() }
+        let seats = seats.collect();
+        let (number, left_out) = old.map_or((0, 0), |old| (old.number + 1, old.left_out()));
+        View { number, settings, manifest: None, seats, left_out }
     }
 
     /// The view of a manifest; members already known are kept.
-    fn of_manifest(settings: &GroupSettings, old: &View, manifest: Manifest) -> View {
+    pub(crate) fn of_manifest(settings: Arc<GroupSettings>, old: &View, manifest: Manifest) -> View {
         let seats = match settings.serial {
             Some(_) => manifest
                 .members
@@ -37,12 +46,35 @@ impl View {
                 .map(|entry| {
                     let id = MemberId(entry.serial);
                     let member = old.member(id).cloned().unwrap_or_else(|| Member::new(id));
-                    seat(settings, member, entry.role(), entry.weight)
+                    seat(&settings, member, entry.role(), entry.weight)
                 })
                 .collect(),
-            None => View::of_configuration(settings, Some(old)).seats,
+            None => View::of_configuration(settings.clone(), Some(old)).seats,
         };
-        View { manifest: Some(manifest), seats }
+        let (number, left_out) = (old.number + 1, old.left_out());
+        View { number, settings, manifest: Some(manifest), seats, left_out }
+    }
+
+    /// The same members, of which no acknowledged write has left one out so far.
+    pub(crate) fn with_none_left_out(&self) -> View {
+        View {
+            number: self.number + 1,
+            settings: self.settings.clone(),
+            manifest: self.manifest.clone(),
+            seats: self.seats.clone(),
+            left_out: 0,
+        }
+    }
+
+    /// The copies that a write needs (HA 2.2).
+    pub(crate) fn copies_wanted(&self) -> usize {
+        if self.settings.synchronize { self.settings.minimum.wanted(self.seats.len()) } else { 1 }
+    }
+
+    /// How many of the members an acknowledged write may have left out (HA 2.2), in this group and in those that it was
+    /// before its members were last found to hold the same.
+    pub(crate) fn left_out(&self) -> usize {
+        self.left_out.max(self.seats.len().saturating_sub(self.copies_wanted()))
     }
 
     /// The home member's serial number.
@@ -88,27 +120,20 @@ fn seat(settings: &GroupSettings, member: Arc<Member>, role: MemberRole, weight:
 impl Group {
     /// Takes a manifest over when it is newer than the one known (see [`age`]).
     pub(crate) fn learn(&self, manifest: &Manifest) {
-        let _turn = self.view_turn.lock();
-        let old = self.view().clone();
-        // A single partition may join a group meanwhile; a group keeps its id (see `belongs`).
-        let older = |known: &Manifest| known.group == manifest.group && age(known) >= age(manifest);
-        if old.manifest.as_ref().is_some_and(older) {
-            return;
-        }
-        let new = View::of_manifest(&self.settings(), &old, manifest.clone());
-        tracing::info!(
-            epoch = manifest.epoch,
-            members = new.seats.len(),
-            label = manifest.label,
-            "the group's manifest is known"
-        );
-        self.announce(&old, &new);
-        self.set_view(new);
+        self.snapshot.learn(manifest, |old, new| {
+            tracing::info!(
+                epoch = manifest.epoch,
+                members = new.seats.len(),
+                label = manifest.label,
+                "the group's manifest is known"
+            );
+            self.announce(old, new);
+        });
     }
 
     /// Tells who has come and who has left.
-    fn announce(&self, old: &View, new: &View) {
-        let meter = self.settings().meter.clone();
+    pub(crate) fn announce(&self, old: &View, new: &View) {
+        let meter = &new.settings.meter;
         for gone in old.seats.iter().map(|seat| seat.member.id).filter(|id| new.member(*id).is_none()) {
             if old.manifest.is_some() {
                 tracing::info!(member = %gone, "the member has left the group");
@@ -125,18 +150,5 @@ impl Group {
             tracing::info!(member = %come, "the member has come to the group");
             meter.news(&News::Joined { member: come });
         }
-    }
-
-    /// Seats the members anew after the settings have changed.
-    pub(crate) fn reseat(&self) {
-        let _turn = self.view_turn.lock();
-        let old = self.view().clone();
-        let settings = self.settings();
-        let new = match &old.manifest {
-            Some(manifest) => View::of_manifest(&settings, &old, manifest.clone()),
-            None => View::of_configuration(&settings, Some(&old)),
-        };
-        self.announce(&old, &new);
-        self.set_view(new);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use spec::platform::{Lock, Moment, SocketAddr, Stream, Watched};
+use spec::platform::{Lock, Moment, Park, SocketAddr, Stream, Watched};
 use spec::seam::Waiter;
 
 use crate::certificate::Identity;
@@ -47,9 +47,12 @@ impl Seat {
         Self(Lock::new(Inside { lead: Lead::new(), work: Some(Box::default()) }))
     }
 
-    /// The waiter is there to do it; the work, if it falls to it.
-    pub(crate) fn enter(&self, waiter: &Arc<Waiter>) -> Option<Box<Duty>> {
+    /// The waiter is there to do it, if it still may; the work, if it falls to it.
+    pub(crate) fn enter(&self, waiter: &Arc<Waiter>, may: impl Fn() -> bool) -> Option<Box<Duty>> {
         let mut inside = self.0.lock();
+        if !may() {
+            return None;
+        }
         let (leads, is_new) = inside.lead.enter(waiter);
         if is_new {
             waiter.listed().fetch_add(1, Ordering::AcqRel);
@@ -72,6 +75,28 @@ impl Seat {
         if let Some(next) = left.token {
             next.park().unpark();
         }
+    }
+
+    /// Whoever was there to do it is there no more, with the token that it was given; one who has it in hand goes on until it
+    /// leaves. For a change of those who may: one who may not any more would sleep on its token.
+    pub(crate) fn clear(&self) {
+        let mut inside = self.0.lock();
+        let has_taken = inside.work.is_none();
+        for waiter in inside.lead.clear(has_taken) {
+            waiter.listed().fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether nobody waits for it in vain (HA 5 (2)).
+    pub(crate) fn is_sound(&self) -> bool {
+        self.0.lock().lead.is_sound()
+    }
+
+    /// Whether the thread that waits in this place has the work in its hands.
+    pub(crate) fn is_held_from(&self, place: &dyn Park) -> bool {
+        let inside = self.0.lock();
+        let leader = inside.lead.leader().filter(|_| inside.work.is_none());
+        leader.is_some_and(|leader| std::ptr::addr_eq(leader.park(), place))
     }
 
     /// Something is to be done: whoever does it looks again.
@@ -116,7 +141,10 @@ impl Duty {
                     continue;
                 }
                 is_dialled = self.dial(shared, server, link);
-                next = next.min(link.next_try().unwrap_or(Moment::NEVER));
+                // Whoever looks up the name tells when it is done; until then there is nothing to look for.
+                if !is_dialled {
+                    next = next.min(link.next_try().unwrap_or(Moment::NEVER));
+                }
             }
         }
         if some_are_down {
@@ -164,7 +192,13 @@ impl Duty {
                 link.tick(shared);
             }
             match link.watch(idle) {
-                Some(stream) => self.idle.push((link, stream)),
+                Some(stream) => {
+                    if link.is_blocked() {
+                        link.tick(shared);
+                        next = now.after_ms(IDLE_MS);
+                    }
+                    self.idle.push((link, stream));
+                }
                 None if link.is_up() => {
                     // Nobody may be waiting for what is outstanding there.
                     if !link.is_led() {
@@ -181,7 +215,7 @@ impl Duty {
     /// What to poll for it, behind what is there already.
     pub(crate) fn watched(&self, all: &mut Vec<Watched>) {
         all.extend(self.dials.iter().map(|(.., dial)| dial.watched()));
-        all.extend(self.idle.iter().map(|(_, stream)| Watched::new(stream.clone(), false)));
+        all.extend(self.idle.iter().map(|(link, stream)| Watched::new(stream.clone(), link.is_blocked())));
     }
 
     /// Goes on with what is ready, in the order of [`watched`](Self::watched).
@@ -206,6 +240,9 @@ impl Duty {
             }
         }
         for ((link, _), one) in self.idle.iter().zip(found) {
+            if one.writable {
+                link.flush(shared);
+            }
             if one.readable {
                 glance(shared, link, waiter);
             }
@@ -226,7 +263,7 @@ impl Duty {
 pub(crate) fn glance(shared: &Shared, link: &Arc<Link>, waiter: &Arc<Waiter>) {
     match link.enter(waiter) {
         Some(mut held) => match held.read(shared) {
-            Turn::Led => held.step_down(waiter),
+            Turn::Led => held.step_down(shared, waiter),
             Turn::Gone => {}
         },
         None => link.leave(waiter),
@@ -250,4 +287,36 @@ fn dial(shared: &Arc<Shared>, server: &Arc<Server>, addresses: Vec<SocketAddr>) 
         connect_timeout: CONNECT_TIMEOUT,
         handshake_timeout: HANDSHAKE_TIMEOUT.min(Duration::from_millis(settings.receive_timeout_ms)),
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::platform::System;
+
+    #[test]
+    fn a_token_given_to_one_who_may_not_work_any_more_does_not_keep_the_attendant_from_it() {
+        let seat = Seat::new();
+        let [first, second, attendant] = [(); 3].map(|()| Waiter::new(&System::shared()));
+        let work = seat.enter(&first, || true);
+        assert!(work.is_some() && seat.enter(&second, || true).is_none());
+        // The second one has the token, and looks for it no more once there is an attendant.
+        seat.leave(&first, work);
+        seat.clear();
+        assert!(seat.enter(&second, || false).is_none());
+        assert!(seat.enter(&attendant, || true).is_some());
+        assert_eq!(second.listed().load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn who_has_the_work_in_hand_goes_on_with_it_until_it_leaves() {
+        let seat = Seat::new();
+        let [first, attendant] = [(); 2].map(|()| Waiter::new(&System::shared()));
+        let work = seat.enter(&first, || true);
+        seat.clear();
+        assert!(seat.enter(&attendant, || true).is_none());
+        seat.leave(&first, work);
+        assert!(seat.enter(&attendant, || true).is_some());
+    }
 }

@@ -18,7 +18,7 @@ use std::fmt;
 
 use prost::Message as _;
 use spec::messages::{BODY_BYTES_MAX, Hello, HelloReply, ReplyHeader, RequestHeader};
-use spec::wipe::wipe_out;
+use spec::wipe::{discard_zeroizing, wipe_out};
 use zeroize::Zeroizing;
 
 /// Bytes of the length in front of every frame.
@@ -334,9 +334,9 @@ pub struct FrameReader {
 }
 
 /// Most bodies that a reader keeps for later frames.
-const SPARE_MAX: usize = 32;
-/// A body that has taken more bytes is not kept.
-const SPARE_BYTES_MAX: usize = 1 << 10;
+const SPARE_MAX: usize = 24;
+/// A body that has taken more bytes is not kept: those of uses over a KiB of data are.
+const SPARE_BYTES_MAX: usize = 1_280;
 
 impl FrameReader {
     /// A reader at the start of a stream.
@@ -361,6 +361,8 @@ impl FrameReader {
         if self.spare.len() < SPARE_MAX && (1..=SPARE_BYTES_MAX).contains(&body.capacity()) {
             wipe_out(&mut body);
             self.spare.push(body);
+        } else {
+            discard_zeroizing(body);
         }
     }
 
@@ -370,10 +372,15 @@ impl FrameReader {
     }
 
     fn step(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        if self.head.is_empty()
+            && let Some(frame) = self.whole(input)?
+        {
+            return Ok(Some(frame));
+        }
         if !fill(&mut self.head, LENGTH_BYTES + 1, input) {
             return Ok(None);
         }
-        let (kind, body_bytes) = self.bounds()?;
+        let (kind, body_bytes) = bounds(&self.head)?;
         let (header_bytes, _) = kind.bounds();
         if !fill(&mut self.head, header_bytes.saturating_add(LENGTH_BYTES + 1), input) {
             return Ok(None);
@@ -389,21 +396,39 @@ impl FrameReader {
         frame.map(Some)
     }
 
-    /// The kind and the length of the body, once length and kind have come.
-    fn bounds(&self) -> Result<(FrameKind, usize), FrameError> {
-        let mut fields = Fields(&self.head);
-        let length = fields.u32() as usize;
-        if length == 0 || length > FRAME_BYTES_MAX {
-            return Err(FrameError::Length { found: length });
-        }
-        let byte = fields.u8();
-        let kind = FrameKind::of(byte).ok_or(FrameError::Kind { found: byte })?;
-        let (header, most) = kind.bounds();
-        let found = length.saturating_sub(1);
-        match found.checked_sub(header) {
-            Some(body) if body <= most => Ok((kind, body)),
-            _ => Err(FrameError::Bounds { kind, found }),
-        }
+    /// A frame that has come in one piece, as most do: its header is read where it lies. Between two frames only.
+    fn whole(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        let Some(start) = input.get(..LENGTH_BYTES + 1) else { return Ok(None) };
+        let (kind, body_bytes) = bounds(start)?;
+        let (header_bytes, _) = kind.bounds();
+        let Some((header, rest)) =
+            input.get(LENGTH_BYTES + 1..).and_then(|rest| rest.split_at_checked(header_bytes))
+        else {
+            return Ok(None);
+        };
+        let Some((mut body, rest)) = rest.split_at_checked(body_bytes) else { return Ok(None) };
+        let mut room =
+            if body.is_empty() { Zeroizing::default() } else { self.spare.pop().unwrap_or_default() };
+        fill_wiped(&mut room, body_bytes, &mut body);
+        *input = rest;
+        decode(kind, header, room).map(Some)
+    }
+}
+
+/// The kind and the length of the body, once length and kind have come.
+fn bounds(head: &[u8]) -> Result<(FrameKind, usize), FrameError> {
+    let mut fields = Fields(head);
+    let length = fields.u32() as usize;
+    if length == 0 || length > FRAME_BYTES_MAX {
+        return Err(FrameError::Length { found: length });
+    }
+    let byte = fields.u8();
+    let kind = FrameKind::of(byte).ok_or(FrameError::Kind { found: byte })?;
+    let (header, most) = kind.bounds();
+    let found = length.saturating_sub(1);
+    match found.checked_sub(header) {
+        Some(body) if body <= most => Ok((kind, body)),
+        _ => Err(FrameError::Bounds { kind, found }),
     }
 }
 
@@ -423,7 +448,7 @@ fn fill_wiped(buffer: &mut Zeroizing<Vec<u8>>, wanted: usize, input: &mut &[u8])
         let room = needed.max(buffer.capacity().saturating_mul(2)).max(FIRST_BODY_BYTES).min(wanted);
         let mut larger = Zeroizing::new(Vec::with_capacity(room));
         larger.extend_from_slice(buffer);
-        *buffer = larger;
+        discard_zeroizing(std::mem::replace(buffer, larger));
     }
     fill(buffer, wanted, input)
 }

@@ -75,18 +75,28 @@ impl<W: Clone + Same> Lead<W> {
     }
 
     /// Who would get the token now.
-    #[cfg(test)]
     pub(crate) fn last(&self) -> Option<W> {
         self.list.last().cloned()
     }
 
     /// What must not be: the leader hands over to somebody that it saw before, if that one is still listed, and does not
-    /// read the list again. Answers who leads then. For the models, which must find what it leaves behind.
-    #[cfg(test)]
+    /// read the list again. Answers who leads then. For the models and the planted bug, which must be found by what is left
+    /// behind.
     pub(crate) fn leave_to(&mut self, seen: Option<W>) -> Option<W> {
         let place = seen.and_then(|seen| self.list.iter().position(|listed| listed.same(&seen)));
         self.leader = place.map(|place| self.list.remove(place));
         self.leader.clone()
+    }
+
+    /// Takes everybody off the list, and the leader too unless it is to stay.
+    pub(crate) fn clear(&mut self, leader_stays: bool) -> Vec<W> {
+        let leader = self.leader.take_if(|_| !leader_stays);
+        std::mem::take(&mut self.list).into_iter().chain(leader).collect()
+    }
+
+    /// Whether nobody waits in vain: if a caller is listed, somebody leads or has been given the token.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.leader.is_some() || self.list.is_empty()
     }
 
     /// Everybody, at the end of the link.

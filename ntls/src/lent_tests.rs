@@ -126,11 +126,9 @@ impl World {
                 left.token
             }
         };
-        {
-            let mut mail = self.mail[caller].lock().unwrap();
-            mail.replies += 1;
-            mail.places.retain(|place| *place as usize != link);
-        }
+        self.mail[caller].lock().unwrap().replies += 1;
+        // The caller may take the reply, and even come back, before its place is gone.
+        self.mail[caller].lock().unwrap().places.retain(|place| *place as usize != link);
         self.unpark(caller);
         token.into_iter().for_each(|next| self.unpark(next));
     }

@@ -22,6 +22,7 @@ mod dial;
 mod duty;
 pub mod exchange;
 pub mod frame;
+mod inspect;
 pub mod instance;
 mod lead;
 mod lent;

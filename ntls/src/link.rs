@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use spec::messages::RequestHeader;
+use spec::planted::{self, Bug};
 use spec::platform::{Lock, Moment, Stream};
 use spec::seam::{Event, Fault, Tag, Waiter};
 use zeroize::Zeroizing;
@@ -32,10 +33,12 @@ use zeroize::Zeroizing;
 use crate::channel::{Outgoing, READ_BYTES, is_pause};
 use crate::dial::Opened;
 use crate::frame::{Frame, encode, request_head};
-use crate::lead::Lead;
+use crate::lead::{Lead, Left};
 use crate::links::{Shared, retry_delay};
 use crate::server::Public;
 use crate::up::{News, Outstanding, Pending, Up, unlist};
+
+mod clock;
 
 /// Bytes that may wait before new requests are refused. One request more may be on top, whatever its size.
 pub(crate) const BACKLOG_BYTES_MAX: usize = 256 << 10;
@@ -146,17 +149,17 @@ impl Link {
     }
 
     pub(crate) fn key_exchange_group(&self) -> Option<String> {
-        self.state.lock().up.as_ref().and_then(|up| up.channel.key_exchange_group())
+        self.look(|up| up.channel.key_exchange_group())?
     }
 
     /// The certificate that the server showed on this connection.
     pub(crate) fn peer(&self) -> Option<Vec<CertificateDer<'static>>> {
-        self.state.lock().up.as_ref().and_then(|up| up.channel.peer())
+        self.look(|up| up.channel.peer())?
     }
 
     /// The socket, while it is up.
     pub(crate) fn stream(&self) -> Option<Arc<dyn Stream>> {
-        self.state.lock().up.as_ref().map(|up| up.stream.clone())
+        self.look(|up| up.stream.clone())
     }
 
     /// The socket to watch while nobody leads and nothing was asked since `idle`; the next request ends the watch.
@@ -213,7 +216,9 @@ impl Link {
             woken: 0,
             since: now,
             heard: now,
-            pinged: false,
+            pinged: None,
+            forgiven: false,
+            stuck: None,
             draining: None,
             goodbye: None,
         });
@@ -237,13 +242,17 @@ impl Link {
         {
             let mut state = self.state.lock();
             let Some(up) = state.up.as_mut().filter(|up| up.takes_requests()) else { return false };
-            if up.backlog() > BACKLOG_BYTES_MAX {
+            if up.backlog() > BACKLOG_BYTES_MAX && !planted::is(Bug::BacklogUnbounded) {
+                drop(state);
+                // Perhaps nobody waits here any more who would write it out, or find that nothing takes it.
+                self.tick(shared);
                 return false;
             }
             let start = up.channel.queue(&[&head[..], body]);
-            waiter.expect(self.number);
             // The reply is written into the memory of one that this caller has read.
-            waiter.lend().into_iter().for_each(|spare| up.channel.lend(spare));
+            if let Some(spare) = waiter.expect(self.number) {
+                up.channel.lend(spare);
+            }
             up.outstanding
                 .insert(Tag(header.tag), Pending { waiter: waiter.clone(), start, deadline, since });
             self.count(up);
@@ -276,6 +285,7 @@ impl Link {
                 };
                 if outgoing.left() == 0 && up.channel.backlog() == 0 {
                     up.writer = Some(outgoing);
+                    up.stuck = None;
                     self.blocked.store(false, Ordering::Release);
                     let Some(why) = up.goodbye.clone() else { return };
                     drop(state);
@@ -317,9 +327,13 @@ impl Link {
 
     /// The socket takes no more: the leader writes the rest when there is room.
     fn block(&self, shared: &Shared, life: u64, outgoing: Outgoing) {
+        let now = shared.platform.now();
         let (leader, goodbye) = {
             let mut state = self.state.lock();
             let Some(up) = state.up.as_mut().filter(|up| up.life == life) else { return };
+            if up.stuck.is_none_or(|(_, at)| at != outgoing.start()) {
+                up.stuck = Some((now, outgoing.start()));
+            }
             up.writer = Some(outgoing);
             let was_blocked = self.blocked.swap(true, Ordering::AcqRel);
             (up.lead.leader().filter(|_| !was_blocked).cloned(), up.goodbye.clone())
@@ -369,7 +383,11 @@ impl Link {
         let left = {
             let mut state = self.state.lock();
             let Some(up) = state.up.as_mut() else { return };
-            let left = up.lead.leave(waiter);
+            let keeps = planted::is(Bug::TokenKept) && up.reader.is_some() && up.lead.is_led_by(waiter);
+            let left = match keeps {
+                true => Left { was_there: true, token: up.lead.leave_to(None) },
+                false => up.lead.leave(waiter),
+            };
             unlist(waiter, &left);
             left
         };
@@ -378,31 +396,14 @@ impl Link {
         }
     }
 
-    /// Whether somebody leads.
-    pub(crate) fn is_led(&self) -> bool {
-        self.state.lock().up.as_ref().is_some_and(|up| up.lead.leader().is_some())
+    /// Looks at it, while it is up.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Up) -> T) -> Option<T> {
+        self.state.lock().up.as_ref().map(look)
     }
 
-    /// Ends requests past their deadline, looks at silence, and ends a link that has nothing more to do.
-    pub(crate) fn tick(&self, shared: &Shared) {
-        let bound = Duration::from_millis(shared.settings.load().receive_timeout_ms);
-        let mut news = Vec::new();
-        let (life, outcome, is_done) = {
-            let mut state = self.state.lock();
-            let Some(up) = state.up.as_mut() else { return };
-            // Frames may have come along with the HelloReply.
-            let outcome = up.take_frames(&mut news);
-            let outcome = outcome.and_then(|()| up.tick(shared.platform.now(), bound, &mut news));
-            self.count(up);
-            (up.life, outcome, self.is_done(up))
-        };
-        self.tell(shared, &mut news);
-        self.flush(shared);
-        match outcome {
-            Err(reason) => self.fail(shared, life, reason),
-            Ok(()) if is_done => self.close(shared, DONE),
-            Ok(()) => {}
-        }
+    /// Whether somebody leads.
+    pub(crate) fn is_led(&self) -> bool {
+        self.look(|up| up.lead.leader().is_some()).unwrap_or_default()
     }
 
     /// Takes no more requests; ends once those that are outstanding have ended.
@@ -429,8 +430,7 @@ impl Link {
 
     /// Ends the connection at once.
     pub(crate) fn abandon(&self, shared: &Shared, reason: String) {
-        let life = self.state.lock().up.as_ref().map(|up| up.life);
-        if let Some(life) = life {
+        if let Some(life) = self.look(|up| up.life) {
             self.fail(shared, life, reason);
         }
     }
@@ -450,8 +450,12 @@ impl Link {
         };
         up.stream.shutdown();
         let reason = up.draining.unwrap_or(reason);
-        let left = up.writer.as_ref().map_or(up.handed, Outgoing::start);
-        for (tag, pending) in up.outstanding {
+        let handed = if planted::is(Bug::WritingNotSent) { 0 } else { up.handed };
+        let left = up.writer.as_ref().map_or(handed, Outgoing::start);
+        // In the order of their submission.
+        let mut outstanding: Vec<(Tag, Pending)> = up.outstanding.into_iter().collect();
+        outstanding.sort_unstable_by_key(|(tag, _)| tag.0);
+        for (tag, pending) in outstanding {
             let fault =
                 if up.channel.has_left(pending.start, left) { Fault::Unknown } else { Fault::NotSent };
             pending.waiter.settle(self.number, Event::Fault(tag, fault));
@@ -527,7 +531,7 @@ impl Held {
             let mut state = self.link.state.lock();
             let Some(up) = state.up.as_mut().filter(|up| up.life == self.life) else { return Ok(Turn::Gone) };
             up.heard = now;
-            up.pinged = false;
+            (up.pinged, up.forgiven) = (None, false);
             let outcome = up
                 .channel
                 .received(reader.buffer.get(..count).unwrap_or_default())
@@ -552,17 +556,27 @@ impl Held {
     }
 
     /// The role goes back: the flag is cleared, the list read again, the next one woken.
-    pub(crate) fn step_down(mut self, waiter: &Arc<Waiter>) {
+    pub(crate) fn step_down(mut self, shared: &Shared, waiter: &Arc<Waiter>) {
+        let seen = planted::is(Bug::HandOverUnread).then(|| self.last(shared));
         let token = {
             let mut state = self.link.state.lock();
             let Some(up) = state.up.as_mut().filter(|up| up.life == self.life) else { return };
             up.reader = self.reader.take();
-            let left = up.lead.leave(waiter);
+            let left = match seen {
+                Some(seen) => Left { was_there: true, token: up.lead.leave_to(seen) },
+                None => up.lead.leave(waiter),
+            };
             unlist(waiter, &left);
             left.token
         };
         if let Some(next) = token {
             next.park().unpark();
         }
+    }
+    /// What must not be: who would get the token, read once and for all before the role is given back.
+    fn last(&self, shared: &Shared) -> Option<Arc<Waiter>> {
+        let seen = self.link.look(|up| up.lead.last()).flatten();
+        shared.platform.yield_now();
+        seen
     }
 }

@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls_pki_types::CertificateDer;
 use spec::messages::PartitionName;
-use spec::platform::{Lock, Moment, Platform, Watched};
+use spec::platform::{Lock, Moment, Platform, Stream, Watched};
 use spec::seam::{Event, Fault, MemberId, Outgoing, Seam, Standing, Tag, Waiter};
 
 pub use crate::channel::ServerAddress;
@@ -20,6 +19,7 @@ use crate::instance::InstanceKey;
 use crate::link::Link;
 use crate::material::Material;
 use crate::server::Server;
+use crate::tls::ServerTrust;
 use crate::wait;
 
 /// Most links to one server.
@@ -107,6 +107,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Whether bytes that nobody has read lie in one of these sockets.
+    pub(crate) fn has_unread(&self, streams: impl IntoIterator<Item = Arc<dyn Stream>>) -> bool {
+        let mut all: Vec<_> = streams.into_iter().map(|stream| Watched::new(stream, false)).collect();
+        self.platform.poll(&mut all, &*self.platform.parker(), self.platform.now());
+        all.iter().any(|one| one.readable)
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
@@ -310,7 +317,7 @@ const NO_LINK: u64 = 0xffff;
 
 /// All links of a configuration.
 pub struct Links {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// What the present links were made with.
     material: Lock<Material>,
 }
@@ -343,7 +350,7 @@ impl Links {
             subscribers: Lock::default(),
         });
         let links = Arc::new(Self { shared, material: Lock::new(material) });
-        links.arrange(&settings, false);
+        links.arrange(&settings, false, None);
         links
     }
 
@@ -351,18 +358,39 @@ impl Links {
     /// end what they have begun; the latter go on taking requests until a new one has come up in their place, unless what
     /// their server showed is no longer trusted. No request is dropped.
     pub fn configure(&self, settings: LinkSettings) {
-        let mut material = self.material.lock();
         let new = Material::of(&settings);
-        let has_changed = *material != new;
-        *material = new;
-        self.arrange(&settings, has_changed);
+        let trust = ServerTrust::load(&settings.server_ca_file).ok();
+        let ending = {
+            let mut material = self.material.lock();
+            let has_changed = *material != new;
+            *material = new;
+            self.arrange(&settings, has_changed, trust.as_ref())
+        };
+        // They say goodbye, which no lock may wait for (HA 5 (2)).
+        for (link, reason, drains) in ending {
+            if drains {
+                link.drain(&self.shared, reason);
+            }
+            if !link.is_up() {
+                self.shared.link_down(&link, reason.to_owned());
+            }
+        }
+        self.shared.wants.store(true, Ordering::SeqCst);
+        self.shared.changed();
+        self.shared.stir();
     }
 
-    /// Brings servers and links in line with the settings.
-    fn arrange(&self, settings: &LinkSettings, has_new_material: bool) {
-        let shared = &self.shared;
+    /// Brings servers and links in line with the settings. Answers the links that are of no more use, why, and whether they
+    /// take no more requests from now on.
+    fn arrange(
+        &self,
+        settings: &LinkSettings,
+        has_new_material: bool,
+        trust: Option<&ServerTrust>,
+    ) -> Vec<(Arc<Link>, &'static str, bool)> {
+        let (shared, mut ending) = (&self.shared, Vec::new());
         if shared.is_closing() {
-            return;
+            return ending;
         }
         shared.settings.store(Arc::new(settings.clone()));
         let before = shared.servers.load_full();
@@ -381,12 +409,8 @@ impl Links {
             // The ones that are too many, or all when they were made with other material.
             for link in links.iter().filter(|link| !link.is_retired()).skip(kept.min(wanted)) {
                 link.retire();
-                if kept > wanted || !self.is_trusted(settings, server, link) {
-                    link.drain(shared, "the configuration has changed");
-                }
-                if !link.is_up() {
-                    shared.link_down(link, "the configuration has changed".to_owned());
-                }
+                let drains = kept > wanted || !self.is_trusted(trust, server, link);
+                ending.push((link.clone(), "the configuration has changed", drains));
             }
             for _ in kept..wanted {
                 shared.add_link(server);
@@ -395,39 +419,31 @@ impl Links {
         shared.servers.store(Arc::new(servers.clone()));
         let is_gone = |server: &Arc<Server>| !servers.iter().any(|kept| Arc::ptr_eq(kept, server));
         for server in before.iter().filter(|server| is_gone(server)) {
-            for link in server.links.load().iter() {
-                link.drain(shared, "the server was removed from the configuration");
-                if !link.is_up() {
-                    shared.link_down(link, "the server was removed from the configuration".to_owned());
-                }
-            }
+            let links = server.links.load();
+            ending.extend(
+                links
+                    .iter()
+                    .map(|link| (link.clone(), "the server was removed from the configuration", true)),
+            );
         }
         shared
             .routes
             .rcu(|routes| routes.iter().filter(|route| !is_gone(&route.server)).cloned().collect::<Vec<_>>());
-        shared.wants.store(true, Ordering::SeqCst);
-        shared.changed();
-        shared.stir();
+        ending
     }
 
-    fn is_trusted(&self, settings: &LinkSettings, server: &Server, link: &Link) -> bool {
-        link.peer().is_some_and(|peer| self.material_trusts(settings, server.address(), &peer))
-    }
-
-    fn material_trusts(
-        &self,
-        settings: &LinkSettings,
-        server: &ServerAddress,
-        peer: &[CertificateDer<'_>],
-    ) -> bool {
-        crate::tls::ServerTrust::load(&settings.server_ca_file)
-            .is_ok_and(|trust| trust.vouches_for(peer, &server.host, self.shared.platform.wall_ms()))
+    /// Whether what the server showed on the link is still trusted.
+    fn is_trusted(&self, trust: Option<&ServerTrust>, server: &Server, link: &Link) -> bool {
+        let (host, now_ms) = (&server.address().host, self.shared.platform.wall_ms());
+        let peer = link.peer();
+        trust.zip(peer).is_some_and(|(trust, peer)| trust.vouches_for(&peer, host, now_ms))
     }
 
     /// The calling thread does the background work from now on, whenever it waits; other threads that wait do none.
     pub fn attend(&self) -> Attendance<'_> {
         self.shared.attendant.store(self.shared.platform.thread(), Ordering::Release);
         self.shared.stir();
+        self.shared.seat.clear();
         Attendance(&self.shared)
     }
 
@@ -565,12 +581,7 @@ impl Seam for Links {
 
     fn has_unread(&self, member: MemberId) -> bool {
         let Some(server) = self.shared.server_for(member) else { return false };
-        let streams = server.links.load().iter().filter_map(|link| link.stream()).collect::<Vec<_>>();
-        let mut watched: Vec<Watched> =
-            streams.into_iter().map(|stream| Watched::new(stream, false)).collect();
-        let platform = &self.shared.platform;
-        platform.poll(&mut watched, &*platform.parker(), platform.now());
-        watched.iter().any(|one| one.readable)
+        self.shared.has_unread(server.links.load().iter().filter_map(|link| link.stream()))
     }
 }
 

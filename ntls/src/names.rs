@@ -57,12 +57,17 @@ impl Names {
             *state.lock() = State::Found(found);
             tell();
         };
-        // Nobody waits for its end: what it holds is its own.
-        if may_spawn && platform.spawn("hatoki-resolve", Box::new(lookup)).is_ok() {
-            return None;
+        if !may_spawn {
+            return Some(look_up(&**platform, server));
         }
+        // Nobody waits for its end: what it holds is its own. The calling thread has its deadlines and does not ask in its
+        // place (HA 4.2).
+        let refused = platform.spawn("hatoki-resolve", Box::new(lookup)).err()?;
         *self.0.lock() = State::Idle;
-        Some(look_up(&**platform, server))
+        Some(Err(format!(
+            "wanted a thread to look up the name of {server}, found: {refused}; raise the limit of threads, or name the \
+             server by its address"
+        )))
     }
 }
 

@@ -7,20 +7,23 @@ use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use once_cell::race::OnceBox;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
-use rustix::time::ClockId;
+use rustix::process::{Pid, getpid};
+use rustix::thread::futex;
 use spec::platform::{Joiner, Moment, Park, Platform, Stream, Watched, locks_held};
 
-use crate::registry::Owned;
 pub use crate::registry::{Inherited, take_inherited};
+use crate::registry::{Owned, age};
 
-const NS_PER_SECOND: u64 = 1_000_000_000;
+/// What the clock shows first: far from zero, so that what was never done was done long ago.
+const FIRST: Moment = Moment(1 << 50);
 
 /// The operating system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,10 +46,11 @@ pub fn start_threads_within(around: fn(&mut dyn FnMut())) {
 
 impl Platform for System {
     fn now(&self) -> Moment {
-        // What `Instant` reads, without the arithmetic between two of them: calls look at the clock often.
-        let now = rustix::time::clock_gettime(ClockId::Monotonic);
-        let (seconds, ns) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
-        Moment(seconds.saturating_mul(NS_PER_SECOND).saturating_add(ns))
+        // Through the C library, which tools that run the application on a machine of their own (valgrind) replace.
+        // Nobody waits for the thread that was first, which a fork may have cut off (HA 6).
+        static START: OnceBox<Instant> = OnceBox::new();
+        let since = START.get_or_init(|| Box::new(Instant::now())).elapsed();
+        FIRST.after(since)
     }
 
     fn wall_ms(&self) -> u64 {
@@ -141,19 +145,20 @@ impl Bell {
     }
 }
 
-/// Where the owner of a token is.
-#[derive(Default)]
-struct Left {
-    token: bool,
-    parked: bool,
-    polling: bool,
-}
+/// No token, and the owner is elsewhere.
+const EMPTY: u32 = 0;
+/// A token lies there.
+const TOKEN: u32 = 1;
+/// The owner sleeps until this changes.
+const PARKED: u32 = 2;
+/// The owner is in a poll, which the bell ends.
+const POLLING: u32 = 3;
 
-/// One token behind a condition variable, with a bell for the time its owner spends in a poll.
+/// One token in one word that its owner sleeps on, with a bell for the time that the owner spends in a poll. Only the owner
+/// takes the token; whoever leaves one sees by the same step where the owner was.
 #[derive(Default)]
 struct Token {
-    left: Mutex<Left>,
-    changed: Condvar,
+    state: AtomicU32,
     bell: OnceLock<Bell>,
 }
 
@@ -168,26 +173,34 @@ const SPARE_MAX: usize = 8;
 thread_local!(static SPARE: RefCell<Vec<Token>> = const { RefCell::new(Vec::new()) });
 
 /// A place to wait; its token goes back to the spare ones.
-struct Place(Option<Token>);
+struct Place {
+    token: Option<Token>,
+    /// Who made it: by its number, which a child of another namespace may have as well, and by its age.
+    process: (Pid, u64),
+}
+
+fn this_process() -> (Pid, u64) {
+    (getpid(), age())
+}
 
 impl Place {
     fn new() -> Self {
         let mut spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
         spare = spare.filter(|token| token.bell.get().is_none_or(|bell| bell.0.is_own()));
         if let Some(token) = &spare {
-            *token.left() = Left::default();
+            token.state.store(EMPTY, Ordering::Release);
         }
-        Self(Some(spare.unwrap_or_default()))
+        Self { token: Some(spare.unwrap_or_default()), process: this_process() }
     }
 
     fn token(&self) -> &Token {
-        self.0.as_ref().expect("a place holds its token until it is dropped")
+        self.token.as_ref().expect("a place holds its token until it is dropped")
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(token) = self.0.take() {
+        if let Some(token) = self.token.take() {
             let _ = SPARE.try_with(|spare| {
                 let mut spare = spare.borrow_mut();
                 if spare.len() < SPARE_MAX {
@@ -201,37 +214,39 @@ impl Drop for Place {
 impl Park for Place {
     fn park(&self, until: Moment) {
         check_no_lock();
-        let token = self.token();
-        let mut left = token.left();
-        while !left.token {
+        let state = &self.token().state;
+        loop {
             let wait = until.since(System.now());
-            if wait.is_zero() {
+            if !self.token().leave(PARKED) || wait.is_zero() {
+                break;
+            }
+            // A day at most, so that `NEVER` stays within what the system's clock can add.
+            let timeout = Timespec::try_from(wait.min(DAY)).unwrap_or_default();
+            // Whatever ends it, the word tells.
+            let _ = futex::wait(state, futex::Flags::PRIVATE, PARKED, Some(&timeout));
+            if state.swap(EMPTY, Ordering::AcqRel) == TOKEN {
                 return;
             }
-            left.parked = true;
-            // A day at most, so that `NEVER` stays within what the system's clock can add.
-            left = match token.changed.wait_timeout(left, wait.min(DAY)) {
-                Ok((guard, _)) => guard,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
-            left.parked = false;
         }
-        left.token = false;
+        state.swap(EMPTY, Ordering::AcqRel);
+    }
+
+    fn is_own(&self) -> bool {
+        self.process == this_process()
     }
 
     fn unpark(&self) {
         let token = self.token();
-        let mut left = token.left();
-        if std::mem::replace(&mut left.token, true) {
-            return;
-        }
-        let (parked, polling) = (left.parked, left.polling);
-        drop(left);
-        if parked {
-            token.changed.notify_one();
-        }
-        if let Some(bell) = token.bell.get().filter(|_| polling) {
-            bell.ring();
+        match token.state.swap(TOKEN, Ordering::AcqRel) {
+            PARKED => {
+                let _ = futex::wake(&token.state, futex::Flags::PRIVATE, 1);
+            }
+            POLLING => {
+                if let Some(bell) = token.bell.get() {
+                    bell.ring();
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -239,8 +254,9 @@ impl Park for Place {
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Token {
-    fn left(&self) -> MutexGuard<'_, Left> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The owner goes where this says; it stays when a token lies there.
+    fn leave(&self, place: u32) -> bool {
+        self.state.compare_exchange(EMPTY, place, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     fn poll(&self, watched: &mut [Watched], until: Moment) {
@@ -249,21 +265,14 @@ impl Token {
             Some(bell) => Some(bell),
             None => Bell::new().ok().map(|bell| self.bell.get_or_init(|| bell)),
         };
-        {
-            let mut left = self.left();
-            if std::mem::take(&mut left.token) {
-                return;
-            }
-            left.polling = true;
+        if !self.leave(POLLING) {
+            self.state.swap(EMPTY, Ordering::AcqRel);
+            return;
         }
         // Without an event descriptor the poll ends by itself every few milliseconds.
         let until = if bell.is_some() { until } else { until.min(System.now().after_ms(5)) };
         let has_rung = poll(watched, bell.map(|bell| bell.0.get()), until);
-        {
-            let mut left = self.left();
-            left.polling = false;
-            left.token = false;
-        }
+        self.state.swap(EMPTY, Ordering::AcqRel);
         // A ring may come after its token was taken: then the next poll ends early, once.
         if let Some(bell) = bell.filter(|_| has_rung) {
             bell.silence();

@@ -1,7 +1,7 @@
 //! TLS 1.3 with certificates on both sides: whom a client trusts, whom an appliance accepts.
 //!
 //! A client trusts a server certificate that stands byte for byte in `ServerCAFile` (pinned: its name is not
-//! looked at, its time is), or that chains to a CA certificate there and names the server. An appliance accepts a
+//! looked at, its time is), or that chains to a CA certificate there, whose time is looked at too, and names the server. An appliance accepts a
 //! client certificate that its registry knows.
 use std::fmt;
 use std::path::Path;
@@ -24,7 +24,13 @@ use crate::certificate::{Certificate, CertificateError, Identity, Validity, prov
 pub struct ServerTrust {
     file: String,
     pinned: Vec<Certificate>,
-    chain: Option<Arc<WebPkiServerVerifier>>,
+    authorities: Vec<Authority>,
+}
+
+/// A CA certificate, and what verifies chains to it alone.
+struct Authority {
+    certificate: Certificate,
+    chain: Arc<WebPkiServerVerifier>,
 }
 
 impl ServerTrust {
@@ -48,20 +54,57 @@ impl ServerTrust {
     /// When they cannot be read or there is none.
     pub fn from_pem(pem: &[u8], origin: &str) -> Result<Self, CertificateError> {
         let pinned = Certificate::all_from_pem(pem, origin)?;
-        let mut roots = RootCertStore::empty();
         // Only authorities: webpki asks no basic constraints of an anchor, so a pinned leaf must not become one.
-        for authority in pinned.iter().filter(|certificate| certificate.is_authority()) {
-            roots.add(CertificateDer::from(authority.der().to_vec())).map_err(|error| {
-                CertificateError(format!("{origin}: the CA certificate of {:?}: {error}", authority.name()))
-            })?;
-        }
-        let chain = if roots.is_empty() {
-            None
-        } else {
-            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider()));
-            Some(builder.build().map_err(|error| CertificateError(format!("{origin}: {error}")))?)
+        let authorities = pinned.iter().filter(|certificate| certificate.is_authority());
+        let authorities =
+            authorities.map(|certificate| Authority::new(certificate, origin)).collect::<Result<_, _>>()?;
+        Ok(Self { file: origin.to_owned(), pinned, authorities })
+    }
+
+    /// Whether an authority whose own time is now vouches for this chain; else why not, told of the one that came nearest.
+    fn check_chain(
+        &self,
+        found: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), String> {
+        let unknown = || Error::InvalidCertificate(TlsCertificateError::UnknownIssuer);
+        let mut refusal = match self.authorities.is_empty() {
+            true => "does not stand in it".to_owned(),
+            false => "neither stands in it nor was issued by a CA in it".to_owned(),
         };
-        Ok(Self { file: origin.to_owned(), pinned, chain })
+        for Authority { certificate, chain } in &self.authorities {
+            match chain.verify_server_cert(found, intermediates, name, &[], now) {
+                // webpki asks no anchor for its time.
+                Ok(_) if certificate.validity(now.as_secs().saturating_mul(1000)) == Validity::Valid => {
+                    return Ok(());
+                }
+                Ok(_) => {
+                    refusal = format!(
+                        "was issued by the CA {:?} in it, whose own certificate is valid from {} to {}",
+                        certificate.name(),
+                        certificate.not_before_text(),
+                        certificate.not_after_text()
+                    );
+                }
+                Err(error) if error == unknown() => {}
+                Err(error) => refusal = format!("does not stand in it, and against the CAs in it: {error}"),
+            }
+        }
+        Err(refusal)
+    }
+}
+
+impl Authority {
+    fn new(certificate: &Certificate, origin: &str) -> Result<Self, CertificateError> {
+        let mut root = RootCertStore::empty();
+        root.add(CertificateDer::from(certificate.der().to_vec())).map_err(|error| {
+            CertificateError(format!("{origin}: the CA certificate of {:?}: {error}", certificate.name()))
+        })?;
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(root), Arc::new(provider()));
+        let chain = builder.build().map_err(|error| CertificateError(format!("{origin}: {error}")))?;
+        Ok(Self { certificate: certificate.clone(), chain })
     }
 }
 
@@ -74,9 +117,7 @@ impl ServerTrust {
         }
         let Ok(name) = ServerName::try_from(host.to_owned()) else { return false };
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_millis(now_ms));
-        self.chain
-            .as_ref()
-            .is_some_and(|chain| chain.verify_server_cert(found, intermediates, &name, &[], now).is_ok())
+        self.check_chain(found, intermediates, &name, now).is_ok()
     }
 }
 
@@ -131,7 +172,7 @@ impl ServerCertVerifier for ServerVerifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let found = Certificate::from_der(end_entity).map_err(|error| distrust(error.0))?;
@@ -139,17 +180,8 @@ impl ServerCertVerifier for ServerVerifier {
         if self.trust.pinned.iter().any(|pinned| pinned.der() == end_entity.as_ref()) {
             return Ok(ServerCertVerified::assertion());
         }
-        let refusal = match &self.trust.chain {
-            None => "does not stand in it".to_owned(),
-            Some(chain) => {
-                match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-                    Ok(verified) => return Ok(verified),
-                    Err(Error::InvalidCertificate(TlsCertificateError::UnknownIssuer)) => {
-                        "neither stands in it nor was issued by a CA in it".to_owned()
-                    }
-                    Err(error) => format!("does not stand in it, and against the CAs in it: {error}"),
-                }
-            }
+        let Err(refusal) = self.trust.check_chain(end_entity, intermediates, server_name, now) else {
+            return Ok(ServerCertVerified::assertion());
         };
         Err(distrust(format!(
             "wanted a certificate that ServerCAFile {} vouches for, found CN {}, SHA-256 {}, which {refusal}; compare \

@@ -3,6 +3,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use spec::planted::{self, Bug};
 use spec::platform::{Moment, Watched};
 use spec::seam::{Event, Waiter};
 
@@ -77,7 +78,7 @@ impl Ground for Thread<'_> {
         }
         let (may, watches) = self.shared.may_work(for_news);
         self.watches.set(watches);
-        if may { self.shared.seat.enter(self.waiter) } else { None }
+        if may { self.shared.seat.enter(self.waiter, || self.shared.may_work(for_news).0) } else { None }
     }
 
     fn begin(&self, work: &mut Box<Duty>, now: Moment) -> Moment {
@@ -116,7 +117,7 @@ impl Ground for Thread<'_> {
     }
 
     fn step_down(&self, role: Held) {
-        role.step_down(self.waiter);
+        role.step_down(self.shared, self.waiter);
     }
 
     fn leave_work(&self, work: Option<Box<Duty>>) {
@@ -128,6 +129,10 @@ impl Ground for Thread<'_> {
     }
 
     fn leave(&self, listed: Arc<Link>) {
+        if planted::is(Bug::TokenKept) {
+            // A token may come at this very moment.
+            self.shared.platform.yield_now();
+        }
         listed.leave(self.waiter);
     }
 }

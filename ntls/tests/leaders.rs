@@ -317,3 +317,33 @@ fn a_new_client_certificate_is_taken_up_under_load_without_a_fault() {
         assert!(counts > 0);
     });
 }
+
+#[test]
+fn a_full_link_that_nobody_waits_on_takes_requests_again_once_its_server_reads() {
+    let world = World::new();
+    let server = Server::start(world.plan(Arc::new(|_, body| match body.first() {
+        Some(0) => vec![Act::Sleep(500), Act::Reply(vec![0])],
+        first => vec![Act::Reply(first.into_iter().copied().collect())],
+    })));
+    let links = untended(&world, &server, 1);
+    let waiter = waiter();
+    // The server sleeps and reads nothing, and whoever filled the link has no more patience.
+    let asleep = links.submit(&waiter, MEMBER, &request(vec![0]), within(20_000));
+    thread::sleep(Duration::from_millis(100));
+    let large = links.submit(&waiter, MEMBER, &request(vec![1; 12 << 20]), within(20_000));
+    links.cancel(MEMBER, asleep);
+    links.cancel(MEMBER, large);
+    let until = within(10_000);
+    loop {
+        let tag = links.submit(&waiter, MEMBER, &request(vec![2]), until);
+        match waiter.take() {
+            Some(Event::Fault(found, fault)) => {
+                assert_eq!((found, fault), (tag, Fault::NotSent), "it is full")
+            }
+            Some(_) => panic!("nobody has read an answer"),
+            None => return assert_eq!(body_of(next(&links, &waiter, 10_000), tag), [2]),
+        }
+        assert!(System.now() < until, "the link is full for ever");
+        thread::sleep(Duration::from_millis(20));
+    }
+}

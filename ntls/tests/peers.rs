@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use ntls::links::ServerAddress;
+use ntls::links::{Links, ServerAddress};
 use ntls::platform::System;
 use rustix::net::{AddressFamily, SocketType};
 use spec::platform::{Joiner, Moment, Park, Platform, Stream, Watched};
@@ -19,7 +19,25 @@ use support::{Act, MEMBER, Server, Tended, World, echo, next, request, until_up,
 type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// The system with a resolver of the test's.
-struct Names(Box<Resolver>);
+struct Names {
+    resolver: Box<Resolver>,
+    polls: AtomicUsize,
+    /// So many threads are refused.
+    refused: AtomicUsize,
+    /// No thread goes on from a poll that ends between these two moments before the later one.
+    stall: Mutex<Option<(Moment, Moment)>>,
+}
+
+impl Names {
+    fn new(resolver: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            resolver: Box::new(resolver),
+            polls: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            stall: Mutex::default(),
+        })
+    }
+}
 
 impl Platform for Names {
     fn now(&self) -> Moment {
@@ -32,7 +50,10 @@ impl Platform for Names {
         System.random(buffer);
     }
     fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn Joiner>> {
-        System.spawn(name, work)
+        match self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) {
+            Ok(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(_) => System.spawn(name, work),
+        }
     }
     fn thread(&self) -> u64 {
         System.thread()
@@ -44,10 +65,15 @@ impl Platform for Names {
         System.parker()
     }
     fn poll(&self, watched: &mut [Watched], park: &dyn Park, until: Moment) {
+        self.polls.fetch_add(1, Ordering::Relaxed);
         System.poll(watched, park, until);
+        let stall = *self.stall.lock().unwrap();
+        if let Some((_, end)) = stall.filter(|(begin, end)| (*begin..*end).contains(&System.now())) {
+            thread::sleep(end.since(System.now()));
+        }
     }
     fn resolve(&self, host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
-        (self.0)(host)
+        (self.resolver)(host)
     }
     fn connect(&self, address: SocketAddr, keep_alive: bool) -> io::Result<Arc<dyn Stream>> {
         System.connect(address, keep_alive)
@@ -77,12 +103,12 @@ fn a_name_that_is_long_in_resolving_holds_up_no_other_server() {
     let (done, ended) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
     let (wait, end) = (done.clone(), ended.clone());
     let held = done.lock().unwrap();
-    let names = Names(Box::new(move |_| {
+    let names = Names::new(move |_| {
         drop(wait.lock());
         end.store(true, Ordering::Release);
         Err(io::Error::other("no such name"))
-    }));
-    let links = Tended::over(Arc::new(names), world.settings(vec![named("slow.test"), server.name()]));
+    });
+    let links = Tended::over(names, world.settings(vec![named("slow.test"), server.name()]));
     until_up(&links);
     let waiter = waiter();
     let tag = links.submit(&waiter, MEMBER, &request(vec![1]), within(5_000));
@@ -101,19 +127,51 @@ fn a_name_that_is_long_in_resolving_holds_up_no_other_server() {
 }
 
 #[test]
+fn who_waits_while_a_name_is_looked_up_sleeps() {
+    let world = World::new();
+    let done = Arc::new(Mutex::new(()));
+    let wait = done.clone();
+    let held = done.lock().unwrap();
+    let names = Names::new(move |_| {
+        drop(wait.lock());
+        Err(io::Error::other("no such name"))
+    });
+    let links = Tended::over(names.clone(), world.settings(vec![named("slow.test")]));
+    thread::sleep(Duration::from_millis(300));
+    let polls = names.polls.load(Ordering::Relaxed);
+    assert!(polls < 50, "{polls} polls in 300 ms");
+    drop(held);
+    drop(links);
+}
+
+#[test]
 fn a_name_is_looked_up_by_the_caller_where_no_thread_may_be_made() {
     let world = World::new();
     let server = Server::start(world.plan(echo()));
     let (here, address) = (thread::current().id(), server.address);
-    let names = Names(Box::new(move |_| {
+    let names = Names::new(move |_| {
         assert_eq!(thread::current().id(), here);
         Ok(vec![address])
-    }));
+    });
     let mut settings = world.settings(vec![named("here.test")]);
     settings.may_spawn = false;
-    let links = ntls::links::Links::new(Arc::new(names), settings);
+    let links = ntls::links::Links::new(names, settings);
     until_up(&links);
     links.close();
+}
+
+#[test]
+fn a_caller_looks_up_no_name_because_the_system_refuses_a_thread() {
+    let world = World::new();
+    let server = Server::start(world.plan(echo()));
+    let address = server.address;
+    let names = Names::new(move |_| {
+        assert_eq!(thread::current().name(), Some("hatoki-resolve"));
+        Ok(vec![address])
+    });
+    names.refused.store(2, Ordering::Relaxed);
+    let links = Tended::over(names, world.settings(vec![named("late.test")]));
+    until_up(&links);
 }
 
 /// An address that neither takes connections nor refuses them: the queue of its listener is full.
@@ -133,7 +191,28 @@ fn an_address_that_is_silent_gives_way_to_the_next_one() {
     let server = Server::start(world.plan(echo()));
     let (_listener, _waiting, silent) = full();
     let good = server.address;
-    let names = Names(Box::new(move |_| Ok(vec![silent, good])));
-    let links = Tended::over(Arc::new(names), world.settings(vec![named("two.test")]));
+    let names = Names::new(move |_| Ok(vec![silent, good]));
+    let links = Tended::over(names, world.settings(vec![named("two.test")]));
     until_up(&links);
+}
+
+/// HA 5 (3): the server says nothing for most of `ReceiveTimeout`; then this process does not run, and goes on behind the
+/// poll of the thread that leads, while the answer lies in the socket.
+#[test]
+fn ha_5_an_answer_that_lies_unread_after_a_stall_of_our_own_is_read() {
+    let world = World::new();
+    let server =
+        Server::start(world.plan(Arc::new(|_, body| vec![Act::Sleep(850), Act::Reply(body.to_vec())])));
+    let mut settings = world.settings(vec![server.name()]);
+    settings.receive_timeout_ms = 1_000;
+    let address = server.address;
+    let platform = Names::new(move |_| Ok(vec![address]));
+    let links = Links::new(platform.clone(), settings);
+    until_up(&links);
+    let (waiter, begun) = (waiter(), System.now());
+    *platform.stall.lock().unwrap() = Some((begun.after_ms(600), begun.after_ms(1_600)));
+    let tag = links.submit(&waiter, MEMBER, &request(vec![1]), within(60_000));
+    let event = next(&links, &waiter, 10_000);
+    let is_fault = matches!(event, Event::Fault(..));
+    assert!(matches!(event, Event::Reply(found, _) if found == tag), "given up: {is_fault}");
 }

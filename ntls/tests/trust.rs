@@ -129,6 +129,27 @@ fn a_chain_to_an_authority_in_the_file_is_trusted_for_its_name_only() {
 }
 
 #[test]
+fn an_authority_in_the_file_that_expired_vouches_for_nobody_and_is_named() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::CommonName, "late authority");
+    params.not_after = rcgen::date_time_ymd(2020, 2, 29);
+    let authority = params.self_signed(&key).unwrap().pem();
+    let world = World::with(Pair::new("client"), leaf(&rcgen::Issuer::new(params, key), &["127.0.0.1"]));
+    std::fs::write(world.path("CAFile.pem"), &authority).unwrap();
+    let server = Server::start(world.plan(echo()));
+    let reason = world.why_down(server.name());
+    assert!(reason.contains("late authority") && reason.contains("Feb 29 00:00:00 2020"), "{reason}");
+    // Beside one of now it does no harm.
+    let (other, pair) = issued(&["127.0.0.1"]);
+    let world = World::with(Pair::new("client"), pair);
+    std::fs::write(world.path("CAFile.pem"), authority + &other).unwrap();
+    let server = Server::start(world.plan(echo()));
+    assert_eq!(world.links(vec![server.name()]).partitions().len(), 1);
+}
+
+#[test]
 fn a_change_of_the_file_keeps_links_to_servers_that_show_an_intermediate_authority() {
     let authority_named = |name: &str| {
         let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();

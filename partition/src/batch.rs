@@ -188,7 +188,7 @@ impl Partition {
         let ouids = ouids(&discard.ouids)?;
         self.write(|contents| {
             let mut records = Vec::new();
-            for ouid in ouids {
+            for &ouid in &ouids {
                 let held = contents.index.get(&ouid).ok_or_else(|| unknown(ouid))?;
                 match held.record.state() {
                     State::Deleted => {}

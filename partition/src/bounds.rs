@@ -1,8 +1,11 @@
 //! The bounds of what a request may carry.
+use prost::Message;
+use spec::changes::Changes;
 use spec::messages::ObjectRef;
 use spec::{Ouid, Template};
 
 use crate::error::Refusal;
+use crate::objects::Named;
 
 /// Templates in one Make: those of a pair.
 pub(crate) const TEMPLATES_MAX: usize = 2;
@@ -73,7 +76,19 @@ pub(crate) fn template(template: &Template) -> Result<(), Refusal> {
     at_most("bytes in a template", bytes, TEMPLATE_BYTES_MAX)
 }
 
+/// The changes that a client has seen of an object; none when it has seen none.
+pub(crate) fn changes(encoded: &[u8]) -> Result<Option<Changes>, Refusal> {
+    if encoded.is_empty() {
+        return Ok(None);
+    }
+    at_most("bytes of changes seen", encoded.len(), Changes::BYTES_MAX)?;
+    let decoded = Changes::decode(encoded);
+    decoded
+        .map(Some)
+        .map_err(|error| Refusal::malformed(format!("wanted the changes seen of an object: {error}")))
+}
+
 /// The object that a request names.
-pub(crate) fn object(object: Option<&ObjectRef>) -> Result<&ObjectRef, Refusal> {
-    present("an object", object)
+pub(crate) fn object(object: Option<&ObjectRef>) -> Result<Named<'_>, Refusal> {
+    present("an object", object).map(Named::from)
 }

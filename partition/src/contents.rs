@@ -11,12 +11,15 @@ use prost::Message;
 use spec::Rv;
 use spec::messages::SealedRecord;
 use spec::record::{Manifest, Ouid, RECORD_FORMAT, Record};
+use spec::wipe::discard_zeroizing;
 use zeroize::Zeroizing;
 
+use crate::canonical::{self, Sealed};
 use crate::digest_tree::{Digest, RecordHasher};
 use crate::error::{Error, Refusal};
 use crate::index::{Held, Index};
 use crate::left::LeftGroups;
+use crate::loading;
 use crate::roles::Credentials;
 use crate::seal::{Context, Group, NotOpened, Sealer, What};
 use crate::settings::Settings;
@@ -42,7 +45,7 @@ pub(crate) struct Contents {
 }
 
 /// What a request changes; empty when it changes nothing.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Change {
     /// The new states of these records.
     pub(crate) records: Vec<Record>,
@@ -88,11 +91,45 @@ pub(crate) fn seal_record(sealer: &Sealer, group: Group, record: &Record) -> Vec
 
 /// Opens a record and checks that the seal speaks of what is inside.
 pub(crate) fn open_record(sealer: &Sealer, group: Group, sealed: &SealedRecord) -> Result<Record, NotOpened> {
-    let ouid = Ouid::from_bytes(&sealed.ouid).ok_or(NotOpened)?;
+    open_parts(sealer, group, &parts(sealed)).map(|opened| opened.record)
+}
+
+fn parts(sealed: &SealedRecord) -> Sealed<'_> {
+    Sealed { ouid: &sealed.ouid, maker: sealed.maker, envelope: &sealed.envelope }
+}
+
+/// A record, and its encoding where that is known.
+struct Opened {
+    record: Record,
+    encoding: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Opened {
+    fn held(self, version: u64, hasher: &RecordHasher) -> Held {
+        let Some(encoding) = self.encoding else {
+            let digest = hasher.hash(&self.record);
+            return Held::new(self.record, version, digest);
+        };
+        let digest = hasher.hash_encoded(self.record.state(), &encoding);
+        let bytes = encoding.len() as u64;
+        discard_zeroizing(encoding);
+        Held::of_length(self.record, bytes, version, digest)
+    }
+}
+
+fn open_parts(sealer: &Sealer, group: Group, sealed: &Sealed<'_>) -> Result<Opened, NotOpened> {
+    let ouid = Ouid::from_bytes(sealed.ouid).ok_or(NotOpened)?;
     let what = What::Record { ouid, format: RECORD_FORMAT, maker: sealed.maker };
-    let plain = sealer.open(&Context { group, what }, &sealed.envelope)?;
-    let record = Record::decode(plain.as_slice()).map_err(|_| NotOpened)?;
-    if record.id() == Some(ouid) && record.maker == sealed.maker { Ok(record) } else { Err(NotOpened) }
+    let plain = sealer.open(&Context { group, what }, sealed.envelope)?;
+    let opened = match canonical::record(&plain) {
+        Some(record) => Opened { record, encoding: Some(plain) },
+        None => {
+            let record = Record::decode(plain.as_slice()).map_err(|_| NotOpened)?;
+            Opened { record, encoding: None }
+        }
+    };
+    let is_inside = opened.record.id() == Some(ouid) && opened.record.maker == sealed.maker;
+    if is_inside { Ok(opened) } else { Err(NotOpened) }
 }
 
 /// The clear name of the group beside the seals that are bound to it.
@@ -103,6 +140,27 @@ fn encode_group(group: Group) -> Vec<u8> {
 fn decode_group(bytes: &[u8]) -> Option<Group> {
     let (id, generation) = bytes.split_at_checked(16)?;
     Some(Group { id: id.try_into().ok()?, generation: u64::from_be_bytes(generation.try_into().ok()?) })
+}
+
+/// One record as the index holds it; none when the entry is something else.
+fn unseal(
+    entry: &Entry,
+    group: Group,
+    sealer: &Sealer,
+    hasher: &RecordHasher,
+) -> Result<Option<(Ouid, Held)>, Error> {
+    let Key::Record(ouid) = entry.key else { return Ok(None) };
+    let decoded;
+    let sealed = match canonical::sealed(&entry.value) {
+        Some(sealed) => sealed,
+        None => {
+            let damaged = |_| Error::Damaged(format!("record {ouid:?} cannot be read; restore the store"));
+            decoded = SealedRecord::decode(entry.value.as_slice()).map_err(damaged)?;
+            parts(&decoded)
+        }
+    };
+    let opened = open_parts(sealer, group, &sealed).map_err(|NotOpened| Error::Domain)?;
+    Ok(Some((ouid, opened.held(entry.version, hasher))))
 }
 
 impl Contents {
@@ -123,6 +181,13 @@ impl Contents {
 
     /// Reads and unseals everything.
     pub(crate) fn load(store: &dyn Store, sealer: &Sealer, hasher: &RecordHasher) -> Result<Self, Error> {
+        let mut contents = Self::load_head(store, sealer)?;
+        contents.load_records(store, sealer, hasher)?;
+        Ok(contents)
+    }
+
+    /// Reads and unseals everything but the records.
+    pub(crate) fn load_head(store: &dyn Store, sealer: &Sealer) -> Result<Self, Error> {
         let keys = [
             Key::Meta(META_GROUP.into()),
             Key::Manifest,
@@ -156,7 +221,7 @@ impl Contents {
                 )
             })
         });
-        let mut contents = Self {
+        Ok(Self {
             index: Index::new(),
             left: left.transpose()?.unwrap_or_default(),
             manifest,
@@ -166,9 +231,7 @@ impl Contents {
             seq: store.seq()?.0,
             group,
             versions: entries.iter().flatten().map(|entry| (entry.key.clone(), entry.version)).collect(),
-        };
-        contents.load_records(store, sealer, hasher)?;
-        Ok(contents)
+        })
     }
 
     fn load_records(
@@ -177,24 +240,12 @@ impl Contents {
         sealer: &Sealer,
         hasher: &RecordHasher,
     ) -> Result<(), Error> {
-        const PAGE: usize = 1_000;
-        let mut after = None;
-        loop {
-            let page = store.page(after, PAGE)?;
-            for entry in &page {
-                let Key::Record(ouid) = entry.key else { continue };
-                let sealed = SealedRecord::decode(entry.value.as_slice()).map_err(|_| {
-                    Error::Damaged(format!("record {ouid:?} cannot be read; restore the store"))
-                })?;
-                let record = open_record(sealer, self.group, &sealed).map_err(|NotOpened| Error::Domain)?;
-                let digest = hasher.hash(&record);
-                self.index.put(ouid, Held::new(record, entry.version, digest));
-                after = Some(ouid);
-            }
-            if page.len() < PAGE {
-                break;
-            }
-        }
+        let (group, index) = (self.group, &mut self.index);
+        loading::load(
+            |after, count| store.page(after, count),
+            |entry| unseal(&entry, group, sealer, hasher),
+            |ouid, held| index.put(ouid, held),
+        )?;
         let kept = store.digest(0, crate::digest_tree::BUCKETS - 1)?;
         match self.index.tree.buckets().iter().zip(&kept).position(|(here, there)| here != there) {
             None => Ok(()),
@@ -296,8 +347,12 @@ impl Contents {
         if let Some(identity) = &change.identity {
             put(Key::Meta(META_IDENTITY.into()), identity.clone());
         }
+        // What every decision reads beside what it writes: whose group the seals are of, and who is let in.
+        let read = [Key::Manifest, Key::Credentials];
         let touched = transaction.puts.iter().map(|put| &put.key).chain(&transaction.removes);
-        transaction.expect = touched.map(|key| (key.clone(), self.version(key))).collect();
+        let others = read.iter().filter(|key| touched.clone().all(|touched| touched != *key));
+        transaction.expect =
+            touched.clone().chain(others).map(|key| (key.clone(), self.version(key))).collect();
         transaction.check_keys()?;
         Ok((transaction, digests))
     }

@@ -7,6 +7,8 @@ use spec::{AttributeType, KeyType, MechanismType, mechanisms};
 
 use crate::census;
 use crate::fields::{Field, fields};
+use crate::reading::Reading;
+use crate::uses::Wanted;
 
 /// Which kind of thread should run a request.
 ///
@@ -33,7 +35,7 @@ const FIND_ATTRIBUTES_SHORT: usize = 16;
 impl crate::Partition {
     /// The cost of an encoded request. What is refused before it is decoded is short, whatever it says it is.
     pub fn cost(body: &[u8]) -> Cost {
-        census::count(body).map_or(Cost::Short, |counted| cost_of(counted.row.number, counted.call))
+        Reading::of(body).cost()
     }
 
     /// The name of the call in an encoded request ([`spec::calls`]); none when the bytes hold no call, or several, which
@@ -53,7 +55,8 @@ const fn low(number: u64) -> u64 {
     number & 0xFFFF_FFFF
 }
 
-fn cost_of(number: u32, call: &[u8]) -> Cost {
+/// The cost of a call that has been counted.
+pub(crate) fn cost_of(number: u32, call: &[u8]) -> Cost {
     match number {
         14 => cost_of_use(call),
         16 => cost_of_make(call),
@@ -138,6 +141,24 @@ fn cost_of_use(call: &[u8]) -> Cost {
     }
 }
 
+/// As [`cost_of`] says of the same bytes, for a Use that has been read: every field of it stands once.
+pub(crate) fn cost_of_hot(wanted: &Wanted<'_>) -> Cost {
+    let private = [KeyFunction::SIGN.0, KeyFunction::DECRYPT.0].contains(&wanted.function);
+    let rsa = || wanted.mechanism.as_ref().is_some_and(|mechanism| takes_rsa(mechanism.number));
+    if !wanted.pin.is_empty() {
+        Cost::Pin
+    } else if wanted.data.len() as u64 > LONG_BYTES || (private && rsa()) {
+        Cost::Long
+    } else {
+        Cost::Short
+    }
+}
+
+/// Whether it is the number of a mechanism for RSA keys.
+fn takes_rsa(number: u64) -> bool {
+    mechanisms::row_of(MechanismType(number)).is_some_and(|row| row.accepts_key(KeyType::RSA))
+}
+
 /// Whether any number in this mechanism is that of one for RSA keys. Left out, it is 0, which generates RSA keys.
 fn is_rsa(mechanism: &[u8]) -> bool {
     let mut numbers = readable(mechanism)
@@ -146,9 +167,7 @@ fn is_rsa(mechanism: &[u8]) -> bool {
             Field::Number(..) | Field::Bytes(..) | Field::Other => None,
         })
         .peekable();
-    let rsa =
-        |number| mechanisms::row_of(MechanismType(number)).is_some_and(|row| row.accepts_key(KeyType::RSA));
-    numbers.peek().is_none() || numbers.any(rsa)
+    numbers.peek().is_none() || numbers.any(takes_rsa)
 }
 
 #[cfg(test)]

@@ -59,13 +59,20 @@ impl RecordHasher {
     pub(crate) fn hash(&self, record: &Record) -> Digest {
         match record.state() {
             State::Provisional => Digest::ZERO,
-            State::Committed | State::Deleted => {
-                let encoded = zeroize::Zeroizing::new(record.encode_to_vec());
-                let mut hash = [0; 32];
-                hash.copy_from_slice(hmac::sign(&self.0, &encoded).as_ref());
-                Digest(hash)
+            state @ (State::Committed | State::Deleted) => {
+                self.hash_encoded(state, &zeroize::Zeroizing::new(record.encode_to_vec()))
             }
         }
+    }
+
+    /// The same of a record in this state whose encoding is known.
+    pub(crate) fn hash_encoded(&self, state: State, encoded: &[u8]) -> Digest {
+        if state == State::Provisional {
+            return Digest::ZERO;
+        }
+        let mut hash = [0; 32];
+        hash.copy_from_slice(hmac::sign(&self.0, encoded).as_ref());
+        Digest(hash)
     }
 }
 

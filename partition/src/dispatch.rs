@@ -1,20 +1,24 @@
 //! From an encoded request to an encoded reply. Every refusal has its outcome; hostile bytes never panic.
 //!
 //! ```text
-//! count -> decode -> group and generation -> recovering? -> at_least -> ticket -> the call
+//! read -> decode -> group and generation -> recovering? -> at_least -> ticket -> the call
 //! ```
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use spec::Rv;
+use spec::calls::Row;
 use spec::messages::{
     Answer, Call, Outcome, Random, RandomAnswer, ReplyBody, ReplyHeader, RequestBody, RequestHeader,
+    UseAnswer, UseParts,
 };
 use zeroize::Zeroizing;
 
 use crate::bounds;
-use crate::census;
+use crate::contents::Contents;
 use crate::error::Refusal;
 use crate::partition::{Caller, LinkFacts, Partition};
 use crate::random::{Random as _, SystemRandom};
+use crate::reading::{Hot, Kind, Reading};
 use crate::roles::{Access, open_ticket};
 
 /// Whether a call may leave the group open: Status, Login and the calls of tools.
@@ -91,13 +95,58 @@ impl Partition {
         body: &[u8],
         now_ms: u64,
     ) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
-        let reply = match self.answer(link, caller, header, body, now_ms) {
-            Ok(answer) => ReplyBody { answer: Some(answer), ..ReplyBody::default() },
-            Err(refusal) => refusal.into_reply(),
+        let mut reply = Zeroizing::default();
+        let header = self.handle_read(link, caller, header, Reading::of(body), now_ms, &mut reply);
+        (header, reply)
+    }
+
+    /// As [`handle_on`](Self::handle_on), for a request that has been read; the answer is put into `reply`, whose memory is
+    /// used again. It has to be empty and must not hold anything unwiped.
+    pub fn handle_read(
+        &self,
+        link: &LinkFacts,
+        caller: &Caller,
+        header: &RequestHeader,
+        reading: Reading<'_>,
+        now_ms: u64,
+        reply: &mut Zeroizing<Vec<u8>>,
+    ) -> ReplyHeader {
+        let Reading { body, kind, row, .. } = reading;
+        let answer = match kind {
+            Kind::Hot(hot) => self.answer_use(link, caller, header, &hot, body, now_ms).map(|answer| {
+                put_use_answer(&answer, reply);
+                None
+            }),
+            Kind::Counted => self.answer(link, caller, header, row, body, now_ms).map(Some),
+            Kind::Refused(refusal) => Err(refusal),
         };
-        let mut encoded = Zeroizing::new(Vec::with_capacity(reply.encoded_len()));
-        reply.encode(&mut *encoded).expect("a vector with room takes an encoding");
-        (self.reply_header(header.tag), encoded)
+        match answer {
+            Ok(None) => {}
+            Ok(answer) => put(&ReplyBody { answer, ..ReplyBody::default() }, reply),
+            Err(refusal) => put(&refusal.into_reply(), reply),
+        }
+        self.reply_header(header.tag)
+    }
+
+    /// A Use that was read where it lies: as [`answer`](Self::answer), with one look at the contents.
+    fn answer_use(
+        &self,
+        link: &LinkFacts,
+        caller: &Caller,
+        header: &RequestHeader,
+        hot: &Hot<'_>,
+        body: &[u8],
+        now_ms: u64,
+    ) -> Result<UseAnswer, Refusal> {
+        self.keep_up(header);
+        let contents = self.contents.read();
+        let open = Open { may_name_no_group: false, while_recovering: false };
+        check_standing(&contents, (hot.group, hot.generation), open, header)?;
+        if link.replicator {
+            return Err(not_for_peers());
+        }
+        let access = open_ticket(&self.sealer, &self.opened, &contents, caller, hot.ticket)?;
+        self.use_key(contents, &access, &hot.wanted, body, now_ms)
     }
 
     fn answer(
@@ -105,15 +154,18 @@ impl Partition {
         link: &LinkFacts,
         caller: &Caller,
         header: &RequestHeader,
+        row: Option<&'static Row>,
         body: &[u8],
         now_ms: u64,
     ) -> Result<Answer, Refusal> {
-        let counted = census::count(body)?;
         let request = RequestBody::decode(body)
             .map_err(|_| Refusal::malformed("wanted an encoded request, found bytes that are none"))?;
         let call = bounds::present("a call that this release knows", request.call.as_ref())?;
-        debug_assert_eq!(call.number(), counted.row.number, "what is counted is what is run");
-        self.check_standing(&request, call, header)?;
+        debug_assert_eq!(Some(call.number()), row.map(|row| row.number), "what is counted is what is run");
+        self.keep_up(header);
+        let open =
+            Open { may_name_no_group: may_name_no_group(call), while_recovering: while_recovering(call) };
+        check_standing(&self.contents.read(), (&request.group, request.generation), open, header)?;
         match call {
             Call::Status(status) => return Ok(Answer::Status(self.status(link, caller, status, now_ms)?)),
             call if link.replicator => return self.replicate(caller, call, now_ms),
@@ -151,39 +203,8 @@ impl Partition {
             | Call::SetAttributes(_)
             | Call::Destroy(_)
             | Call::ChangeManifest(_)
-            | Call::Adopt(_) => {
-                let text = "a peer may ask for Status, Compare, Export, Join and Lease, nothing else";
-                return Err(Refusal::rv(Rv::FUNCTION_REJECTED, text));
-            }
+            | Call::Adopt(_) => return Err(not_for_peers()),
         })
-    }
-
-    /// The member's own reasons not to answer this call.
-    fn check_standing(
-        &self,
-        request: &RequestBody,
-        call: &Call,
-        header: &RequestHeader,
-    ) -> Result<(), Refusal> {
-        let contents = self.contents.read();
-        let group = contents.group();
-        let named = request.group == group.id && request.generation == group.generation;
-        let left_open = request.group.is_empty() && may_name_no_group(call);
-        if !named && !left_open {
-            let text =
-                "wanted a request for this partition's group and generation, found another; read its status";
-            return Err(Refusal::new(Outcome::WRONG_GROUP, text));
-        }
-        if contents.recovering && !while_recovering(call) {
-            let text = "this member is being repaired; ask another, or let an operator say `adopt`";
-            return Err(Refusal::new(Outcome::RECOVERING, text));
-        }
-        if header.incarnation == contents.incarnation && header.at_least > contents.seq {
-            let text =
-                format!("wanted commit {}, found {}; ask another member", header.at_least, contents.seq);
-            return Err(Refusal::new(Outcome::BEHIND, text));
-        }
-        Ok(())
     }
 
     fn run(
@@ -201,7 +222,9 @@ impl Partition {
             Call::Login(login) => Answer::Login(self.login(access.caller, login, now_ms)?),
             Call::SetPin(set) => Answer::SetPin(self.set_pin(access.caller, set, now_ms)?),
             Call::Plan(plan) => Answer::Plan(self.plan(access, plan)?),
-            Call::Use(wanted) => Answer::Use(self.use_key(access, wanted, body, now_ms)?),
+            Call::Use(message) => {
+                Answer::Use(self.use_key(self.contents.read(), access, &message.into(), body, now_ms)?)
+            }
             Call::Random(random) => Answer::Random(fill(random)?),
             Call::Make(make) => Answer::Make(self.make(access, make, now_ms)?),
             Call::Store(store) => Answer::Store(self.store_batch(access, store, now_ms)?),
@@ -223,6 +246,73 @@ impl Partition {
     }
 }
 
+/// What is open to a call ([`may_name_no_group`], [`while_recovering`]).
+#[derive(Clone, Copy)]
+struct Open {
+    may_name_no_group: bool,
+    while_recovering: bool,
+}
+
+/// The member's own reasons not to answer a call.
+fn check_standing(
+    contents: &Contents,
+    (named, generation): (&[u8], u64),
+    open: Open,
+    header: &RequestHeader,
+) -> Result<(), Refusal> {
+    let group = contents.group();
+    let is_ours = named == group.id && generation == group.generation;
+    let left_open = named.is_empty() && open.may_name_no_group;
+    if !is_ours && !left_open {
+        let text =
+            "wanted a request for this partition's group and generation, found another; read its status";
+        return Err(Refusal::new(Outcome::WRONG_GROUP, text));
+    }
+    if contents.recovering && !open.while_recovering {
+        let text = "this member is being repaired; ask another, or let an operator say `adopt`";
+        return Err(Refusal::new(Outcome::RECOVERING, text));
+    }
+    if header.incarnation == contents.incarnation && header.at_least > contents.seq {
+        let text = format!("wanted commit {}, found {}; ask another member", header.at_least, contents.seq);
+        return Err(Refusal::new(Outcome::BEHIND, text));
+    }
+    Ok(())
+}
+
+fn not_for_peers() -> Refusal {
+    let text = "a peer may ask for Status, Compare, Export, Join and Lease, nothing else";
+    Refusal::rv(Rv::FUNCTION_REJECTED, text)
+}
+
+/// Puts an encoded reply into an empty buffer; it never grows while it is written, so nothing stays behind.
+fn put(body: &ReplyBody, reply: &mut Zeroizing<Vec<u8>>) {
+    make_room(body.encoded_len(), reply);
+    body.encode(&mut **reply).expect("a vector with room takes an encoding");
+}
+
+fn make_room(bytes: usize, reply: &mut Zeroizing<Vec<u8>>) {
+    if reply.capacity() < bytes {
+        **reply = Vec::with_capacity(bytes);
+    }
+}
+
+/// As [`put`], for the answer to a use: the same bytes, in place.
+fn put_use_answer(answer: &UseAnswer, reply: &mut Zeroizing<Vec<u8>>) {
+    let fields = [(1, &answer.output), (2, &answer.state)];
+    let mut inside = 0;
+    for (_, bytes) in fields.iter().filter(|(_, bytes)| !bytes.is_empty()) {
+        inside += 1 + encoded_len_varint(bytes.len() as u64) + bytes.len();
+    }
+    make_room(1 + encoded_len_varint(inside as u64) + inside, reply);
+    encode_key(UseParts::NUMBER, WireType::LengthDelimited, &mut **reply);
+    encode_varint(inside as u64, &mut **reply);
+    for (number, bytes) in fields.iter().filter(|(_, bytes)| !bytes.is_empty()) {
+        encode_key(*number, WireType::LengthDelimited, &mut **reply);
+        encode_varint(bytes.len() as u64, &mut **reply);
+        reply.extend_from_slice(bytes);
+    }
+}
+
 /// Random bytes (PKCS #11 v3.1, 5.21.2).
 fn fill(random: &Random) -> Result<RandomAnswer, Refusal> {
     let bytes = random.bytes as usize;
@@ -230,4 +320,21 @@ fn fill(random: &Random) -> Result<RandomAnswer, Refusal> {
     let mut output = vec![0; bytes];
     SystemRandom.fill(&mut output);
     Ok(RandomAnswer { output })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_a_use_is_put_as_the_codec_of_all_others_would() {
+        for (output, state) in [(0, 0), (1, 0), (64, 0), (127, 1), (0, 200), (300, 70_000)] {
+            let mut answer = UseAnswer::default();
+            (answer.output, answer.state) = (vec![7; output], vec![8; state]);
+            let mut reply = Zeroizing::default();
+            put_use_answer(&answer, &mut reply);
+            let body = ReplyBody { answer: Some(Answer::Use(answer)), ..ReplyBody::default() };
+            assert_eq!(*reply, body.encode_to_vec(), "{output} and {state} bytes");
+        }
+    }
 }

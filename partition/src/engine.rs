@@ -1,6 +1,5 @@
 //! The narrow way from records to the mechanisms: parsing a record's key, and what follows from key material.
 use aws_lc_rs::cipher::{AES_128, AES_192, AES_256, EncryptingKey, UnboundCipherKey};
-use aws_lc_rs::signature::KeyPair;
 use digests::{Hash, digest};
 use spec::record::Record;
 use spec::{AttributeType as A, KeyType, ObjectClass, Rv, value};
@@ -51,7 +50,7 @@ pub(crate) fn public_key_info(key: &KeyMaterial, get: &dyn Fn(A) -> Option<Vec<u
             Some(subject_public_key_info(RSA_ENCRYPTION, &tagged(0x30, &numbers)))
         }
         KeyMaterial::EcPublic(key) => Some(ec_info(&get(A::EC_PARAMS)?, key.point())),
-        KeyMaterial::EcPrivate(key) => Some(ec_info(&get(A::EC_PARAMS)?, key.pair.public_key().as_ref())),
+        KeyMaterial::EcPrivate(key) => Some(ec_info(&get(A::EC_PARAMS)?, &key.point)),
         KeyMaterial::Secret(_) => None,
     }
 }

@@ -101,6 +101,12 @@ impl From<NotOpened> for Refusal {
     }
 }
 
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::new(Outcome::FAILED, error.to_string())
+    }
+}
+
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         Self::new(Outcome::FAILED, error.to_string())

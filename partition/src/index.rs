@@ -5,11 +5,14 @@ use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
 use prost::Message;
-use spec::record::{Ouid, Record, State};
-use spec::{AttributeType, Rv, Template};
+use spec::flags::mechanism as bits;
+use spec::record::{Ouid, Record, Stamp, State};
+use spec::{AttributeType, KeyType, Rv, Template};
 
 use crate::digest_tree::{Digest, DigestTree};
 use crate::engine;
+use crate::objects::{flag, key_type_of};
+use crate::session_objects::is_private;
 
 /// A record as the member holds it.
 pub(crate) struct Held {
@@ -22,12 +25,60 @@ pub(crate) struct Held {
     bytes: u64,
     /// The parsed key, made at first use and kept while the core stays the same.
     key: Arc<OnceLock<Result<Arc<engine::Key>, Rv>>>,
+    /// What uses ask of the record, worked out at the first.
+    facts: OnceLock<Box<Facts>>,
 }
+
+/// What every use asks of a record.
+pub(crate) struct Facts {
+    /// The greatest stamp (RULES 1.1).
+    pub(crate) version: Option<Stamp>,
+    pub(crate) private: bool,
+    /// None when it is no key.
+    pub(crate) key_type: Option<KeyType>,
+    /// The functions that its attributes permit, as bits of `spec::flags::mechanism`.
+    pub(crate) functions: u64,
+    pub(crate) always_authenticate: bool,
+    /// Whether CKA_ALLOWED_MECHANISMS is there.
+    pub(crate) limited: bool,
+}
+
+impl Facts {
+    fn of(record: &Record) -> Self {
+        let permitted = FUNCTIONS.iter().filter(|(attribute, _)| flag(record, *attribute));
+        Self {
+            version: record.version(),
+            private: is_private(record),
+            key_type: key_type_of(record),
+            functions: permitted.fold(0, |all, (_, bit)| all | bit),
+            always_authenticate: flag(record, AttributeType::ALWAYS_AUTHENTICATE),
+            limited: record.get(AttributeType::ALLOWED_MECHANISMS).is_some(),
+        }
+    }
+}
+
+/// The functions of a key: its attributes and their bits in the rows of mechanisms.
+const FUNCTIONS: [(AttributeType, u64); 4] = [
+    (AttributeType::SIGN, bits::SIGN),
+    (AttributeType::VERIFY, bits::VERIFY),
+    (AttributeType::ENCRYPT, bits::ENCRYPT),
+    (AttributeType::DECRYPT, bits::DECRYPT),
+];
 
 impl Held {
     pub(crate) fn new(record: Record, version: u64, digest: Digest) -> Self {
         let bytes = record.encoded_len() as u64;
-        Self { record, version, digest, bytes, key: Arc::default() }
+        Self::of_length(record, bytes, version, digest)
+    }
+
+    /// The same for a record whose encoding is known to have so many bytes.
+    pub(crate) fn of_length(record: Record, bytes: u64, version: u64, digest: Digest) -> Self {
+        Self { record, version, digest, bytes, key: Arc::default(), facts: OnceLock::new() }
+    }
+
+    /// What uses ask of the record.
+    pub(crate) fn facts(&self) -> &Facts {
+        self.facts.get_or_init(|| Box::new(Facts::of(&self.record)))
     }
 
     /// The parsed key.

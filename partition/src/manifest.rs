@@ -82,7 +82,7 @@ impl Partition {
             }
             check_manifest(held, wanted)?;
             let epoch = if promotes { next_term(held.epoch) } else { held.epoch + 1 };
-            let mut manifest = Manifest { epoch, tag, ..wanted.clone() };
+            let mut manifest = Manifest { epoch, tag: tag.clone(), ..wanted.clone() };
             let credentials = promotes.then(|| {
                 let epoch = next_epoch(&contents.credentials, &manifest);
                 Credentials { epoch, ..contents.credentials.clone() }
@@ -135,8 +135,8 @@ impl Partition {
             let change = Change {
                 records: contents.index.all().map(|(_, held)| held.record.clone()).collect(),
                 left: Some(contents.left.with(Left::of(contents))),
-                manifest: Some(manifest),
-                credentials: Some(credentials),
+                manifest: Some(manifest.clone()),
+                credentials: Some(credentials.clone()),
                 ..Change::default()
             };
             Ok((change, Done {}))

@@ -11,6 +11,7 @@ use crate::contents::{Change, Contents, META_IDENTITY};
 use crate::digest_tree::RecordHasher;
 use crate::domain::DomainSecret;
 use crate::error::{Error, Refusal};
+use crate::follow::Progress;
 use crate::lease::LeaseCell;
 use crate::random::{Random, SystemRandom, bytes};
 use crate::roles::{Credentials, Opened, Remembered, Role, Turns, Verifier};
@@ -64,9 +65,15 @@ pub struct Partition {
     pub(crate) opened: Opened,
     pub(crate) lease: LeaseCell,
     pub(crate) touches: Touches,
-    writer: Mutex<()>,
+    pub(crate) writer: Mutex<()>,
+    /// How far the contents follow the store.
+    pub(crate) progress: Progress,
+    /// Draws ouids and incarnations.
+    pub(crate) names: Box<dyn Random + Send + Sync>,
 }
 
+/// So often a change is decided anew because another process over the same store was first.
+const CONFLICTS_MAX: usize = 20;
 /// Longest label of a token in bytes (PKCS #11 v3.1, 3.2).
 const LABEL_BYTES_MAX: usize = 32;
 
@@ -119,7 +126,13 @@ impl Partition {
         let unborn = Contents::unborn(change.manifest.as_ref().unwrap_or(&Manifest::default()));
         let partition = Self::assemble(store, &domain, serial, label.to_owned(), settings, unborn);
         partition
-            .write(|_| Ok((change, ())))
+            .write(|contents| match contents.seq {
+                0 => Ok((change.clone(), ())),
+                _ => Err(Refusal::new(
+                    Outcome::FAILED,
+                    "another process has made a partition in this store meanwhile",
+                )),
+            })
             .map_err(|refusal| Error::Store(format!("the new partition was not stored: {}", refusal.text)))?;
         Ok(partition)
     }
@@ -165,6 +178,7 @@ impl Partition {
             label,
             blobs: BlobCache::new(settings.blob_cache_entries, settings.blob_cache_bytes),
             settings,
+            progress: Progress::watch(&*store, contents.seq),
             store,
             sealer: Sealer::new(domain),
             hasher: hasher(domain),
@@ -177,7 +191,16 @@ impl Partition {
             lease: LeaseCell::default(),
             touches: Touches::default(),
             writer: Mutex::new(()),
+            names: Box::new(SystemRandom),
         }
+    }
+
+    /// Draws the names of what it makes, ouids (HA 1.1) and incarnations (HA 1.5), from another source. They are no
+    /// secrets, but their order decides between equal stamps: a simulation decides it by its seed.
+    #[must_use]
+    pub fn with_names(mut self, names: Box<dyn Random + Send + Sync>) -> Self {
+        self.names = names;
+        self
     }
 
     /// The serial number.
@@ -211,10 +234,10 @@ impl Partition {
     /// # Errors
     /// [`Error::Store`] when it could not be written.
     pub fn reincarnate(&self, recovering: bool) -> Result<(), Error> {
-        let incarnation = u64::from_be_bytes(bytes::<8>(&SystemRandom)) | 1;
+        let incarnation = u64::from_be_bytes(bytes::<8>(&*self.names)) | 1;
         let change =
             Change { incarnation: Some(incarnation), recovering: Some(recovering), ..Change::default() };
-        self.write(|_| Ok((change, ()))).map_err(|refusal| Error::Store(refusal.text))
+        self.write(|_| Ok((change.clone(), ()))).map_err(|refusal| Error::Store(refusal.text))
     }
 
     /// An operator's word that a recovering member shall serve as it is (HA 1.5); whether it was recovering.
@@ -232,6 +255,7 @@ impl Partition {
     /// Whether somebody has seen this member at a commit that its store does not know, or with another root there: then
     /// the store went back, or it or the other one is a clone (HA 1.5).
     pub fn contradicts(&self, seen: &SeenMember) -> bool {
+        self.look_for(seen.incarnation, seen.seq);
         let contents = self.contents.read();
         let same = seen.serial == self.serial && seen.incarnation == contents.incarnation;
         let gone_back = seen.seq > contents.seq;
@@ -261,27 +285,50 @@ impl Partition {
     /// The one way to change what is held: decides on the contents, writes durably, and lets the contents follow.
     pub(crate) fn write<T>(
         &self,
-        decide: impl FnOnce(&Contents) -> Result<(Change, T), Refusal>,
+        decide: impl Fn(&Contents) -> Result<(Change, T), Refusal>,
     ) -> Result<T, Refusal> {
         let _writer = self.writer.lock();
-        let (change, answer, transaction, digests) = {
-            let contents = self.contents.read();
-            let (change, answer) = decide(&contents)?;
-            if change.is_empty() {
-                return Ok(answer);
+        if self.progress.is_behind() {
+            self.catch_up()?;
+        }
+        for _ in 0..CONFLICTS_MAX {
+            let (change, answer, transaction, digests, before) = {
+                let contents = self.contents.read();
+                let (change, answer) = decide(&contents)?;
+                if change.is_empty() {
+                    return Ok(answer);
+                }
+                let (transaction, digests) = contents.prepare(&change, &self.sealer, &self.hasher)?;
+                (change, answer, transaction, digests, contents.seq)
+            };
+            match self.store.apply(&transaction) {
+                // Others have committed in between, and the contents lack it. What cannot be read now is read before the
+                // next write: this one is done.
+                Ok(seq) if seq.0 != before + 1 => {
+                    self.progress.hint(seq.0);
+                    if seq.0 <= before {
+                        self.catch_up()?;
+                    } else {
+                        let _ = self.catch_up();
+                    }
+                }
+                Ok(seq) => {
+                    self.contents.write().follow(change, &transaction, digests, seq.0);
+                    self.progress.reached(seq.0);
+                }
+                // Another process was first with one of the keys: what it left is decided on.
+                Err(StoreError::Conflict(_)) => {
+                    self.catch_up()?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
             }
-            let (transaction, digests) = contents.prepare(&change, &self.sealer, &self.hasher)?;
-            (change, answer, transaction, digests)
-        };
-        let seq = self.store.apply(&transaction).map_err(|error| match error {
-            StoreError::Conflict(key) => Refusal::new(
-                Outcome::FAILED,
-                format!("the store of {key:?} was changed by another process; restart the member"),
-            ),
-            other => other.into(),
-        })?;
-        self.contents.write().follow(change, &transaction, digests, seq.0);
-        Ok(answer)
+            return Ok(answer);
+        }
+        let text = format!(
+            "wanted to change what no other process changes, found it changed {CONFLICTS_MAX} times in a row; repeat"
+        );
+        Err(Refusal::new(Outcome::FAILED, text))
     }
 }
 

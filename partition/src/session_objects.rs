@@ -11,7 +11,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use parking_lot::Mutex;
 use prost::Message;
-use spec::messages::{ObjectRef, Outcome};
+use spec::messages::Outcome;
 use spec::record::Record;
 use spec::{AttributeType, Rv, value};
 use zeroize::Zeroizing;
@@ -20,6 +20,7 @@ use crate::bounds;
 use crate::digest_tree::Digest;
 use crate::error::Refusal;
 use crate::index::Held;
+use crate::objects::Named;
 use crate::partition::Partition;
 use crate::roles::Access;
 use crate::seal::{Context, Group, NotOpened, What};
@@ -112,13 +113,12 @@ impl Partition {
         &self,
         group: Group,
         access: &Access<'_>,
-        object: &ObjectRef,
+        object: Named<'_>,
         hidden: Rv,
     ) -> Result<Arc<Held>, Refusal> {
-        let ouid = bounds::ouid(&object.ouid)?;
+        let ouid = bounds::ouid(object.ouid)?;
         let hash: [u8; 32] = object
             .blob_hash
-            .as_slice()
             .try_into()
             .map_err(|_| Refusal::malformed("wanted the SHA-256 of a blob, found another length"))?;
         let cached = self.blobs.get(&hash);
@@ -140,7 +140,7 @@ impl Partition {
             Some(cached) if cached.context == expected => cached.held,
             Some(_) => return Err(NotOpened.into()),
             None => {
-                if digest::digest(&digest::SHA256, &object.blob).as_ref() != hash {
+                if digest::digest(&digest::SHA256, object.blob).as_ref() != hash {
                     return Err(Refusal::malformed(
                         "wanted a blob with the hash beside it, found another hash",
                     ));

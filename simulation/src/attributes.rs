@@ -64,13 +64,13 @@ impl Process {
     pub(crate) fn rename(&self, session: HandleSession) {
         let Some(place) = self.held(|object| object.is_there()) else { return };
         let (value, begun) = (self.history.value(), self.world.now());
-        self.history.writes(self.number, value);
         // Now and then CKA_EXTRACTABLE is written as it was made: refused by whoever knows that it was set to false.
         let mut wanted = vec![Attribute::new(A::ID, value.to_be_bytes().to_vec())];
         let hardened = self.history.get(place).hardened.contains(&self.number);
         if !hardened && self.world.chance(|chance| chance.once_in(2)) {
             wanted.push(Attribute::bool(A::EXTRACTABLE, true));
         }
+        self.world.note(3, || format!("process {} sets CKA_ID of object {place} to {value}", self.number));
         let (fate, resent) = self.change(session, "rename", place, wanted);
         // What was resent may have been left to a writer at the same time (HA 2.3), while the first send, carried out
         // elsewhere and not heard of, comes with the later stamp: it may still show (docs/rules/STATUS.md).
@@ -96,7 +96,7 @@ impl Process {
                 if before.hardened.contains(&self.number) && value(0) != Some(vec![0]) {
                     self.contradicts(format!("{} is extractable again", name(&before)));
                 }
-                if before.is_gone() && before.process == self.number {
+                if before.is_gone() && before.process == self.number && !before.inherited {
                     self.contradicts(format!("{} was read after its end", name(&before)));
                 }
                 let id = value(1).unwrap_or_default();
@@ -104,6 +104,8 @@ impl Process {
                 let Some(value) = value else {
                     return self.world.fail(format!("{} has a CKA_ID that nobody has set", name(&before)));
                 };
+                self.world
+                    .note(3, || format!("process {} reads CKA_ID of object {place}: {value}", self.number));
                 self.history.saw_id(place, self.number, Seen { value, begun, ended: self.world.now() });
             }
             Err(error) if is_gone(&error) && !after.is_there() => {}
@@ -112,19 +114,17 @@ impl Process {
         }
     }
 
-    /// What this process saw of each CKA_ID is the history of one register. A process that reached fewer than two
-    /// members at some moment, or a member that has lost its store, may have been shown what is older (HA 3.1, 4.6). With
-    /// clocks that run apart only its own values are looked at: the least stamp of a request is one for the whole object, so
-    /// that a member with a later change of another attribute may show an older CKA_ID (docs/rules/STATUS.md).
+    /// What this process saw of each CKA_ID is the history of one register, whatever was changed of the object besides and
+    /// however the clocks run apart. A process that reached fewer than two members at some moment, or a member that has lost
+    /// its store, may have been shown what is older (HA 3.1, 4.6).
     pub(crate) fn check_registers(&self) {
         if self.restored() > 0 || self.network.was_lonely(self.number) {
             return;
         }
-        let apart = self.network.watch.did_clocks_run_apart();
         for object in self.history.objects().iter() {
             let mut seen = vec![Seen { value: 0, begun: 0, ended: 0 }];
             let all = object.ids.get(&self.number).into_iter().flatten();
-            seen.extend(all.filter(|one| !apart || self.history.is_own(self.number, one.value)));
+            seen.extend(all.filter(|one| !self.network.books().changes.was_made_again(one.value)));
             if let Some((value, other)) = contradiction(&seen) {
                 self.world.fail(format!(
                     "CKA_ID of {} was {other} while it was {value}, as process {} saw it",

@@ -29,6 +29,8 @@ pub(crate) enum Worth {
     Write,
     /// To a change of attributes.
     Change,
+    /// To a change of a PIN, or a try at one.
+    Pin,
 }
 
 impl Worth {
@@ -38,6 +40,7 @@ impl Worth {
             Worth::Any => call_name(call) != "Status",
             Worth::Write => writes(call),
             Worth::Change => call_name(call) == "SetAttributes",
+            Worth::Pin => call_name(call) == "SetPin",
         }
     }
 }

@@ -1,10 +1,12 @@
 //! A simulated disk: a store whose image can be copied, put back, lost in part or full; it watches what is written.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use partition::digest_tree::{BUCKETS, Digest};
-use partition::store::{Commit, Entry, Key, Reserved, Seq, Store, StoreError, Transaction, Tries, TryRules};
+use partition::store::{
+    Commit, Entry, Hint, Key, Reserved, Seq, Store, StoreError, Transaction, Tries, TryRules,
+};
 use spec::planted::{self, Bug};
 use spec::record::{Ouid, State as Life};
 
@@ -22,6 +24,11 @@ impl Image {
     /// The state of an object, by its ouid.
     pub(crate) fn state(&self, ouid: Ouid) -> Option<i32> {
         self.entries.get(&Key::Record(ouid)).map(|entry| entry.state)
+    }
+
+    /// How many commits were written.
+    pub(crate) fn seq(&self) -> u64 {
+        self.commits.len() as u64
     }
 
     /// The objects that are committed or deleted here.
@@ -47,8 +54,8 @@ struct State {
     /// The power fails in the middle of so many commits from now.
     fails_in: Option<u64>,
     full: bool,
-    /// PIN tries counted for each client, ever.
-    counted: BTreeMap<[u8; 32], u32>,
+    /// The names of the PIN tries counted for each client, ever.
+    counted: BTreeMap<[u8; 32], BTreeSet<[u8; 32]>>,
     /// What was written as each commit of each incarnation; nothing is noted once an image was put back unsaid.
     written: BTreeMap<(u64, u64), u64>,
     unsaid: bool,
@@ -139,9 +146,10 @@ impl Disk {
         self.state().full = full;
     }
 
-    /// How many PIN tries of a client were ever counted here.
-    pub(crate) fn tries_counted(&self, client: &[u8; 32]) -> u32 {
-        self.state().counted.get(client).copied().unwrap_or(0)
+    /// How many PIN tries of a client were ever counted here. One that is carried out late, after a right PIN, is counted
+    /// for a second time (HA 4.2: two at most) and is no other try.
+    pub(crate) fn tries_counted(&self, client: &[u8; 32]) -> usize {
+        self.state().counted.get(client).map_or(0, BTreeSet::len)
     }
 
     /// What was written against HA 1.2 so far.
@@ -252,7 +260,7 @@ impl Store for Disk {
 
     fn read(&self, keys: &[Key], at_least: Seq) -> Result<Vec<Option<Entry>>, StoreError> {
         let state = self.state();
-        let seq = Seq(state.cache.commits.len() as u64);
+        let seq = Seq(state.cache.seq());
         if seq < at_least {
             return Err(StoreError::Behind(seq));
         }
@@ -293,7 +301,7 @@ impl Store for Disk {
         let mut state = self.state();
         let reserved = state.cache.tries.entry((role, *client)).or_default().reserve(tag, now_ms, rules);
         if reserved == Reserved::Counted {
-            *state.counted.entry(*client).or_default() += 1;
+            state.counted.entry(*client).or_default().insert(*tag);
         }
         Ok(reserved)
     }
@@ -313,6 +321,9 @@ impl Store for Disk {
     fn incarnation(&self) -> Result<u64, StoreError> {
         Ok(self.state().cache.incarnation)
     }
+
+    /// No other process writes to it.
+    fn watch(&self, _hint: Hint) {}
 
     fn seq(&self) -> Result<Seq, StoreError> {
         Ok(Seq(self.state().cache.commits.len() as u64))

@@ -59,6 +59,8 @@ pub(crate) struct Object {
     pub(crate) hardened: Vec<usize>,
     /// What each process has written to CKA_ID and read there.
     pub(crate) ids: BTreeMap<usize, Vec<Seen>>,
+    /// Its maker has forked since: the child knows what it wrote as little as another process does (HA 3.4).
+    pub(crate) inherited: bool,
     /// What it once signed: a key must sign the same for ever.
     pub(crate) mac: Option<Vec<u8>>,
 }
@@ -91,8 +93,6 @@ pub(crate) struct History {
     pins: Mutex<Pins>,
     values: AtomicU64,
     drawn: Mutex<BTreeSet<[u8; 8]>>,
-    /// Which process has written which values to CKA_ID.
-    wrote: Mutex<BTreeSet<(usize, u64)>>,
     sends: Mutex<Vec<u64>>,
 }
 
@@ -104,7 +104,6 @@ impl Default for History {
             pins: Mutex::new(pins),
             values: AtomicU64::new(0),
             drawn: Mutex::default(),
-            wrote: Mutex::default(),
             sends: Mutex::default(),
         }
     }
@@ -130,16 +129,6 @@ impl History {
             .filter(|window| !all.insert(*window))
             .count()
             == 0
-    }
-
-    /// A process writes a value to CKA_ID.
-    pub(crate) fn writes(&self, process: usize, value: u64) {
-        self.wrote.lock().unwrap_or_else(PoisonError::into_inner).insert((process, value));
-    }
-
-    /// Whether a process has written this value, or it is the one from the making.
-    pub(crate) fn is_own(&self, process: usize, value: u64) -> bool {
-        value == 0 || self.wrote.lock().unwrap_or_else(PoisonError::into_inner).contains(&(process, value))
     }
 
     /// A number that no other call gets.
@@ -177,9 +166,19 @@ impl History {
             harden: Fate::Not,
             hardened: Vec::new(),
             ids: BTreeMap::new(),
+            inherited: false,
             mac: None,
         });
         (objects.len() - 1, label)
+    }
+
+    /// A process has forked: its handles cross, and what it has seen does not.
+    pub(crate) fn forked(&self, process: usize) {
+        for object in self.objects().iter_mut() {
+            object.inherited |= object.process == process;
+            object.hardened.retain(|of| *of != process);
+            object.ids.remove(&process);
+        }
     }
 
     /// An object as it is now.

@@ -8,21 +8,30 @@
 #![forbid(unsafe_code)]
 
 mod attributes;
+mod books;
 mod breaks;
 mod chance;
+mod changes;
 mod disk;
+mod fork;
 mod history;
+pub mod links;
 mod members;
 mod nemesis;
 mod network;
+mod operator;
+mod overload;
 mod pins;
 mod platform;
 mod register;
 mod run;
 mod theme;
 mod watch;
+mod ways;
+pub mod whole;
 mod workload;
 mod world;
 
+pub use overload::{Left, Load, overload, overload_that_lasts};
 pub use run::{Outcome, Wish, plant, run};
 pub use spec::planted::Bug;

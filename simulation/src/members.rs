@@ -2,7 +2,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use partition::store::Store;
-use partition::{Caller, DomainSecret, LinkFacts, Partition, Settings, SystemRandom};
+use partition::{Caller, DomainSecret, LinkFacts, Partition, Random, Settings};
 use prost::Message;
 use spec::UserType;
 use spec::messages::{
@@ -14,6 +14,7 @@ use spec::record::{Manifest, ManifestMember, MemberRole};
 use spec::seam::MemberId;
 use zeroize::Zeroizing;
 
+use crate::chance::Chance;
 use crate::disk::{Disk, Image};
 use crate::platform::{BORN_MS, wall_ms};
 
@@ -41,10 +42,28 @@ pub(crate) fn caller(process: usize) -> Caller {
     Caller { client: [byte; 32], instance: [byte; 32] }
 }
 
+/// What the ouids and incarnations of a member are drawn from: their order decides between equal stamps (HA 1.4).
+#[derive(Clone)]
+struct Names(Arc<Mutex<Chance>>);
+
+impl Names {
+    /// Those of a member in the world of a seed.
+    fn new(seed: u64, place: usize) -> Self {
+        Self(Arc::new(Mutex::new(Chance::new(seed ^ id(place).0.rotate_left(32)))))
+    }
+}
+
+impl Random for Names {
+    fn fill(&self, buffer: &mut [u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill(buffer);
+    }
+}
+
 /// One member.
 pub(crate) struct Member {
     /// Its disk.
     pub(crate) disk: Arc<Disk>,
+    names: Names,
     state: Mutex<State>,
 }
 
@@ -80,7 +99,7 @@ impl Member {
 
     /// Starts again over what the disk holds.
     pub(crate) fn start(&self, place: usize) {
-        self.alive(open(&self.disk, place));
+        self.alive(open(&self.disk, place, &self.names));
     }
 
     fn alive(&self, partition: Partition) {
@@ -106,11 +125,25 @@ impl Member {
         self.disk.put_back(image, owned_up);
         self.disk.set_full(false);
         self.state().restored = true;
-        let partition = open(&self.disk, place);
+        let partition = open(&self.disk, place, &self.names);
         if owned_up && !planted::is(Bug::IncarnationKept) {
             partition.reincarnate(true).expect("a disk with room takes an incarnation");
         }
         self.alive(partition);
+    }
+
+    /// Puts a new partition with nothing in it in place of the one that is up, unless a store was lost before; whether it
+    /// did.
+    pub(crate) fn replace_store(&self, place: usize) -> bool {
+        if self.partition().is_none() {
+            return false;
+        }
+        self.crash();
+        self.disk.put_back(Disk::empty().image(), true);
+        self.disk.set_full(false);
+        self.state().restored = true;
+        self.alive(create(&self.disk, place, &self.names));
+        true
     }
 
     /// Starts over the other of two copies of its disk; this one is kept.
@@ -198,11 +231,22 @@ impl Member {
     }
 }
 
-fn open(disk: &Arc<Disk>, place: usize) -> Partition {
+fn open(disk: &Arc<Disk>, place: usize, names: &Names) -> Partition {
     let store: Arc<dyn Store> = disk.clone();
     let secret = DomainSecret::new(Zeroizing::new(DOMAIN));
     Partition::open(store, secret, id(place).0, Settings::for_tests())
         .expect("what a member wrote can be read")
+        .with_names(Box::new(names.clone()))
+}
+
+/// A new partition on an empty disk.
+fn create(disk: &Arc<Disk>, place: usize, names: &Names) -> Partition {
+    let secret = DomainSecret::new(Zeroizing::new(DOMAIN));
+    let (label, settings) = (format!("member{place}"), Settings::for_tests());
+    let (store, serial): (Arc<dyn Store>, u64) = (disk.clone(), id(place).0);
+    let created =
+        Partition::create(store, secret, serial, &label, b"so-pin-1", CO_PIN, settings, BORN_MS, names);
+    created.expect("an empty disk takes a partition").with_names(Box::new(names.clone()))
 }
 
 /// One request without a network; `None` when it was refused.
@@ -230,12 +274,12 @@ pub(crate) fn ticket(partition: &Partition, caller: &Caller, pin: &[u8], now_ms:
     }
 }
 
-/// The members of a new world.
-pub(crate) fn members() -> Arc<Vec<Member>> {
+/// The members of the world of a seed.
+pub(crate) fn members(seed: u64) -> Arc<Vec<Member>> {
     static FOUNDED: OnceLock<Vec<Image>> = OnceLock::new();
     let member = |(place, image): (usize, &Image)| {
-        let disk = Disk::of(image.clone());
-        let partition = Some(Arc::new(open(&disk, place)));
+        let (disk, names) = (Disk::of(image.clone()), Names::new(seed, place));
+        let partition = Some(Arc::new(open(&disk, place, &names)));
         let state = State {
             partition,
             life: 0,
@@ -247,7 +291,7 @@ pub(crate) fn members() -> Arc<Vec<Member>> {
             older: None,
             restored: false,
         };
-        Member { disk, state: Mutex::new(state) }
+        Member { disk, names, state: Mutex::new(state) }
     };
     Arc::new(FOUNDED.get_or_init(found).iter().enumerate().map(member).collect())
 }
@@ -255,23 +299,7 @@ pub(crate) fn members() -> Arc<Vec<Member>> {
 /// Makes one group of new partitions as `vtl haAdmin newGroup` and `addMember` do (RULES 3.3).
 fn found() -> Vec<Image> {
     let disks: Vec<Arc<Disk>> = (0..MEMBERS).map(|_| Disk::empty()).collect();
-    let create = |(place, disk): (usize, &Arc<Disk>)| {
-        let secret = DomainSecret::new(Zeroizing::new(DOMAIN));
-        let (label, settings) = (format!("member{place}"), Settings::for_tests());
-        let (store, serial): (Arc<dyn Store>, u64) = (disk.clone(), id(place).0);
-        Partition::create(
-            store,
-            secret,
-            serial,
-            &label,
-            b"so-pin-1",
-            CO_PIN,
-            settings,
-            BORN_MS,
-            &SystemRandom,
-        )
-        .expect("an empty disk takes a partition")
-    };
+    let create = |(place, disk): (usize, &Arc<Disk>)| create(disk, place, &Names::new(0, place));
     let partitions: Vec<Partition> = disks.iter().enumerate().map(create).collect();
     let own = caller(0);
     let home = &partitions[0];

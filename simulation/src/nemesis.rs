@@ -7,9 +7,12 @@ use spec::record::{Manifest, MemberRole};
 
 use crate::breaks::{Break, Breaks, Worth};
 use crate::members::{MEMBERS, Member, change_manifest, id};
-use crate::network::{MS, Network};
+use crate::network::MS;
+use crate::operator::Operator;
 use crate::platform::{BORN_MS, Simulated};
+use crate::run::OPERATOR;
 use crate::theme::{Fault, Theme};
+use crate::ways::Ways;
 use crate::world::World;
 
 /// Longer than the longest lease of repair (HA 4.6), in milliseconds.
@@ -18,13 +21,17 @@ const BEYOND_LEASES_MS: u64 = 61_000;
 /// Who makes the faults.
 pub(crate) struct Nemesis {
     world: Arc<World>,
-    network: Arc<Network>,
+    network: Arc<dyn Ways>,
     members: Arc<Vec<Member>>,
     platforms: Vec<Arc<Simulated>>,
+    operator: Arc<Operator>,
+    /// The thread that takes a member out and adds it again, once in a run; 0 for none.
+    changing: AtomicUsize,
     theme: Theme,
     calm: AtomicBool,
     /// The process that was killed; 0 for none.
     killed: AtomicUsize,
+    forked: AtomicBool,
     /// Whether a process was paused beyond all leases, once in a run.
     paused: AtomicBool,
 }
@@ -33,9 +40,10 @@ impl Nemesis {
     /// Begins; a world without faults when `faults` is false.
     pub(crate) fn begin(
         world: &Arc<World>,
-        network: &Arc<Network>,
+        network: &Arc<dyn Ways>,
         members: &Arc<Vec<Member>>,
         platforms: Vec<Arc<Simulated>>,
+        operator: Operator,
         theme: &Theme,
         faults: bool,
     ) -> Arc<Self> {
@@ -44,18 +52,24 @@ impl Nemesis {
             network: network.clone(),
             members: members.clone(),
             platforms,
+            operator: Arc::new(operator),
+            changing: AtomicUsize::new(0),
             theme: theme.clone(),
             calm: AtomicBool::new(!faults),
             killed: AtomicUsize::new(0),
+            forked: AtomicBool::new(false),
             paused: AtomicBool::new(false),
         });
         if faults && theme.drifts() {
-            network.watch.clocks_run_apart();
+            network.watch().clocks_run_apart();
         }
         for (member, drift_ms) in members.iter().zip(theme.drift_ms).filter(|_| faults) {
             member.set_drift(drift_ms);
         }
         nemesis.next();
+        if faults {
+            network.begin_faults();
+        }
         nemesis
     }
 
@@ -107,6 +121,7 @@ impl Nemesis {
     fn strike(self: &Arc<Self>) {
         let (fault, member, process) = self.world.chance(|chance| {
             let process = chance.place(self.platforms.len() - 1) + 1;
+            let process = self.theme.victim.unwrap_or(process);
             (self.theme.fault(chance), chance.place(MEMBERS), process)
         });
         let now = self.world.now();
@@ -126,17 +141,18 @@ impl Nemesis {
             }
             Fault::Crash => self.crash(member),
             Fault::FailInCommit => self.fail_in_commit(member),
-            Fault::PauseMember => self.members[member].pause(now + self.draw(100, 3_000) * MS),
-            Fault::PauseProcess => self.world.pause(process, self.draw(100, 5_000) * MS),
+            Fault::PauseMember => self.network.pause_member(member, now + self.draw(100, 3_000) * MS),
+            Fault::PauseProcess => self.network.pause_process(process, self.draw(100, 5_000) * MS),
             Fault::PauseBeyondLeases => {
                 if !self.paused.swap(true, Ordering::Relaxed) {
-                    self.world.pause(process, BEYOND_LEASES_MS * MS);
+                    self.network.pause_process(process, BEYOND_LEASES_MS * MS);
                 }
             }
             Fault::Kill => self.kill(process),
+            Fault::Fork => self.fork(process),
             Fault::Jump => {
                 let ms = i64::try_from(self.draw(0, 7_200_000)).unwrap_or(0) - 3_600_000;
-                self.network.watch.clocks_run_apart();
+                self.network.watch().clocks_run_apart();
                 self.members[member].jump_clock(ms);
                 self.platforms[process - 1].jump_clock(-ms);
             }
@@ -147,6 +163,7 @@ impl Nemesis {
             Fault::Clone => self.clone_of(member),
             Fault::Overload => self.overload(member),
             Fault::Membership => self.change_members(member),
+            Fault::Replace => self.replace(member),
             Fault::Revoke => self.revoke(),
         }
     }
@@ -173,20 +190,18 @@ impl Nemesis {
         }
         self.world.note(10, || format!("member {member} crashes"));
         self.members[member].crash();
-        for process in 1..=self.platforms.len() {
-            if self.world.chance(|chance| chance.once_in(4)) {
-                self.later(self.draw(50, 1_500), move |nemesis| nemesis.network.break_link(process, member));
-            } else {
-                self.network.break_link(process, member);
-            }
-        }
+        self.network.member_ends(member, self.platforms.len(), true);
         self.later(self.draw(50, 3_000), move |nemesis| nemesis.start(member));
     }
 
     /// The power fails in the middle of a commit, or shortly after.
     fn fail_in_commit(self: &Arc<Self>, member: usize) {
         self.members[member].disk.fail_in(self.draw(0, 2));
-        self.later(self.draw(1, 100), move |nemesis| nemesis.crash(member));
+        self.later(self.draw(1, 100), move |nemesis| {
+            if !nemesis.is_calm() {
+                nemesis.crash(member);
+            }
+        });
     }
 
     fn down(&self) -> usize {
@@ -197,6 +212,7 @@ impl Nemesis {
         if self.members[member].partition().is_none() {
             self.world.note(11, || format!("member {member} starts"));
             self.members[member].start(member);
+            self.network.member_begins(member);
         }
     }
 
@@ -206,9 +222,12 @@ impl Nemesis {
         self.later(self.draw(100, 1_500), move |nemesis| nemesis.members[member].disk.set_full(false));
     }
 
-    /// Whether a member may lose its store now: once in a run, that is the loss of one member.
+    /// Whether a member may lose its store now: once in a run, that is the loss of one member. Not while members come and go:
+    /// a manifest that the home alone has been told of goes with the home (docs/rules/STATUS.md).
     fn may_lose(&self, member: usize) -> bool {
-        !self.members.iter().any(Member::was_restored) && self.members[member].partition().is_some()
+        self.changing.load(Ordering::Relaxed) == 0
+            && !self.members.iter().any(Member::was_restored)
+            && self.members[member].partition().is_some()
     }
 
     /// An image of the disk is taken now and put back later.
@@ -224,8 +243,9 @@ impl Nemesis {
                     .world
                     .note(12, || format!("the disk of member {member} is put back: told {owned_up}"));
                 nemesis.members[member].start_restored(member, owned_up);
+                nemesis.network.member_begins(member);
                 if owned_up {
-                    nemesis.network.watch.put_back(member);
+                    nemesis.network.watch().put_back(member);
                 }
             }
         });
@@ -239,10 +259,13 @@ impl Nemesis {
         self.members[member].keep_image();
         for ms in [self.draw(500, 2_000), self.draw(2_500, 4_000)] {
             self.later(ms, move |nemesis| {
-                if !nemesis.is_calm() && nemesis.members[member].partition().is_some() {
+                let others = nemesis.members.iter().enumerate().filter(|(place, _)| *place != member);
+                let is_first = !others.into_iter().any(|(_, other)| other.was_restored());
+                if !nemesis.is_calm() && is_first && nemesis.members[member].partition().is_some() {
                     nemesis.end_life(member);
                     nemesis.world.note(12, || format!("the other copy of member {member} serves now"));
                     nemesis.members[member].start_other_copy(member);
+                    nemesis.network.member_begins(member);
                 }
             });
         }
@@ -250,17 +273,23 @@ impl Nemesis {
 
     fn end_life(self: &Arc<Self>, member: usize) {
         self.members[member].crash();
-        for process in 1..=self.platforms.len() {
-            self.network.break_link(process, member);
-        }
+        self.network.member_ends(member, self.platforms.len(), false);
     }
 
     /// A process is killed, once in a run: its links end, what is on its way may still be carried out.
     fn kill(&self, process: usize) {
-        if self.killed().is_none() {
+        if self.killed().is_none() && !self.world.is_frozen(process) {
             self.world.note(13, || format!("process {process} is killed"));
             self.killed.store(process, Ordering::Relaxed);
             self.world.freeze(process);
+            self.network.killed(process);
+        }
+    }
+
+    /// A process forks, once in a run, when one of its threads is in no call.
+    fn fork(&self, process: usize) {
+        if self.network.may_fork() && !self.forked.swap(true, Ordering::Relaxed) {
+            self.world.wish_fork(process);
         }
     }
 
@@ -278,7 +307,7 @@ impl Nemesis {
     fn change_members(&self, member: usize) {
         let (what, weight) = self.world.chance(|chance| (chance.below(5), chance.between(1, 200)));
         let serial = id(member).0;
-        if what == 4 && !self.may_be_home(member) {
+        if self.changing.load(Ordering::Relaxed) > 0 || what == 4 && !self.may_be_home(member) {
             return;
         }
         let change = move |manifest: &mut Manifest| {
@@ -296,8 +325,26 @@ impl Nemesis {
             }
         };
         let now_ms = BORN_MS + self.world.now() / MS;
-        let changed = change_manifest(&self.members, |epoch| self.network.watch.pin(epoch), now_ms, change);
+        let changed = change_manifest(&self.members, |epoch| self.network.watch().pin(epoch), now_ms, change);
         self.world.note(15, || format!("the manifest's word on member {member} changes ({what}): {changed}"));
+    }
+
+    /// The operator takes a member out and adds it again, once in a run.
+    fn replace(&self, member: usize) {
+        if self.changing.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        let operator = self.operator.clone();
+        let (away_ms, emptied) = self.world.chance(|chance| (chance.between(100, 3_000), chance.once_in(2)));
+        let emptied = emptied && self.may_lose(member);
+        let work = move || operator.replace(member, away_ms, emptied);
+        self.changing.store(self.world.spawn(OPERATOR, Box::new(work)), Ordering::Relaxed);
+    }
+
+    /// Whether the operator is still at work.
+    pub(crate) fn changes_members(&self) -> bool {
+        let thread = self.changing.load(Ordering::Relaxed);
+        thread > 0 && !self.world.has_ended(thread)
     }
 
     /// Whether the home may move there: `vtl haAdmin promote` sees to it that the new one holds the newest credentials.
@@ -313,7 +360,7 @@ impl Nemesis {
         let home = partitions.into_iter().find(|one| one.manifest().home == one.serial());
         if let Some(home) = home.filter(|home| home.end_tickets(UserType::USER).is_ok()) {
             self.world.note(16, || format!("the home {} ends all tickets", home.serial()));
-            self.network.watch.revoked(home.header().credential_epoch);
+            self.network.watch().revoked(home.header().credential_epoch);
         }
     }
 }

@@ -4,36 +4,33 @@
 //! ```text
 //! submit --delay--> arrives: Busy | executed --delay--> Reply       a link that breaks: Fault(Unknown) for all that is open
 //! ```
+mod capacity;
+mod ways;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use prost::Message;
-use spec::Ouid;
-use spec::messages::{Call, ReplyBody, ReplyHeader, RequestBody};
+use spec::messages::Call;
 use spec::platform::Moment;
 use spec::seam::{Event, Fault, MemberId, Outgoing, Reply, Seam, Standing, Tag, Waiter};
 use zeroize::Zeroizing;
 
-use crate::breaks::{Break, Breaks, call_name, writes};
-use crate::members::{MEMBERS, Member, caller, place};
+use crate::books::{Asked, Books, call_of};
+use crate::breaks::{Break, Breaks, call_name};
+use crate::members::{MEMBERS, Member, place};
 use crate::theme::Theme;
-use crate::watch::{Done, LinkEpoch, Sent, Watch, identity, took_part};
-use crate::world::{World, current_thread};
+use crate::world::World;
 
 /// One millisecond in nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
-/// A field that this release does not know, as a later one might send it (DESIGN 4: unknown fields are ignored).
-const OF_A_LATER_RELEASE: [u8; 3] = [0xF8, 0x7F, 1];
-/// How long a slow disk takes for a commit, in milliseconds.
-const SLOW_MS: (u64, u64) = (100, 2_000);
 
 /// The network between processes and members.
 pub(crate) struct Network {
     world: Arc<World>,
     members: Arc<Vec<Member>>,
     theme: Theme,
-    /// What is watched on the wire.
-    pub(crate) watch: Watch,
+    books: Arc<Books>,
+    own: Weak<Network>,
     state: Mutex<State>,
 }
 
@@ -41,13 +38,10 @@ struct State {
     links: BTreeMap<(usize, usize), Link>,
     subscribers: Vec<(usize, Weak<Waiter>)>,
     tag: u64,
-    sent: u64,
-    /// The objects of the last Commit that each thread has sent.
-    committed: BTreeMap<usize, Vec<Ouid>>,
-    /// One request in so many is answered Busy; 0 for none.
-    busy_in: u64,
     latency: u64,
     calm: bool,
+    /// Where members can do so much and no more.
+    lanes: Option<capacity::Lanes>,
     /// Processes that were connected to fewer than two members at some moment.
     lonely: BTreeSet<usize>,
 }
@@ -86,11 +80,12 @@ struct Frame {
 }
 
 impl Network {
-    /// A network in which everybody is connected.
+    /// A network in which everybody is connected; the `first` processes are there from the beginning.
     pub(crate) fn new(
         world: Arc<World>,
         members: Arc<Vec<Member>>,
         processes: usize,
+        first: usize,
         theme: Theme,
     ) -> Arc<Self> {
         let now = Moment(world.now());
@@ -114,19 +109,16 @@ impl Network {
             links,
             subscribers: Vec::new(),
             tag: 0,
-            sent: 0,
-            committed: BTreeMap::new(),
-            busy_in,
             latency,
             calm: false,
+            lanes: None,
             lonely: BTreeSet::new(),
         };
-        let epoch = members[0].partition().map_or(0, |partition| partition.header().credential_epoch);
-        let watch = Watch::new(epoch);
-        // The last process is the one that starts later.
-        let first = state.links.keys().filter(|(process, _)| *process < processes);
-        first.for_each(|(process, member)| watch.starts((*process, *member, 1)));
-        Arc::new(Self { world, members, theme, watch, state: Mutex::new(state) })
+        let books = Books::new(&world, &members, theme.later_release, busy_in);
+        let first = state.links.keys().filter(|(process, _)| *process <= first);
+        first.for_each(|(process, member)| books.watch.starts((*process, *member, 1)));
+        let state = Mutex::new(state);
+        Arc::new_cyclic(|own| Self { world, members, theme, books, own: own.clone(), state })
     }
 
     /// The seam of a process.
@@ -134,50 +126,12 @@ impl Network {
         Arc::new(Door { network: self.clone(), process })
     }
 
+    fn own(&self) -> Arc<Network> {
+        self.own.upgrade().expect("a network that is asked is there")
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The objects of the last Commit that a thread has sent, once.
-    pub(crate) fn take_committed(&self, thread: usize) -> Vec<Ouid> {
-        self.state().committed.remove(&thread).unwrap_or_default()
-    }
-
-    /// How many members a process is connected to.
-    pub(crate) fn connected(&self, process: usize) -> usize {
-        self.state().links.iter().filter(|((of, _), link)| *of == process && link.up).count()
-    }
-
-    /// Whether a process was connected to fewer than two members at some moment.
-    pub(crate) fn was_lonely(&self, process: usize) -> bool {
-        self.state().lonely.contains(&process)
-    }
-
-    /// The connections of a process that are up.
-    pub(crate) fn connections(&self, process: usize) -> Vec<LinkEpoch> {
-        let state = self.state();
-        let up = state.links.iter().filter(|((of, _), link)| *of == process && link.up);
-        up.map(|((process, member), link)| (*process, *member, link.epoch)).collect()
-    }
-
-    /// A link breaks when the next request over it was carried out, before the reply leaves.
-    pub(crate) fn break_before_reply(&self, process: usize, member: usize, breaks: Breaks) {
-        let mut state = self.state();
-        state.links.get_mut(&(process, member)).expect("every pair has a link").breaks = Some(breaks);
-    }
-
-    /// Requests sent so far.
-    pub(crate) fn sent(&self) -> u64 {
-        self.state().sent
-    }
-
-    /// No more faults: every cut is mended, nothing is slow or busy.
-    pub(crate) fn calm(self: &Arc<Self>) {
-        let mut state = self.state();
-        (state.calm, state.busy_in) = (true, 0);
-        for link in state.links.values_mut() {
-            (link.cut, link.breaks, link.stalled_there, link.stalled_back) = (false, None, 0, 0);
-        }
     }
 
     fn delay(&self) -> u64 {
@@ -185,11 +139,7 @@ impl Network {
             let state = self.state();
             (state.latency, state.calm)
         };
-        self.world.chance(|chance| match chance.below(if calm { 90 } else { 100 }) {
-            0..90 => chance.between(latency / 4, latency),
-            90..98 => chance.between(latency, latency * 8),
-            _ => chance.between(latency * 8, 400 * MS),
-        })
+        self.world.chance(|chance| self.theme.delay(latency, calm, chance))
     }
 
     /// Breaks a link; it is tried again until it is up.
@@ -197,7 +147,7 @@ impl Network {
         let open = {
             let mut state = self.state();
             let Some(link) = state.links.get_mut(&(process, member)).filter(|link| link.up) else { return };
-            self.watch.doubts((process, member, link.epoch));
+            self.books.watch.doubts((process, member, link.epoch));
             link.up = false;
             link.epoch += 1;
             let open = std::mem::take(&mut link.open);
@@ -210,11 +160,24 @@ impl Network {
             format!("the link of process {process} to member {member} breaks, {} open", open.len())
         });
         for (tag, waiter) in open {
-            self.watch.closed(tag);
+            self.books.watch.closed(tag);
             waiter.deliver(Event::Fault(Tag(tag), Fault::Unknown));
         }
         self.wake_subscribers(process);
         self.reconnect(process, member);
+    }
+
+    /// A process has forked: its connections are the parent's and end with it, and nobody waits for what is open.
+    pub(crate) fn forked(self: &Arc<Self>, process: usize) {
+        self.books.watch.forked(process);
+        {
+            let mut state = self.state();
+            state.subscribers.retain(|(of, _)| *of != process);
+            for (_, link) in state.links.iter_mut().filter(|((of, _), _)| *of == process) {
+                link.open.clear();
+            }
+        }
+        (0..MEMBERS).for_each(|member| self.break_link(process, member));
     }
 
     fn reconnect(self: &Arc<Self>, process: usize, member: usize) {
@@ -239,7 +202,7 @@ impl Network {
             (link.stalled_there, link.stalled_back) = (0, 0);
             let epoch = (process, member, link.epoch);
             drop(state);
-            network.watch.connected(epoch, &network.members);
+            network.books.watch.connected(epoch);
             network.world.note(2, || format!("process {process} is connected to member {member}"));
             network.wake_subscribers(process);
         });
@@ -321,69 +284,31 @@ impl Network {
         if self.is_synced_later(&frame) || self.is_busy(&frame) {
             return;
         }
-        self.carry_out(frame, same);
-    }
-
-    /// A slow disk: the commit comes later, and reads overtake it.
-    fn is_synced_later(self: &Arc<Self>, frame: &Frame) -> bool {
-        let slow = self.members[frame.member].is_slow(self.world.now());
-        if frame.synced || !slow || !writes(frame.call) {
-            return false;
+        if !self.stands_in_line(&frame) {
+            self.carry_out(frame, same);
         }
-        let (network, mut frame) = (self.clone(), frame.clone());
-        frame.synced = true;
-        let wait = self.world.chance(|chance| chance.between(SLOW_MS.0, SLOW_MS.1));
-        self.world.after(wait * MS, move || network.arrives(frame));
-        true
     }
 
-    /// The member answers Busy now and then, and to nearly everything while it has too much to do (HA 4.5).
+    /// The member answers Busy now and then.
     fn is_busy(self: &Arc<Self>, frame: &Frame) -> bool {
-        let busy_in = self.state().busy_in;
-        let overloaded = self.members[frame.member].is_overloaded(self.world.now());
-        let (busy, ms) = self.world.chance(|chance| {
-            if overloaded && call_name(frame.call) != "Status" {
-                (!chance.once_in(20), chance.between(20, 100))
-            } else {
-                (busy_in > 0 && chance.once_in(busy_in), chance.between(1, 40))
-            }
-        });
-        if busy && !frame.again {
+        let busy = self.books.busy(frame.member, frame.call);
+        if let Some(ms) = busy.filter(|_| !frame.again) {
             let (network, frame) = (self.clone(), frame.clone());
-            let ms = u32::try_from(ms).unwrap_or(1);
             self.world.after(self.delay(), move || network.answers(frame, None, ms));
         }
-        busy
+        busy.is_some()
     }
 
     fn carry_out(self: &Arc<Self>, frame: Frame, same: bool) {
-        let member = &self.members[frame.member];
-        let caller = caller(frame.process);
-        let whole = ["Store", "Commit"].contains(&call_name(frame.call));
-        let before = if whole { self.watch.halves(member) } else { Vec::new() };
-        let (now, request) = (self.world.now(), &frame.request);
-        let knew = member.partition().map_or(0, |partition| partition.header().credential_epoch);
-        let Some((header, mut body)) = member.handle(&caller, &request.header, &request.body, now) else {
-            return;
+        let asked = Asked {
+            link: (frame.process, frame.member, frame.epoch),
+            tag: frame.tag,
+            header: &frame.request.header,
+            body: &frame.request.body,
+            window: self.window(),
+            lost: !same,
         };
-        if whole && took_part(&before, &self.watch.halves(member)) {
-            self.world.fail(format!("member {} has taken part of a batch (HA 2.1)", frame.member));
-        }
-        self.look_at(&frame, knew, &header, &body);
-        self.world.note(u64::from(frame.call), || {
-            let outcome = ReplyBody::decode(body.as_slice()).map(|reply| reply.outcome).unwrap_or(u32::MAX);
-            format!(
-                "member {} answers {} of process {}: outcome {outcome}, seq {}{}",
-                frame.member,
-                call_name(frame.call),
-                frame.process,
-                header.seq,
-                if same { "" } else { ", on a link that broke" }
-            )
-        });
-        if self.theme.later_release {
-            body.extend_from_slice(&OF_A_LATER_RELEASE);
-        }
+        let Some((header, body)) = self.books.carry_out(&asked) else { return };
         match self.takes_break(&frame).filter(|_| same) {
             Some(Break::Plain) => return self.break_link(frame.process, frame.member),
             Some(Break::Silent(ns)) => self.cut(frame.process, frame.member, true, ns),
@@ -418,19 +343,6 @@ impl Network {
         });
     }
 
-    fn look_at(&self, frame: &Frame, knew: u64, header: &ReplyHeader, body: &[u8]) {
-        let request = RequestBody::decode(frame.request.body.as_slice()).ok();
-        let reply = ReplyBody::decode(body).ok();
-        let (Some(mut request), Some(reply)) = (request, reply) else { return };
-        let ticket = std::mem::take(&mut request.ticket);
-        let Some(call) = request.call.take() else { return };
-        let link = (frame.process, frame.member, frame.epoch);
-        let done = Done { link, call: &call, ticket: &ticket, knew, header, reply: &reply };
-        if let Some(broken) = self.watch.done(&done) {
-            self.world.fail(broken);
-        }
-    }
-
     fn answers(self: &Arc<Self>, frame: Frame, reply: Option<Reply>, busy_ms: u32) {
         let (held, same) = self.held(&frame, false);
         if !same {
@@ -446,13 +358,20 @@ impl Network {
             let now = Moment(self.world.now());
             let link = state.links.get_mut(&(frame.process, frame.member)).expect("every pair has a link");
             link.heard = now;
+            if let Some(reply) = &reply {
+                let link = (frame.process, frame.member, link.epoch);
+                self.books.hears(link, reply.header.seq);
+            }
             link.open.remove(&frame.tag)
         };
         let Some(waiter) = waiter else { return };
-        if reply.is_none() {
-            self.watch.busy(frame.tag, self.world.now());
+        if let Some(reply) = reply.as_ref().filter(|_| call_name(frame.call) == "Random") {
+            self.books.watch.gives(frame.process, &reply.body);
         }
-        self.watch.closed(frame.tag);
+        if reply.is_none() {
+            self.books.watch.busy(frame.tag, self.world.now());
+        }
+        self.books.watch.closed(frame.tag);
         waiter.deliver(match reply {
             Some(reply) => Event::Reply(Tag(frame.tag), reply),
             None => Event::Busy(Tag(frame.tag), busy_ms),
@@ -460,55 +379,20 @@ impl Network {
     }
 }
 
-fn decoded(request: &Outgoing) -> Option<Call> {
-    RequestBody::decode(request.body.as_slice()).ok().and_then(|mut body| body.call.take())
-}
-
 struct Door {
     network: Arc<Network>,
     process: usize,
-}
-
-impl Door {
-    fn look_at(
-        &self,
-        member: usize,
-        tag: u64,
-        (epoch, heard): (u64, Moment),
-        request: &Outgoing,
-        call: Option<&Call>,
-    ) {
-        let (network, process) = (&self.network, self.process);
-        let Some(call) = call else { return };
-        let sent = Sent {
-            process,
-            member,
-            thread: current_thread(),
-            epoch,
-            tag,
-            heard: heard.0,
-            now: network.world.now(),
-            call,
-            body: identity(&request.body),
-        };
-        if let Some(broken) = network.watch.sent(&sent, &network.members) {
-            network.world.fail(broken);
-        }
-    }
 }
 
 impl Seam for Door {
     fn submit(&self, waiter: &Arc<Waiter>, member: MemberId, request: &Outgoing, _deadline: Moment) -> Tag {
         let network = &self.network;
         network.world.tick();
-        let call = decoded(request);
+        let call = call_of(&request.body);
+        network.books.asks(call.as_ref());
         let (tag, epoch) = {
             let mut state = network.state();
             state.tag += 1;
-            if let Some(Call::Commit(commit)) = &call {
-                let ouids = commit.ouids.iter().filter_map(|ouid| Ouid::from_bytes(ouid)).collect();
-                state.committed.insert(current_thread(), ouids);
-            }
             let tag = state.tag;
             let link = place(member).and_then(|place| state.links.get_mut(&(self.process, place)));
             let epoch = match link.filter(|link| link.up) {
@@ -518,21 +402,18 @@ impl Seam for Door {
                 }
                 None => None,
             };
-            state.sent += u64::from(epoch.is_some());
             (tag, epoch)
         };
         let (Some((epoch, life, heard)), Some(place)) = (epoch, place(member)) else {
             waiter.deliver(Event::Fault(Tag(tag), Fault::NotSent));
             return Tag(tag);
         };
-        self.look_at(place, tag, (epoch, heard), request, call.as_ref());
+        network.books.leaves((self.process, place, epoch), (tag, heard.0), request, call.as_ref());
         let mut request = request.clone();
         request.header.tag = tag;
-        if network.theme.later_release {
-            let mut body = Zeroizing::new(request.body.to_vec());
-            body.extend_from_slice(&OF_A_LATER_RELEASE);
-            request.body = Arc::new(body);
-        }
+        let mut body = Zeroizing::new(request.body.to_vec());
+        network.books.in_its_release(&mut body);
+        request.body = Arc::new(body);
         let changes = matches!(call, Some(Call::SetAttributes(_)));
         let call = call.map_or(0, |call| call.number());
         let process = self.process;
@@ -555,7 +436,7 @@ impl Seam for Door {
             let mut state = self.network.state();
             let link = state.links.get_mut(&(self.process, place)).expect("every pair has a link");
             link.open.remove(&tag.0);
-            self.network.watch.closed(tag.0);
+            self.network.books.watch.closed(tag.0);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Platform in the simulation (HA 8): virtual time, seeded chance, threads that wait for their baton.
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use spec::platform::{Joiner, Moment, Park, Platform, SocketAddr, Stream, Watched};
@@ -13,14 +14,39 @@ pub(crate) const BORN_MS: u64 = 1_790_000_000_000;
 /// The platform of one process: its clock may be wrong.
 pub(crate) struct Simulated {
     world: Arc<World>,
-    process: usize,
+    /// The process that its threads belong to; a fork makes it another one.
+    process: AtomicUsize,
     wall_offset_ms: AtomicI64,
+    /// What each thread drew last.
+    drawn: Mutex<BTreeMap<usize, Vec<u8>>>,
 }
 
 impl Simulated {
     /// The platform of a process of the world.
     pub(crate) fn new(world: Arc<World>, process: usize) -> Arc<Self> {
-        Arc::new(Self { world, process, wall_offset_ms: AtomicI64::new(0) })
+        let process = AtomicUsize::new(process);
+        Arc::new(Self { world, process, wall_offset_ms: AtomicI64::new(0), drawn: Mutex::default() })
+    }
+
+    /// The world that it is of.
+    pub(crate) fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    /// The process that its threads belong to.
+    pub(crate) fn process(&self) -> usize {
+        self.process.load(Ordering::Relaxed)
+    }
+
+    /// The platform of a forked child from now on.
+    pub(crate) fn forked(&self, child: usize) {
+        self.process.store(child, Ordering::Relaxed);
+    }
+
+    /// What the caller's thread drew last.
+    pub(crate) fn last_drawn(&self) -> Vec<u8> {
+        let drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        drawn.get(&current_thread()).cloned().unwrap_or_default()
     }
 
     /// The wall clock jumps.
@@ -45,10 +71,12 @@ impl Platform for Simulated {
 
     fn random(&self, buffer: &mut [u8]) {
         self.world.chance(|chance| chance.fill(buffer));
+        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        drawn.insert(current_thread(), buffer.to_vec());
     }
 
     fn spawn(&self, _name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<Box<dyn Joiner>> {
-        let thread = self.world.spawn(self.process, work);
+        let thread = self.world.spawn(self.process(), work);
         Ok(Box::new(Ended { world: self.world.clone(), thread }))
     }
 

@@ -10,9 +10,11 @@ use crate::history::{Fate, History, Object};
 use crate::members::{CO_PIN, Member, ask, caller, change_manifest, members, ticket};
 use crate::nemesis::Nemesis;
 use crate::network::{MS, Network};
+use crate::operator::Operator;
 use crate::platform::{BORN_MS, Simulated};
 use crate::theme::Theme;
-use crate::workload::Process;
+use crate::ways::Ways;
+use crate::workload::{CALL_MS_MAX, Process};
 use crate::world::{OBSERVER, World};
 
 /// What a run shall be.
@@ -41,12 +43,18 @@ pub struct Outcome {
     pub requests: u64,
     /// Messages of each signature.
     pub sends: Vec<u64>,
+    /// Requests that went to a second member because the first was slow (HA 4.3).
+    pub hedges: u64,
     /// What the run was about.
     pub theme: &'static str,
 }
 
 /// Application processes.
-const PROCESSES: usize = 2;
+pub(crate) const PROCESSES: usize = 2;
+/// The number under which the threads of a forked child run.
+pub(crate) const CHILD: usize = PROCESSES + 2;
+/// The number under which the operator's threads run.
+pub(crate) const OPERATOR: usize = PROCESSES + 3;
 /// Threads of each.
 const THREADS: usize = 2;
 /// After the last fault the members must agree within so many milliseconds.
@@ -54,27 +62,38 @@ const REST_MS: u64 = 60_000;
 /// And for so many messages of all processes at most.
 const REST_MESSAGES_MAX: u64 = 1_500;
 
-/// Runs a seed.
+/// Runs a seed over a network that stands behind the seam itself.
 pub fn run(wish: Wish) -> Outcome {
-    let world = World::enter(wish.seed, PROCESSES + 1, wish.story);
+    run_over(wish, |world, members, theme| {
+        Network::new(world.clone(), members.clone(), OPERATOR, PROCESSES, theme.clone())
+    })
+}
+
+/// Runs a seed over these ways.
+pub(crate) fn run_over<W: Ways + 'static>(
+    wish: Wish,
+    make: impl FnOnce(&Arc<World>, &Arc<Vec<Member>>, &Theme) -> Arc<W>,
+) -> Outcome {
+    let world = World::enter(wish.seed, OPERATOR, wish.story);
     let theme = world.chance(Theme::draw);
     world.note(0, || format!("the theme is {}", theme.name));
-    let members = members();
+    let members = members(wish.seed);
     seat(&members, &theme);
-    let network = Network::new(world.clone(), members.clone(), PROCESSES + 1, theme.clone());
+    let network: Arc<dyn Ways> = make(&world, &members, &theme);
     let history = Arc::new(History::default());
     let platforms: Vec<Arc<Simulated>> =
         (1..=PROCESSES + 1).map(|number| Simulated::new(world.clone(), number)).collect();
     let start = {
-        let (world, network, members) = (world.clone(), network.clone(), members.clone());
-        let (history, platforms, theme) = (history.clone(), platforms.clone(), theme.clone());
+        let (network, members, history) = (network.clone(), members.clone(), history.clone());
+        let (platforms, theme) = (platforms.clone(), theme.clone());
         move |number: usize| {
             let platform = platforms[number - 1].clone();
-            Process::start(number, &world, platform, &network, &members, &history, &theme)
+            Process::start(CALL_MS_MAX, platform, &network, &members, &history, &theme)
         }
     };
     let mut processes: Vec<Arc<Process>> = (1..=PROCESSES).map(&start).collect();
-    let nemesis = Nemesis::begin(&world, &network, &members, platforms, &theme, wish.faults);
+    let operator = Operator::new(&world, &network, &members, OPERATOR);
+    let nemesis = Nemesis::begin(&world, &network, &members, platforms, operator, &theme, wish.faults);
     let mut threads = Vec::new();
     for process in processes.iter().flat_map(|process| std::iter::repeat_n(process, THREADS)) {
         let own = process.clone();
@@ -87,10 +106,16 @@ pub fn run(wish: Wish) -> Outcome {
     }
     processes.extend(successor.get().cloned());
     nemesis.calm();
+    while nemesis.changes_members() && !world.is_aborted() {
+        world.sleep(100 * MS);
+    }
     if world.failure().is_none() {
-        log_in_again(&world, &network, &processes);
-        rest(&world, &members, &network);
-        check_end(&world, &members, &history, &network);
+        settle(&world, &*network, &processes);
+        log_in_again(&world, &*network, &processes);
+        rest(&world, &members, &*network);
+        check_end(&world, &members, &history, &*network);
+        // Now every member knows which tickets have ended.
+        log_in_again(&world, &*network, &processes);
         work_again(&world, &processes);
         processes.iter().for_each(|process| process.check_registers());
     }
@@ -99,15 +124,18 @@ pub fn run(wish: Wish) -> Outcome {
             world.fail(law);
         }
     }
-    end(&world, &processes, &threads);
+    end(&world, &nemesis, &processes, &threads);
+    drop((processes, successor));
+    network.end();
     World::leave();
     Outcome {
         failure: world.failure(),
         trace: world.trace(),
         story: world.story(),
         ms: world.now() / MS,
-        requests: network.sent(),
+        requests: network.books().sent(),
         sends: history.sends(),
+        hedges: network.watch().hedges(),
         theme: theme.name,
     }
 }
@@ -147,11 +175,16 @@ fn succeed(
 }
 
 /// Ends every process; those that were killed unwind, which proves nothing.
-fn end(world: &Arc<World>, processes: &[Arc<Process>], threads: &[usize]) {
+fn end(world: &Arc<World>, nemesis: &Nemesis, processes: &[Arc<Process>], threads: &[usize]) {
     let killed: Vec<usize> = (1..=PROCESSES + 1).filter(|process| world.is_frozen(*process)).collect();
     if !killed.is_empty() {
         world.judge();
-        killed.iter().for_each(|process| world.thaw(*process));
+        for process in &killed {
+            match nemesis.killed() == Some(*process) {
+                true => world.thaw(*process),
+                false => world.end_threads(*process),
+            }
+        }
         threads.iter().for_each(|thread| world.join(*thread));
     }
     for process in processes {
@@ -167,38 +200,46 @@ fn end(world: &Arc<World>, processes: &[Arc<Process>], threads: &[usize]) {
     }
 }
 
-/// Repair needs somebody who is logged in (RULES 3.3): where all tickets were ended the applications log in again.
-fn log_in_again(world: &Arc<World>, network: &Network, processes: &[Arc<Process>]) {
-    if !network.watch.was_revoked() {
+/// The processes that are left are connected to every member again.
+fn settle(world: &Arc<World>, network: &dyn Ways, processes: &[Arc<Process>]) {
+    let left = processes.iter().map(|process| process.platform.process());
+    let left: Vec<usize> = left.filter(|process| !world.is_frozen(*process)).collect();
+    network.settle(&left);
+}
+
+/// Repair needs somebody who is logged in (RULES 3.3): where all tickets were ended the applications log in again. A member
+/// that has not heard of it yet may give them a ticket that others have ended.
+fn log_in_again(world: &Arc<World>, network: &dyn Ways, processes: &[Arc<Process>]) {
+    if !network.watch().was_revoked() {
         return;
     }
     // Every link is up again and every member has been heard.
     world.sleep(1_500 * MS);
-    for process in processes.iter().filter(|process| !world.is_frozen(process.number)) {
+    for process in processes.iter().filter(|process| !world.is_frozen(process.platform.process())) {
         let own = process.clone();
-        let thread = world.spawn(process.number, Box::new(move || own.log_in_again()));
+        let thread = world.spawn(process.platform.process(), Box::new(move || own.log_in_again()));
         world.join(thread);
     }
 }
 
 /// Every process works again after the last fault, and without waiting (HA 8: goodput returns).
 fn work_again(world: &Arc<World>, processes: &[Arc<Process>]) {
-    for process in processes.iter().filter(|process| !world.is_frozen(process.number)) {
+    for process in processes.iter().filter(|process| !world.is_frozen(process.platform.process())) {
         let own = process.clone();
-        let thread = world.spawn(process.number, Box::new(move || own.work_again()));
+        let thread = world.spawn(process.platform.process(), Box::new(move || own.work_again()));
         world.join(thread);
     }
 }
 
 /// Waits until all members hold the same, or fails.
-fn rest(world: &Arc<World>, members: &[Member], network: &Network) {
-    let (begun, sent) = (world.now(), network.sent());
+fn rest(world: &Arc<World>, members: &[Member], network: &dyn Ways) {
+    let (begun, sent) = (world.now(), network.books().sent());
     loop {
         let roots: Vec<Option<Vec<u8>>> = members.iter().map(Member::root).collect();
         let recovering =
             members.iter().any(|member| member.partition().is_none_or(|partition| partition.is_recovering()));
         if !recovering && roots[0].is_some() && roots.windows(2).all(|pair| pair[0] == pair[1]) {
-            let messages = network.sent() - sent;
+            let messages = network.books().sent() - sent;
             if messages > REST_MESSAGES_MAX {
                 world.fail(format!(
                     "the members agree after {messages} messages, which is more than {REST_MESSAGES_MAX}"
@@ -216,12 +257,12 @@ fn rest(world: &Arc<World>, members: &[Member], network: &Network) {
     }
 }
 
-fn check_end(world: &Arc<World>, members: &[Member], history: &History, network: &Network) {
+fn check_end(world: &Arc<World>, members: &[Member], history: &History, network: &dyn Ways) {
     let now_ms = BORN_MS + world.now() / MS;
     for (place, member) in members.iter().enumerate() {
         let Some(partition) = member.partition() else { continue };
         let who = caller(usize::from(u8::MAX));
-        let pin = network.watch.pin(partition.header().credential_epoch);
+        let pin = network.watch().pin(partition.header().credential_epoch);
         let ticket = ticket(&partition, &who, &pin, now_ms);
         for object in history.objects().iter() {
             let template = Template::from(vec![Attribute::new(A::LABEL, object.label.clone())]);

@@ -5,6 +5,7 @@ use spec::record::MemberRole;
 
 use crate::chance::Chance;
 use crate::members::MEMBERS;
+use crate::network::MS;
 
 /// One kind of thing that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub(crate) enum Fault {
     PauseBeyondLeases,
     /// A process is killed; another one takes its place.
     Kill,
+    /// A process forks while another of its threads is in mid-call; the child goes on.
+    Fork,
     /// Clocks jump.
     Jump,
     /// A disk is full for a while.
@@ -51,14 +54,16 @@ pub(crate) enum Fault {
     Overload,
     /// The manifest changes: a role, a weight, the home.
     Membership,
+    /// A member is taken out of the group and added again, with its store or with an empty one.
+    Replace,
     /// All tickets of the Crypto Officer end.
     Revoke,
 }
 
 use Fault::{
-    Break, BreakBeforeReply, Clone as Cloned, Crash, Cut, CutSilently, FailInCommit, Fill, Jump, Kill,
-    Membership, Overload, PauseBeyondLeases, PauseMember, PauseProcess, Restore, Revoke, RollBack, SlowDisk,
-    StallAll, StallBack, StallThere,
+    Break, BreakBeforeReply, Clone as Cloned, Crash, Cut, CutSilently, FailInCommit, Fill, Fork, Jump, Kill,
+    Membership, Overload, PauseBeyondLeases, PauseMember, PauseProcess, Replace, Restore, Revoke, RollBack,
+    SlowDisk, StallAll, StallBack, StallThere,
 };
 
 /// One kind of call.
@@ -101,7 +106,7 @@ pub(crate) struct Theme {
     faults: Faults,
     works: Works,
     /// Calls of each thread.
-    pub(crate) calls: u32,
+    calls: u32,
     /// Between two calls of a thread, at most, in milliseconds.
     pub(crate) pause_ms_max: u64,
     /// Between two faults, in milliseconds.
@@ -110,12 +115,17 @@ pub(crate) struct Theme {
     pub(crate) pair_in: u64,
     /// Whether calls go to the newest object more often than not.
     pub(crate) hot: bool,
-    /// Whether replies that get lost are those to changes of attributes.
+    /// The process that faults of links and processes hit; any where there is none.
+    pub(crate) victim: Option<usize>,
+    /// Whether the victim changes one object's attribute and its replies get lost, while another process looks and
+    /// changes it too.
     pub(crate) changes: bool,
     /// One request in so many is delivered twice; 0 for none.
     pub(crate) twice_in: u64,
     /// Whether messages carry fields of a later release.
     pub(crate) later_release: bool,
+    /// Whether no message takes much longer than the others, unless something is the matter.
+    pub(crate) is_quick: bool,
     /// The role of each member.
     pub(crate) roles: [MemberRole; MEMBERS],
     /// Milliseconds by which the clock of each member drifts in a second.
@@ -135,12 +145,14 @@ const ALL_FAULTS: Faults = &[
     (PauseMember, 1),
     (PauseProcess, 1),
     (Kill, 1),
+    (Fork, 1),
     (Jump, 1),
     (Fill, 1),
     (SlowDisk, 1),
     (Restore, 1),
     (Overload, 1),
     (Membership, 1),
+    (Replace, 1),
 ];
 const ALL_WORKS: Works = &[
     (Work::Create, 22),
@@ -163,6 +175,17 @@ const ATTRIBUTES: Works = &[
     (Work::Read, 32),
     (Work::Borrow, 18),
     (Work::Destroy, 2),
+];
+const SIGNATURES: Works = &[(Work::Sign, 95), (Work::Create, 3), (Work::Read, 2)];
+const WRITER: Works = &[(Work::Create, 2), (Work::Rename, 98)];
+const WATCHER: Works = &[(Work::Read, 60), (Work::Rename, 35), (Work::Borrow, 5)];
+const RANDOM: Works = &[
+    (Work::Random, 45),
+    (Work::Create, 14),
+    (Work::Sign, 25),
+    (Work::Find, 6),
+    (Work::Rename, 5),
+    (Work::Destroy, 5),
 ];
 const KEYS: Works = &[
     (Work::Create, 36),
@@ -192,6 +215,8 @@ const USES: Works = &[
 const NETWORK: Faults =
     &[(BreakBeforeReply, 6), (CutSilently, 2), (StallThere, 3), (StallBack, 1), (Cut, 1), (Jump, 1)];
 const RESENDS: Faults = &[(BreakBeforeReply, 8), (StallThere, 2), (Cut, 1), (Break, 1)];
+const FORKS: Faults = &[(Fork, 6), (Break, 3), (StallBack, 2), (Crash, 1), (PauseMember, 1)];
+const SLOW: Faults = &[(StallBack, 4), (PauseMember, 2), (StallThere, 1)];
 const DISKS: Faults = &[
     (Fill, 3),
     (SlowDisk, 4),
@@ -204,7 +229,8 @@ const DISKS: Faults = &[
 const ROLES: Faults =
     &[(BreakBeforeReply, 5), (Break, 1), (Cut, 3), (Revoke, 2), (Crash, 1), (Membership, 1), (Jump, 1)];
 const LOAD: Faults = &[(Overload, 5), (PauseMember, 1), (Break, 1), (SlowDisk, 1)];
-const CHANGES: Faults = &[(Membership, 6), (Crash, 2), (Break, 1), (Cut, 1), (PauseProcess, 1), (Kill, 1)];
+const CHANGES: Faults =
+    &[(Membership, 4), (Replace, 4), (Crash, 2), (Break, 1), (Cut, 1), (PauseProcess, 1), (Kill, 1)];
 const SILENCE: Faults = &[
     (StallAll, 6),
     (CutSilently, 2),
@@ -229,27 +255,37 @@ impl Theme {
             pair_in: 4,
             hot: false,
             changes: false,
+            victim: None,
             twice_in: [0, 40][chance.place(2)],
+            is_quick: false,
             later_release: chance.once_in(4),
             roles: [MemberRole::Active; MEMBERS],
             drift_ms: [0; MEMBERS],
         };
         let changes = chance.once_in(2);
-        let mut theme = match chance.below(12) {
+        let mut theme = match chance.below(13) {
             0..4 => plain,
             4 if changes => {
-                Theme { name: "resends", faults: RESENDS, works: ATTRIBUTES, hot: true, changes, ..plain }
+                let victim = Some(1);
+                Theme { name: "resends", faults: RESENDS, works: WRITER, hot: true, victim, changes, ..plain }
             }
             4 | 5 => Theme { name: "attributes", faults: NETWORK, works: ATTRIBUTES, hot: true, ..plain },
             6 => Theme { name: "disks", faults: DISKS, works: KEYS, pair_in: 2, hot: true, ..plain },
             7 => Theme { name: "roles", faults: ROLES, works: PINS, ..plain },
             8 => Theme { name: "load", faults: LOAD, works: USES, ..plain },
             9 => Theme { name: "membership", faults: CHANGES, works: KEYS, ..plain },
+            11 => Theme { name: "forks", faults: FORKS, works: RANDOM, ..plain },
+            10 if changes => {
+                Theme { name: "hedges", faults: SLOW, works: SIGNATURES, is_quick: true, ..plain }
+            }
             10 => Theme { name: "silence", faults: SILENCE, works: USES, ..plain },
             _ => Theme { name: "loss", faults: LOSS, works: ALL_WORKS, ..plain },
         };
         (theme.calls, theme.pause_ms_max, theme.fault_ms) = match theme.name {
-            "resends" => (32, 25, (20, 200)),
+            "resends" => (24, 25, (20, 200)),
+            // A member is known well enough for a hedge by its hundredth answer (HA 4.3).
+            "hedges" => (220, 2, (40, 200)),
+            "forks" => (16, 40, (50, 500)),
             "attributes" => (22, 15, (100, 700)),
             "disks" => (12, 60, (20, 400)),
             "load" => (16, 20, (200, 1_000)),
@@ -266,6 +302,11 @@ impl Theme {
         theme
     }
 
+    /// What a world without faults is about in which no message takes much longer than the others.
+    pub(crate) fn quick() -> Self {
+        Self { is_quick: true, later_release: false, twice_in: 0, ..Self::draw(&mut Chance::new(0)) }
+    }
+
     /// Whether clocks run apart from the start.
     pub(crate) fn drifts(&self) -> bool {
         self.drift_ms.iter().any(|ms| *ms != 0)
@@ -276,9 +317,43 @@ impl Theme {
         weighted(self.faults, chance)
     }
 
-    /// The next call.
-    pub(crate) fn work(&self, chance: &mut Chance) -> Work {
-        weighted(self.works, chance)
+    /// The next call of a process.
+    pub(crate) fn work(&self, process: usize, chance: &mut Chance) -> Work {
+        weighted(if self.duel() && !self.writes(process) { WATCHER } else { self.works }, chance)
+    }
+
+    /// Calls of each thread of a process. Who watches a change has much to do until it comes again.
+    pub(crate) fn calls(&self, process: usize) -> u32 {
+        if self.duel() && !self.writes(process) { self.calls * 5 } else { self.calls }
+    }
+
+    /// How long a message takes, in nanoseconds. With a long tail nobody is slow enough for a hedge.
+    pub(crate) fn delay(&self, latency: u64, calm: bool, chance: &mut Chance) -> u64 {
+        let kinds = match (calm, self.is_quick) {
+            (true, _) => 90,
+            (false, true) => 98,
+            (false, false) => 100,
+        };
+        match chance.below(kinds) {
+            0..90 => chance.between(latency / 4, latency),
+            90..98 => chance.between(latency, latency * 8),
+            _ => chance.between(latency * 8, 400 * MS),
+        }
+    }
+
+    /// Whether two processes change and look at one object.
+    pub(crate) fn duel(&self) -> bool {
+        self.changes
+    }
+
+    /// Whether PINs are given and changed all the time.
+    pub(crate) fn is_about_pins(&self) -> bool {
+        std::ptr::eq(self.works, PINS)
+    }
+
+    /// Whether a process is the one whose changes are sent again.
+    pub(crate) fn writes(&self, process: usize) -> bool {
+        self.victim == Some(process)
     }
 }
 

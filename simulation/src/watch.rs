@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prost::Message;
 use spec::Ouid;
 use spec::calls::{Class, call as row_of};
 use spec::messages::{Answer, Call, Outcome, ReplyBody, ReplyHeader};
@@ -17,6 +18,13 @@ use crate::network::MS;
 
 /// A request is moved only to a member heard from within so many milliseconds (HA 4.4), and time goes on while it is.
 const HEARD_MS: u64 = 1_050;
+/// Silence begins so long after a request was sent, in milliseconds (HA 4.4): what is sent elsewhere sooner is a hedge.
+const SILENT_MS: u64 = 25;
+/// Who has answered so often may be found slow, and what it was sent be hedged (HA 4.3).
+const KNOWN_BY: u32 = 100;
+/// Hedges that need no earlier request, and one more for so many requests (HA 4.3).
+const HEDGES_FREE: u64 = 8;
+const HEDGE_IN: u64 = 50;
 /// So many sends of a call need no time at all, and then one more in so many milliseconds: far above what waiting with
 /// jitter gives (HA 4.5).
 const SENDS_FREE: u64 = 60;
@@ -47,6 +55,7 @@ pub(crate) struct Sent<'a> {
 /// A request that a member has carried out.
 pub(crate) struct Done<'a> {
     pub(crate) link: LinkEpoch,
+    pub(crate) tag: u64,
     pub(crate) call: &'a Call,
     pub(crate) ticket: &'a [u8],
     /// The epoch of the member's credentials before.
@@ -65,16 +74,18 @@ pub(crate) struct Sends {
     /// Changes of attributes: more than one is a resend.
     pub(crate) changes: u64,
     number: u64,
+    /// Whether a member did not know its object: then all others are asked at once, which moves nothing (HA 3.1).
+    asks_all: bool,
     /// When it heard Busy last, and how often it sent the next request at once.
     busy_at: u64,
     hasty: u64,
 }
 
-/// What a member that returned must hold before it is read: what all of its references held when it came back.
-struct Mark {
-    references: Vec<LinkEpoch>,
-    held: BTreeMap<Ouid, i32>,
-}
+/// What a member that returned must hold before it is read: what each of its references was known to hold when it came back.
+type Mark = Vec<(LinkEpoch, Holdings)>;
+
+/// The objects that a member holds for good, and their states.
+type Holdings = BTreeMap<Ouid, i32>;
 
 #[derive(Default)]
 struct State {
@@ -82,10 +93,12 @@ struct State {
     number: u64,
     /// Who waits for each request.
     threads: BTreeMap<u64, usize>,
-    /// Requests that may be moved, by tag: thread, body and member.
-    open: BTreeMap<u64, (usize, usize, usize)>,
-    /// Replies of each member to each process.
+    /// Requests that may be moved, by tag: thread, body, member and when they left.
+    open: BTreeMap<u64, (usize, usize, usize, u64)>,
+    /// Uses of each process that each member has carried out.
     replies: BTreeMap<(usize, usize), u32>,
+    /// Requests of each process that may be hedged, and hedges.
+    hedged: BTreeMap<usize, (u64, u64)>,
     /// The Crypto Officer's PIN of each epoch of the credentials.
     pins: BTreeMap<u64, Vec<u8>>,
     /// The epoch at which each ticket was given.
@@ -93,6 +106,11 @@ struct State {
     /// Epochs that ended all tickets before them.
     revoked: Vec<u64>,
     apart: bool,
+    /// Members that were ever taken out of the group.
+    left: BTreeSet<usize>,
+    /// Random bytes that were given to each process, and those of them that were given to it before it forked.
+    given: BTreeMap<usize, Vec<Vec<u8>>>,
+    parents: BTreeMap<usize, Vec<Vec<u8>>>,
     unproved: [bool; MEMBERS],
     batches: Vec<Vec<Ouid>>,
     ouids: BTreeSet<Ouid>,
@@ -100,6 +118,8 @@ struct State {
     /// Connections over which a member that is known to hold everything is read.
     verified: BTreeSet<LinkEpoch>,
     marks: BTreeMap<LinkEpoch, Mark>,
+    /// The greatest seq that was heard over each link, and what the member held then.
+    heard: BTreeMap<LinkEpoch, (u64, Holdings)>,
 }
 
 /// See the head of this file. What is found broken comes back as text.
@@ -149,7 +169,11 @@ impl Watch {
             Some(call) if !matches!(sent.call, Call::Status(_)) => {
                 call.all += 1;
                 call.changes += u64::from(matches!(sent.call, Call::SetAttributes(_)));
-                call.hasty += u64::from(waits && sent.now < call.busy_at + HASTE_NS);
+                let hasty = waits && sent.now < call.busy_at + HASTE_NS;
+                if hasty {
+                    // Each Busy once.
+                    (call.hasty, call.busy_at) = (call.hasty + 1, 0);
+                }
                 if matches!(class, Some(Class::Store | Class::Destroy)) {
                     call.written.insert(sent.member);
                 }
@@ -158,7 +182,8 @@ impl Watch {
             _ => 0,
         };
         let repeated = state.repeats_a_tag(sent, number);
-        let moved = state.moves_to_the_silent(sent);
+        let hedges = state.hedges(sent);
+        let moved = hedges.or(state.moves_to_the_silent(sent));
         let unrepaired = state.reads(sent, members);
         repeated.or(moved).or(unrepaired)
     }
@@ -168,6 +193,19 @@ impl Watch {
         let mut state = self.state();
         state.open.remove(&tag);
         state.threads.remove(&tag);
+    }
+
+    /// A process hears how far a member's store has come; from then on it knows what the member holds, unless that one has gone
+    /// on meanwhile.
+    pub(crate) fn hears(&self, link: LinkEpoch, seq: u64, members: &[Member]) {
+        let mut state = self.state();
+        if state.heard.get(&link).is_some_and(|(heard, _)| *heard >= seq) {
+            return;
+        }
+        let held = members[link.1].disk.look(|image| (image.seq() == seq).then(|| image.lasting()));
+        if let Some(held) = held {
+            state.heard.insert(link, (seq, held));
+        }
     }
 
     /// The caller of a request hears Busy.
@@ -180,24 +218,13 @@ impl Watch {
     }
 
     /// A link of a process to a member has come up: what the member must hold before it is read over it.
-    pub(crate) fn connected(&self, link: LinkEpoch, members: &[Member]) {
+    pub(crate) fn connected(&self, link: LinkEpoch) {
         let mut state = self.state();
         let (process, member, _) = link;
-        let references: Vec<LinkEpoch> = state
-            .verified
-            .iter()
-            .filter(|(of, other, _)| *of == process && *other != member)
-            .copied()
-            .collect();
-        let mut held: Option<BTreeMap<Ouid, i32>> = None;
-        for (_, other, _) in &references {
-            let theirs = members[*other].disk.look(Image::lasting);
-            held = Some(match held {
-                None => theirs,
-                Some(mine) => common(&mine, &theirs),
-            });
-        }
-        state.marks.insert(link, Mark { references, held: held.unwrap_or_default() });
+        let references = state.verified.iter().filter(|(of, other, _)| *of == process && *other != member);
+        let known = |reference: &LinkEpoch| Some((*reference, state.heard.get(reference)?.1.clone()));
+        let mark = references.filter_map(known).collect();
+        state.marks.insert(link, mark);
     }
 
     /// At the start everybody holds the same and is connected.
@@ -233,6 +260,51 @@ impl Watch {
         self.state().apart
     }
 
+    /// A member is taken out of the group: how a process sees it depends on what it has heard of that (HA 3.4).
+    pub(crate) fn leaves(&self, member: usize) {
+        let mut state = self.state();
+        state.left.insert(member);
+        state.verified.retain(|(_, other, _)| *other != member);
+        state.marks.retain(|(_, other, _), _| *other != member);
+    }
+
+    /// Whether any member was ever taken out of the group.
+    pub(crate) fn has_anybody_left(&self) -> bool {
+        !self.state().left.is_empty()
+    }
+
+    /// Whether a member was ever taken out of the group.
+    pub(crate) fn has_left(&self, member: usize) -> bool {
+        self.state().left.contains(&member)
+    }
+
+    /// Hedges of all processes.
+    pub(crate) fn hedges(&self) -> u64 {
+        self.state().hedged.values().map(|(_, hedges)| hedges).sum()
+    }
+
+    /// A process is given random bytes by a member.
+    pub(crate) fn gives(&self, process: usize, reply: &[u8]) {
+        let reply = ReplyBody::decode(reply).ok();
+        if let Some(Answer::Random(random)) = reply.as_ref().and_then(|reply| reply.answer.as_ref()) {
+            self.state().given.entry(process).or_default().push(random.output.clone());
+        }
+    }
+
+    /// A process has forked.
+    pub(crate) fn forked(&self, process: usize) {
+        let mut state = self.state();
+        let given = state.given.remove(&process).unwrap_or_default();
+        state.parents.entry(process).or_default().extend(given);
+    }
+
+    /// Whether members gave these bytes to a process before it forked.
+    pub(crate) fn were_given_before_a_fork(&self, process: usize, bytes: &[u8]) -> bool {
+        let state = self.state();
+        let given = state.parents.get(&process).into_iter().flatten();
+        given.flat_map(|given| given.windows(bytes.len())).any(|window| window == bytes)
+    }
+
     /// Whether tickets were ever ended.
     pub(crate) fn was_revoked(&self) -> bool {
         !self.state().revoked.is_empty()
@@ -255,11 +327,21 @@ impl Watch {
         let mut state = self.state();
         let outcome = Outcome(done.reply.outcome);
         // A member that refuses a write which it owes is out until it has been compared (HA 2.5).
-        let is_write =
-            matches!(done.call, Call::Store(_) | Call::Commit(_) | Call::SetAttributes(_) | Call::Destroy(_));
+        let is_write = matches!(
+            done.call,
+            Call::Store(_) | Call::Commit(_) | Call::SetAttributes(_) | Call::Destroy(_) | Call::Join(_)
+        );
         let refuses = is_write && !matches!(outcome, Outcome::OK | Outcome::DESTROYED);
         if refuses || matches!(outcome, Outcome::RECOVERING | Outcome::FAILED) {
             state.verified.remove(&done.link);
+        }
+        if matches!(done.call, Call::Use(_)) {
+            *state.replies.entry((done.link.0, done.link.1)).or_default() += 1;
+        }
+        let asks_all = matches!(outcome, Outcome::UNKNOWN | Outcome::BEHIND);
+        let thread = state.threads.get(&done.tag).copied();
+        if let Some(call) = thread.and_then(|thread| state.calls.get_mut(&thread)) {
+            call.asks_all |= asks_all;
         }
         let served = state.serves_unproved(done, outcome);
         let credential = state.takes_old_credentials(done, outcome);
@@ -286,22 +368,43 @@ impl State {
         (first != own).then(|| format!("two calls have one tag: {first:?} and {own:?} (process, call)"))
     }
 
+    /// When a request that is on its way to another member left.
+    fn first_send(&self, sent: &Sent<'_>) -> Option<u64> {
+        let same = |(thread, body, member, _): &&(usize, usize, usize, u64)| {
+            (*thread, *body) == (sent.thread, sent.body) && *member != sent.member
+        };
+        self.open.values().filter(same).map(|(.., at)| *at).min()
+    }
+
+    /// Hedges keep within their budget (HA 4.3).
+    fn hedges(&mut self, sent: &Sent<'_>) -> Option<String> {
+        if !matches!(sent.call, Call::Use(_) | Call::Plan(_) | Call::GetAttributes(_) | Call::Random(_)) {
+            return None;
+        }
+        let asks_all = self.calls.get(&sent.thread).is_some_and(|call| call.asks_all);
+        let first = self.first_send(sent);
+        let hedge = first.is_some_and(|at| sent.now < at + SILENT_MS * MS);
+        let (requests, hedges) = self.hedged.entry(sent.process).or_default();
+        *requests += u64::from(first.is_none());
+        *hedges += u64::from(hedge && !asks_all);
+        (*hedges > HEDGES_FREE + *requests / HEDGE_IN).then(|| {
+            format!("process {} sent {hedges} hedges for {requests} requests (HA 4.3)", sent.process)
+        })
+    }
+
     /// A second send of a request that is on its way goes to a member that was heard lately (HA 4.4).
     fn moves_to_the_silent(&mut self, sent: &Sent<'_>) -> Option<String> {
         if !matches!(sent.call, Call::Use(_) | Call::Plan(_) | Call::GetAttributes(_) | Call::Random(_)) {
             return None;
         }
-        let key = (sent.thread, sent.body);
-        let twice = self
-            .open
-            .values()
-            .any(|(thread, body, member)| (*thread, *body) == key && *member != sent.member);
-        self.open.insert(sent.tag, (sent.thread, sent.body, sent.member));
-        // With a hundred answers a request may be hedged, which asks for no such thing (HA 4.3).
-        let hedges = (0..MEMBERS)
-            .any(|member| self.replies.get(&(sent.process, member)).is_some_and(|replies| *replies >= 100));
+        let first = self.first_send(sent);
+        self.open.insert(sent.tag, (sent.thread, sent.body, sent.member, sent.now));
+        // A hedge asks for no such thing (HA 4.3).
+        let hedges =
+            self.replies.iter().any(|((of, _), replies)| *of == sent.process && *replies >= KNOWN_BY);
         let silent_ms = sent.now.saturating_sub(sent.heard) / MS;
-        (twice && !hedges && silent_ms > HEARD_MS).then(|| {
+        let asks_all = self.calls.get(&sent.thread).is_some_and(|call| call.asks_all);
+        (first.is_some() && !hedges && !asks_all && silent_ms > HEARD_MS).then(|| {
             format!(
                 "process {} moved a request to member {}, which was silent for {silent_ms} ms (HA 4.4)",
                 sent.process, sent.member
@@ -319,16 +422,16 @@ impl State {
         }
         let link = (sent.process, sent.member, sent.epoch);
         let mark = self.marks.remove(&link)?;
-        if !mark.references.iter().any(|reference| self.verified.contains(reference)) {
-            return None;
-        }
+        let mut alive = mark.iter().filter(|(reference, _)| self.verified.contains(reference)).peekable();
+        alive.peek()?;
+        // What its references have done since, it was sent, or it owes it (HA 2.4, 2.5).
         let missing = members[sent.member].disk.look(|image| {
             let lacks = |(ouid, state): &(&Ouid, &i32)| image.state(**ouid).is_none_or(|is| is < **state);
-            mark.held.iter().find(lacks)
+            alive.find_map(|(reference, held)| held.iter().find(lacks).map(|found| (reference.1, found)))
         });
-        if let Some((ouid, state)) = missing {
+        if let Some((reference, (ouid, state))) = missing {
             return Some(format!(
-                "process {} reads member {} again, which lacks {ouid:?} in state {state} (HA 4.6)",
+                "process {} reads member {} again, which lacks {ouid:?} in state {state}, as member {reference} held it (HA 4.6)",
                 sent.process, sent.member
             ));
         }
@@ -370,6 +473,11 @@ impl State {
             (Call::SetPin(set), _) if outcome == Outcome::OK && set.user == spec::UserType::USER.0 => {
                 self.pins.entry(epoch).or_insert_with(|| set.new.clone());
             }
+            // Who becomes the home begins a new row of versions with the credentials that it has (HA 2.7).
+            (Call::ChangeManifest(_), _) if outcome == Outcome::OK && epoch > done.knew => {
+                let pin = self.pin_at(done.knew);
+                self.pins.entry(epoch).or_insert(pin);
+            }
             (Call::Login(login), Some(Answer::Login(answer))) => {
                 self.tickets.insert(answer.ticket.clone(), epoch);
                 if login.user == spec::UserType::USER.0 && login.pin != self.pin_at(epoch) {
@@ -403,12 +511,6 @@ impl State {
         }
         again.map(|ouid| format!("two objects have one ouid: {ouid:?}"))
     }
-}
-
-/// What both hold, in the lower state.
-fn common(one: &BTreeMap<Ouid, i32>, other: &BTreeMap<Ouid, i32>) -> BTreeMap<Ouid, i32> {
-    let both = one.iter().filter_map(|(ouid, state)| Some((*ouid, (*state).min(*other.get(ouid)?))));
-    both.collect()
 }
 
 /// Whether a member has taken part of a batch: its objects were alike before and are not after (HA 2.1). One that is

@@ -1,27 +1,26 @@
 //! What the application's threads do, and what each answer must be (HA 3.4, 8).
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use client::conf::Configuration;
-use client::{InitializeOptions, Module, Produced, Room};
+use client::{Module, Produced, Room};
 use spec::flags::session::{RW_SESSION, SERIAL_SESSION};
-use spec::platform::Platform;
 use spec::{
     Attribute, AttributeType as A, HandleObject, HandleSession, Mechanism, MechanismType as M, ObjectClass,
     SlotId, Template,
 };
 
 use crate::history::{Fate, History, Object, is_gone, is_logged_out, is_of_the_world};
-use crate::members::{GROUP_SERIAL, MEMBERS, Member, id};
-use crate::network::{MS, Network};
+use crate::members::Member;
+use crate::network::MS;
+use crate::platform::Simulated;
 use crate::theme::{Theme, Work};
 use crate::watch::{LinkEpoch, Sends};
+use crate::ways::Ways;
 use crate::world::{World, current_thread};
 
 const SLOT: SlotId = SlotId(0);
 /// `DefaultTimeOut` of the processes here.
-const CALL_MS_MAX: u64 = 12_000;
+pub(crate) const CALL_MS_MAX: u64 = 12_000;
 /// What may come on top: the tombstones of a failed create, a login's wait.
 const SLACK_MS: u64 = 6_000;
 /// A create, a signature and a destroy take so long at most when nothing goes wrong.
@@ -35,59 +34,59 @@ pub(crate) struct Process {
     pub(crate) number: usize,
     /// Its module.
     pub(crate) module: Module,
+    pub(crate) platform: Arc<Simulated>,
     pub(crate) world: Arc<World>,
-    pub(crate) network: Arc<Network>,
+    pub(crate) network: Arc<dyn Ways>,
     pub(crate) members: Arc<Vec<Member>>,
     pub(crate) history: Arc<History>,
-    theme: Theme,
+    pub(crate) theme: Theme,
     /// Logins begun and ended, so that tries can be told apart.
     pub(crate) logins: AtomicU64,
+    /// Changes of a PIN and tries at one that ended without an answer.
+    pub(crate) unheard: AtomicU64,
 }
 
 impl Process {
-    /// Starts a process.
+    /// Starts a process whose calls end after so many milliseconds at the latest.
     pub(crate) fn start(
-        number: usize,
-        world: &Arc<World>,
-        platform: Arc<dyn Platform>,
-        network: &Arc<Network>,
+        call_ms_max: u64,
+        platform: Arc<Simulated>,
+        network: &Arc<dyn Ways>,
         members: &Arc<Vec<Member>>,
         history: &Arc<History>,
         theme: &Theme,
     ) -> Arc<Self> {
         let module = Module::new();
-        module
-            .initialize_over(
-                network.seam(number),
-                platform,
-                configuration(),
-                InitializeOptions { may_create_threads: true },
-            )
-            .expect("a fresh module takes a configuration");
+        network.start(&module, &platform, call_ms_max);
         Arc::new(Self {
-            number,
+            number: platform.process(),
             module,
-            world: world.clone(),
+            world: platform.world().clone(),
+            platform,
             network: network.clone(),
             members: members.clone(),
             history: history.clone(),
             theme: theme.clone(),
             logins: AtomicU64::new(0),
+            unheard: AtomicU64::new(0),
         })
     }
 
     /// What one thread of the process does.
     pub(crate) fn run(&self) {
         let session = self.open_session();
-        for _ in 0..self.theme.calls {
+        for _ in 0..self.theme.calls(self.number) {
             if self.world.is_judged() || !self.log_in(session) {
                 return;
             }
-            let (pause, work) = self
-                .world
-                .chance(|chance| (chance.between(0, self.theme.pause_ms_max * MS), self.theme.work(chance)));
+            let (pause, drawn) = self.world.chance(|chance| {
+                (chance.between(0, self.theme.pause_ms_max * MS), self.theme.work(self.number, chance))
+            });
             self.world.sleep(pause);
-            match work {
+            if self.world.takes_fork(self.number) {
+                self.fork();
+            }
+            match self.needed().unwrap_or(drawn) {
                 Work::Create => self.create(session),
                 Work::Sign => self.sign(session),
                 Work::Find => self.find(session),
@@ -102,6 +101,12 @@ impl Process {
                 Work::WrongPin => self.give_wrong_pin(session),
             }
         }
+    }
+
+    /// Where two processes are to meet at one object: what is missing for that.
+    fn needed(&self) -> Option<Work> {
+        let nothing = self.theme.duel() && self.held(|object| object.is_there()).is_none();
+        nothing.then_some(if self.theme.writes(self.number) { Work::Create } else { Work::Borrow })
     }
 
     pub(crate) fn open_session(&self) -> HandleSession {
@@ -121,10 +126,10 @@ impl Process {
         call: impl FnOnce() -> client::Result<T>,
     ) -> (client::Result<T>, Sends) {
         let begun = self.world.now();
-        self.network.watch.begin(current_thread());
+        self.network.watch().begin(current_thread());
         let answer = call();
         let took = (self.world.now() - begun) / MS;
-        let (sends, broken) = self.network.watch.end(current_thread(), took);
+        let (sends, broken) = self.network.watch().end(current_thread(), took);
         self.world.note(3, || {
             let said = answer.as_ref().map_or_else(|error| format!("error: {error}"), |_| "done".into());
             format!("process {} {name} after {took} ms and {} requests: {said}", self.number, sends.all)
@@ -139,10 +144,14 @@ impl Process {
         (answer, sends)
     }
 
-    /// Whether an error only says that members could not be reached, or that all tickets were ended.
+    /// Whether an error only says that members could not be reached or are on their way into the group, or that all tickets
+    /// were ended.
     pub(crate) fn is_excused(&self, error: &client::Error) -> bool {
         let ended = is_gone(error) || is_logged_out(error) || matches!(error, client::Error::TicketDead);
-        is_of_the_world(error) || ended && self.network.watch.was_revoked()
+        // A member that was added is in the manifest before it has adopted the group.
+        let joining =
+            matches!(error, client::Error::WrongGroup(_)) && self.network.watch().has_anybody_left();
+        is_of_the_world(error) || joining || ended && self.network.watch().was_revoked()
     }
 
     /// The application was told that a handle is invalid: this process uses it no more.
@@ -185,7 +194,7 @@ impl Process {
     fn create(&self, session: HandleSession) {
         let pair = self.world.chance(|chance| chance.once_in(self.theme.pair_in));
         let (place, label) = self.history.begin(self.number, if pair { 2 } else { 1 });
-        self.network.take_committed(current_thread());
+        self.network.books().take_committed(current_thread());
         let connected = self.network.connections(self.number);
         let (answer, sends) = self.counted("create", || {
             if pair {
@@ -198,7 +207,7 @@ impl Process {
                 self.module.generate_key(session, mechanism, key_template(&label))
             }
         });
-        let ouids = self.network.take_committed(current_thread());
+        let ouids = self.network.books().take_committed(current_thread());
         match &answer {
             Ok(_) => self.check_write_set("a create", &connected, &sends),
             Err(error) if self.is_excused(error) => {}
@@ -222,7 +231,8 @@ impl Process {
     /// A write goes to every member that was connected all the time, whatever its role (HA 2.4).
     fn check_write_set(&self, what: &str, before: &[LinkEpoch], sends: &Sends) {
         let after = self.network.connections(self.number);
-        let all_the_time = before.iter().filter(|link| after.contains(link));
+        let all_the_time =
+            before.iter().filter(|link| after.contains(link) && !self.network.watch().has_left(link.1));
         if let Some((_, member, _)) =
             all_the_time.into_iter().find(|(_, member, _)| !sends.written.contains(member))
         {
@@ -276,7 +286,7 @@ impl Process {
         let after = self.history.get(place);
         match answer {
             Ok(mac) => {
-                if before.is_gone() {
+                if before.is_gone() && !before.inherited {
                     self.contradicts(format!("{} signed after its end", name(&before)));
                 }
                 if after.mac.as_ref().is_some_and(|known| *known != mac) {
@@ -298,24 +308,29 @@ impl Process {
         }
     }
 
+    /// A key of its own, with which the process has signed once.
+    pub(crate) fn key_to_sign_with(&self) -> HandleObject {
+        let session = self.open_session();
+        let _ = self.log_in(session);
+        let (_, label) = self.history.begin(self.number, 1);
+        let mechanism = Mechanism::plain(M::GENERIC_SECRET_KEY_GEN);
+        let made = self.module.generate_key(session, mechanism, key_template(&label));
+        let key = made.expect("nothing is wrong yet");
+        let _ = self.signs(session, key);
+        key
+    }
+
+    /// Whether a signature comes.
+    pub(crate) fn signs(&self, session: HandleSession, key: HandleObject) -> bool {
+        self.timed("sign", || self.mac(session, key)).is_ok()
+    }
+
     /// Nothing random twice: no two keys are the same.
     fn check_new(&self, place: usize, mac: &[u8]) {
         let same = |(at, other): &(usize, &Object)| *at != place && other.mac.as_deref() == Some(mac);
         let twin = self.history.objects().iter().enumerate().find(same).map(|(_, other)| name(other));
         if let Some(twin) = twin {
             self.world.fail(format!("object {place} and {twin} are the same key"));
-        }
-    }
-
-    /// Nothing random twice: no eight bytes come again, in any process.
-    fn draw(&self, session: HandleSession) {
-        match self.timed("C_GenerateRandom", || self.module.random(session, 32)) {
-            Ok(bytes) if !self.history.are_new(&bytes) => {
-                self.world.fail(format!("process {} drew random bytes that were drawn before", self.number));
-            }
-            Ok(_) => {}
-            Err(error) if self.is_excused(&error) => {}
-            Err(error) => self.world.fail(format!("C_GenerateRandom answered: {error}")),
         }
     }
 
@@ -338,7 +353,7 @@ impl Process {
             Ok(found.len())
         });
         let after = self.history.get(place);
-        let own = before.process == self.number;
+        let own = before.process == self.number && !before.inherited;
         match answer {
             Ok(found) if found > before.parts => {
                 self.contradicts(format!("{} was found {found} times", name(&before)));
@@ -357,7 +372,7 @@ impl Process {
 
     /// Searches for all keys: those that are there are among them and those that are gone are not (HA 2.5, 3.2, 3.4).
     fn list(&self, session: HandleSession) {
-        let own = |object: &&Object| object.process == self.number && object.parts == 1;
+        let own = |object: &&Object| object.process == self.number && object.parts == 1 && !object.inherited;
         let before: Vec<Object> = self.history.objects().iter().filter(own).cloned().collect();
         let answer = self.timed("list", || {
             let keys = Attribute::ulong(A::CLASS, ObjectClass::SECRET_KEY.0);
@@ -487,18 +502,4 @@ fn pair_templates(label: &[u8]) -> (Template, Template) {
         Attribute::bool(A::EXTRACTABLE, true),
     ];
     (public.into(), private.into())
-}
-
-fn configuration() -> Configuration {
-    let serials: Vec<String> = (0..MEMBERS).map(|place| id(place).0.to_string()).collect();
-    let text = format!(
-        "Luna = {{ DefaultTimeOut = {CALL_MS_MAX}; KeypairGenTimeOut = {CALL_MS_MAX}; }}\n\
-         LunaSA Client = {{ ReceiveTimeout = 3000; }}\n\
-         VirtualToken = {{ VirtualToken00Label = sim; VirtualToken00SN = {GROUP_SERIAL}; \
-         VirtualToken00Members = {}; }}\n\
-         Hatoki = {{ LogLevel = off; OutageWaitMs = 4000; }}\n",
-        serials.join(",")
-    );
-    Configuration::from_bytes(text.as_bytes(), Path::new("/simulation/Chrystoki.conf"))
-        .expect("the configuration of the simulation can be read")
 }

@@ -41,6 +41,10 @@ struct State {
     judged: bool,
     paused_until: Vec<u64>,
     paused: Vec<u64>,
+    /// Processes whose threads end at their next step.
+    ending: Vec<bool>,
+    /// The process that is to fork.
+    to_fork: Option<usize>,
     story: Option<Vec<String>>,
 }
 
@@ -61,6 +65,9 @@ enum Run {
 thread_local! {
     static ME: RefCell<Option<(Arc<World>, usize)>> = const { RefCell::new(None) };
 }
+
+/// What a thread unwinds with that belongs to an image of a process which is no more.
+struct Ended;
 
 /// The process of the thread that runs the simulation itself; it is never paused.
 pub(crate) const OBSERVER: usize = 0;
@@ -92,6 +99,8 @@ impl World {
                 judged: false,
                 paused_until: vec![0; processes + 1],
                 paused: vec![0; processes + 1],
+                ending: vec![false; processes + 1],
+                to_fork: None,
                 story: story.then(Vec::new),
             }),
         });
@@ -199,6 +208,11 @@ impl World {
         state.paused[process] += nanoseconds;
     }
 
+    /// A thread of a process does nothing for so long by itself.
+    pub(crate) fn excuse(&self, process: usize, nanoseconds: u64) {
+        self.state().paused[process] += nanoseconds;
+    }
+
     /// The threads of a process do nothing any more, until they may unwind.
     pub(crate) fn freeze(&self, process: usize) {
         self.state().paused_until[process] = u64::MAX;
@@ -213,6 +227,35 @@ impl World {
     pub(crate) fn thaw(&self, process: usize) {
         let mut state = self.state();
         state.paused_until[process] = 0;
+    }
+
+    /// The threads of a process that stood still since a fork end at their next step: they are no part of the child.
+    pub(crate) fn end_threads(&self, process: usize) {
+        {
+            let mut state = self.state();
+            (state.ending[process], state.paused_until[process]) = (true, 0);
+        }
+        let is_over = |state: &State| {
+            state.threads.iter().all(|thread| thread.process != process || thread.run == Run::Done)
+        };
+        while !self.is_aborted() && !is_over(&self.state()) {
+            self.sleep(5_000_000);
+        }
+    }
+
+    /// One thread of this process is to fork when it is in no call.
+    pub(crate) fn wish_fork(&self, process: usize) {
+        self.state().to_fork = Some(process);
+    }
+
+    /// Whether the caller's thread is the one to fork, once.
+    pub(crate) fn takes_fork(&self, process: usize) -> bool {
+        self.state().to_fork.take_if(|wanted| *wanted == process).is_some()
+    }
+
+    /// The caller's thread goes on as another process.
+    pub(crate) fn become_process(&self, process: usize) {
+        self.state().threads[me()].process = process;
     }
 
     /// How long the threads of a process have done nothing because it was paused, at most.
@@ -233,7 +276,9 @@ impl World {
         let started = std::thread::Builder::new().stack_size(4 << 20).spawn(move || {
             ME.with(|me| *me.borrow_mut() = Some((world.clone(), id)));
             world.wait_for_baton(id, &baton);
-            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+                && !panic.is::<Ended>()
+            {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
                 world.fail(format!("a thread panicked: {text}"));
@@ -275,6 +320,7 @@ impl World {
             state.threads[me].run = Run::Parked { until };
         }
         self.hand_over(me);
+        self.go_on(me);
     }
 
     /// Makes a parked thread ready.
@@ -296,6 +342,7 @@ impl World {
             }
         }
         self.hand_over(me);
+        self.go_on(me);
     }
 
     /// Lets due events happen, chooses who goes on, and waits until the caller is chosen again.
@@ -332,6 +379,17 @@ impl World {
                 self.wait_for_baton(me, &own);
             }
             return;
+        }
+    }
+
+    /// What a thread does when it has the baton again.
+    fn go_on(&self, me: usize) {
+        let ends = {
+            let state = self.state();
+            state.ending[state.threads[me].process]
+        };
+        if ends && !std::thread::panicking() {
+            std::panic::resume_unwind(Box::new(Ended));
         }
     }
 

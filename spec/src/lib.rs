@@ -4,6 +4,7 @@
 
 pub mod attributes;
 pub mod calls;
+pub mod changes;
 pub mod classes;
 pub mod flags;
 pub mod functions;

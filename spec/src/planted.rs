@@ -39,11 +39,23 @@ pub enum Bug {
     StandbyLeftOut,
     /// HA 4.4: requests are moved to members that have not been heard of lately.
     EvacuationToSilent,
+    /// HA 6: a forked child goes on with the random bytes of its parent.
+    RandomBufferKept,
+    /// HA 5 (2): a leader that steps down hands over to whom it saw before, and does not read the list again.
+    HandOverUnread,
+    /// HA 5 (2): a waiter that leaves keeps the token that it was given.
+    TokenKept,
+    /// HA 5 (4): a link takes requests whatever waits for its socket.
+    BacklogUnbounded,
+    /// HA 5 (5): a reply goes to whoever has the place of its tag now.
+    TagWithoutGeneration,
+    /// HA 4.1: what a thread is writing while the connection breaks is called not sent.
+    WritingNotSent,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 17] = [
+    pub const ALL: [Bug; 23] = [
         Bug::TombstoneByStamp,
         Bug::JoinMintsStamp,
         Bug::ExtractableByLastWriter,
@@ -61,6 +73,12 @@ impl Bug {
         Bug::PairAsTwoRecords,
         Bug::StandbyLeftOut,
         Bug::EvacuationToSilent,
+        Bug::RandomBufferKept,
+        Bug::HandOverUnread,
+        Bug::TokenKept,
+        Bug::BacklogUnbounded,
+        Bug::TagWithoutGeneration,
+        Bug::WritingNotSent,
     ];
 
     /// The bug of a name, as `Debug` writes it.

@@ -11,6 +11,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 
+const NS_PER_MS: u64 = 1_000_000;
+
 impl Moment {
     /// Later than every moment that a clock shows.
     pub const NEVER: Moment = Moment(u64::MAX);
@@ -21,13 +23,26 @@ impl Moment {
     }
 
     /// This moment and `ms` milliseconds later, saturating.
+    #[inline]
     pub fn after_ms(self, ms: u64) -> Moment {
-        self.after(Duration::from_millis(ms))
+        Moment(self.0.saturating_add(ms.saturating_mul(NS_PER_MS)))
     }
 
     /// The time from `earlier` to this moment; zero when `earlier` is not earlier.
     pub fn since(self, earlier: Moment) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.ns_since(earlier))
+    }
+
+    /// The same in nanoseconds.
+    #[inline]
+    pub fn ns_since(self, earlier: Moment) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The same in milliseconds, whole ones.
+    #[inline]
+    pub fn ms_since(self, earlier: Moment) -> u64 {
+        self.ns_since(earlier) / NS_PER_MS
     }
 }
 
@@ -37,6 +52,10 @@ pub trait Park: Any + Send + Sync {
     fn park(&self, until: Moment);
     /// Leaves a token and wakes the waiting thread.
     fn unpark(&self);
+    /// Whether this process made it, and not the one that it was forked from (HA 6).
+    fn is_own(&self) -> bool {
+        true
+    }
 }
 
 /// A thread that can be waited for.

@@ -7,13 +7,14 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crossbeam_queue::ArrayQueue;
 use zeroize::Zeroizing;
 
 use crate::messages::{ReplyHeader, RequestHeader};
 use crate::platform::{Lock, Moment, Park, Platform};
-use crate::wipe::wipe_out;
+use crate::wipe::{discard_zeroizing, wipe_out};
 
 /// A member, named by the serial number of its partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,7 +61,7 @@ pub enum Fault {
 pub enum Event {
     /// The end: an answer.
     Reply(Tag, Reply),
-    /// The member is still at work (sent for work over one second).
+    /// The member is still at work (sent for work over one second). One that was on its way may come behind the end.
     Progress(Tag),
     /// The end: not executed; the member asks for so many milliseconds of patience.
     Busy(Tag, u32),
@@ -93,7 +94,8 @@ pub enum Standing {
 pub trait Seam: Send + Sync {
     /// Sends a request. Never blocks for the network; the outcome comes to the waiter under the returned tag.
     fn submit(&self, waiter: &Arc<Waiter>, member: MemberId, request: &Outgoing, deadline: Moment) -> Tag;
-    /// The caller no longer wants the answer; nothing more is heard of the tag.
+    /// The caller no longer wants the answer. An end that was on its way already may still be heard, once: it is known by
+    /// its tag, which is never used again.
     fn cancel(&self, member: MemberId, tag: Tag);
     /// Whether the member can be reached now.
     fn standing(&self, member: MemberId) -> Standing;
@@ -117,38 +119,29 @@ pub trait Seam: Send + Sync {
 ///
 /// What carries requests (the seam) may count, per *place* that it numbers itself, the requests of the caller that have
 /// not ended, and note in how many lists the caller stands: [`expect`](Self::expect), [`settle`](Self::settle),
-/// [`listed`](Self::listed). A seam that only delivers needs none of that.
+/// [`listed`](Self::listed). A seam that only delivers needs none of that, and then no lock is taken.
 pub struct Waiter {
     platform: Arc<dyn Platform>,
     park: Arc<dyn Park>,
-    mail: Lock<Mail>,
+    events: ArrayQueue<Event>,
+    /// Events that found no room, and whether there are any.
+    more: Lock<VecDeque<Event>>,
+    has_more: AtomicBool,
+    /// Woken without news.
+    woken: AtomicBool,
+    /// Places with requests that have not ended, and how many.
+    places: Lock<Vec<(u32, u32)>>,
+    /// Memory of replies that have been read, for those to come.
+    spare: ArrayQueue<Zeroizing<Vec<u8>>>,
     listed: AtomicUsize,
 }
 
-#[derive(Default)]
-struct Mail {
-    events: VecDeque<Event>,
-    /// Places with requests that have not ended, and how many.
-    places: Vec<(u32, u32)>,
-    /// Memory of replies that have been read, for those to come.
-    spare: Vec<Zeroizing<Vec<u8>>>,
-}
-
+/// Events that wait without a lock: more than a caller usually has requests on their way.
+const EVENTS: usize = 16;
 /// Most bodies whose memory a mailbox keeps.
 const SPARE_MAX: usize = 2;
-/// The memory of a larger body is not kept, in bytes.
-const SPARE_BYTES_MAX: usize = 1 << 10;
-
-impl Mail {
-    fn less(&mut self, place: u32) {
-        if let Some(at) = self.places.iter().position(|(found, _)| *found == place) {
-            self.places[at].1 -= 1;
-            if self.places[at].1 == 0 {
-                self.places.swap_remove(at);
-            }
-        }
-    }
-}
+/// The memory of a larger body is not kept, in bytes: those of uses over a KiB of data are.
+const SPARE_BYTES_MAX: usize = 1_280;
 
 impl Waiter {
     /// An empty mailbox.
@@ -156,30 +149,63 @@ impl Waiter {
         Arc::new(Self {
             platform: platform.clone(),
             park: platform.parker(),
-            mail: Lock::new(Mail::default()),
+            events: ArrayQueue::new(EVENTS),
+            more: Lock::default(),
+            has_more: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
+            places: Lock::default(),
+            spare: ArrayQueue::new(SPARE_MAX),
             listed: AtomicUsize::new(0),
         })
     }
 
+    /// Whether this process made it: one that a forked child has inherited may be cut off in the middle of a delivery, and
+    /// must be neither read nor dropped (HA 6).
+    pub fn is_own(&self) -> bool {
+        self.park.is_own()
+    }
+
     /// Delivers an event and wakes the caller.
     pub fn deliver(&self, event: Event) {
-        self.mail.lock().events.push_back(event);
+        self.put(event);
         self.park.unpark();
+    }
+
+    fn put(&self, event: Event) {
+        if let Err(event) = self.events.push(event) {
+            if matches!(event, Event::Progress(_)) {
+                // It says nothing that the next one will not say; a member may send any number.
+                return;
+            }
+            let mut more = self.more.lock();
+            more.push_back(event);
+            self.has_more.store(true, Ordering::Release);
+        }
     }
 
     /// Wakes the caller without news; several wakes before a `wait` are one.
     pub fn wake(&self) {
-        let mut mail = self.mail.lock();
-        if !mail.events.iter().any(|event| matches!(event, Event::Woken)) {
-            mail.events.push_back(Event::Woken);
-        }
-        drop(mail);
+        self.woken.swap(true, Ordering::AcqRel);
         self.park.unpark();
     }
 
-    /// The next event, if one has come.
+    /// The next event, if one has come. Those of one tag come in their order; `Progress` may be left out.
     pub fn take(&self) -> Option<Event> {
-        self.mail.lock().events.pop_front()
+        let event = self.events.pop().or_else(|| self.take_more());
+        event.or_else(|| {
+            let woken = self.woken.load(Ordering::Acquire) && self.woken.swap(false, Ordering::AcqRel);
+            woken.then_some(Event::Woken)
+        })
+    }
+
+    fn take_more(&self) -> Option<Event> {
+        if !self.has_more.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut more = self.more.lock();
+        let event = more.pop_front();
+        self.has_more.store(!more.is_empty(), Ordering::Release);
+        event
     }
 
     /// The next event, or `Deadline` once the moment has come.
@@ -200,50 +226,56 @@ impl Waiter {
         &*self.park
     }
 
-    /// One more request of the caller is at the place.
-    pub fn expect(&self, place: u32) {
-        let mut mail = self.mail.lock();
-        match mail.places.iter_mut().find(|(found, _)| *found == place) {
+    /// One more request of the caller is at the place. Memory for its reply, as [`lend`](Self::lend) gives it.
+    pub fn expect(&self, place: u32) -> Option<Zeroizing<Vec<u8>>> {
+        let mut places = self.places.lock();
+        match places.iter_mut().find(|(found, _)| *found == place) {
             Some((_, count)) => *count += 1,
-            None => mail.places.push((place, 1)),
+            None => places.push((place, 1)),
         }
+        drop(places);
+        self.lend()
     }
 
     /// One request at the place has ended, with this event; wakes the caller.
     pub fn settle(&self, place: u32, event: Event) {
-        let mut mail = self.mail.lock();
-        mail.less(place);
-        mail.events.push_back(event);
-        drop(mail);
+        // In this order the caller finds the place or the event, or both for a moment.
+        self.put(event);
+        self.forget(place);
         self.park.unpark();
     }
 
     /// One request at the place has ended, and its caller does not want to hear of it.
     pub fn forget(&self, place: u32) {
-        self.mail.lock().less(place);
+        let mut places = self.places.lock();
+        if let Some(at) = places.iter().position(|(found, _)| *found == place) {
+            places[at].1 -= 1;
+            if places[at].1 == 0 {
+                places.swap_remove(at);
+            }
+        }
     }
 
     /// One of the places with requests of the caller that have not ended, by its number from 0; they change order when
     /// one of them is done.
     pub fn place(&self, index: usize) -> Option<u32> {
-        self.mail.lock().places.get(index).map(|(place, _)| *place)
+        self.places.lock().get(index).map(|(place, _)| *place)
     }
 
     /// Takes back the body of a reply that has been read, wiped: the next reply may be written into its memory.
     pub fn give_back(&self, mut body: Zeroizing<Vec<u8>>) {
-        if !(1..=SPARE_BYTES_MAX).contains(&body.capacity()) {
-            return;
-        }
-        wipe_out(&mut body);
-        let mut mail = self.mail.lock();
-        if mail.spare.len() < SPARE_MAX {
-            mail.spare.push(body);
+        if (1..=SPARE_BYTES_MAX).contains(&body.capacity()) {
+            wipe_out(&mut body);
+            // What finds no room is one too many.
+            let _ = self.spare.push(body);
+        } else {
+            discard_zeroizing(body);
         }
     }
 
     /// Memory for one reply to this caller, if it has some to lend.
     pub fn lend(&self) -> Option<Zeroizing<Vec<u8>>> {
-        self.mail.lock().spare.pop()
+        self.spare.pop()
     }
 
     /// In how many lists of those who wait the caller stands; changed under the lock of the list.
@@ -318,6 +350,39 @@ mod tests {
             assert!(waiter.lend().is_some_and(|spare| spare.is_empty() && spare.capacity() >= 300));
         }
         assert!(waiter.lend().is_none());
+    }
+
+    #[test]
+    fn more_events_than_a_mailbox_has_room_for_are_all_heard() {
+        let platform: Arc<dyn Platform> = Arc::new(Still);
+        let waiter = Waiter::new(&platform);
+        let sent = 0..3 * EVENTS as u64;
+        for round in 0..2 {
+            for tag in sent.clone() {
+                waiter.deliver(Event::Fault(Tag(tag), Fault::NotSent));
+                waiter.deliver(Event::Progress(Tag(tag)));
+            }
+            let heard = std::iter::from_fn(|| waiter.take());
+            let mut heard: Vec<u64> = heard
+                .filter_map(|event| match event {
+                    Event::Fault(tag, _) => Some(tag.0),
+                    _ => None,
+                })
+                .collect();
+            heard.sort_unstable();
+            assert_eq!(heard, sent.clone().collect::<Vec<_>>(), "round {round}");
+        }
+    }
+
+    #[test]
+    fn wakes_are_one_and_are_heard_behind_the_events() {
+        let platform: Arc<dyn Platform> = Arc::new(Still);
+        let waiter = Waiter::new(&platform);
+        (0..3).for_each(|_| waiter.wake());
+        waiter.deliver(Event::Fault(Tag(1), Fault::NotSent));
+        assert!(matches!(waiter.wait(Moment(5)), Event::Fault(Tag(1), Fault::NotSent)));
+        assert!(matches!(waiter.wait(Moment(5)), Event::Woken));
+        assert!(matches!(waiter.wait(Moment(5)), Event::Deadline));
     }
 
     #[test]

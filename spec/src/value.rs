@@ -5,8 +5,6 @@
 //! is an encoded [`Template`]; everything else is the standard's bytes.
 use std::fmt;
 
-use zeroize::Zeroize;
-
 use crate::numbers::AttributeType;
 
 /// One attribute: its type and its canonical value (PKCS #11 v3.1, 3.5). Wiped when dropped; `Debug` shows the
@@ -46,7 +44,7 @@ impl Attribute {
 
 impl Drop for Attribute {
     fn drop(&mut self) {
-        self.value.zeroize();
+        crate::wipe::wipe_memory(&mut self.value);
     }
 }
 

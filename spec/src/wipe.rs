@@ -1,5 +1,5 @@
 //! Wiping memory that is used again: what was written is overwritten, and no more, at the speed of a fill.
-use zeroize::optimization_barrier;
+use zeroize::{Zeroizing, optimization_barrier};
 
 /// Overwrites the bytes with zeros, which the compiler may not leave out.
 pub fn wipe(bytes: &mut [u8]) {
@@ -14,9 +14,43 @@ pub fn wipe_out(buffer: &mut Vec<u8>) {
     buffer.clear();
 }
 
+/// Wipes all of a buffer's memory, what was in use before included, and gives it up. `Zeroizing` does the same byte by byte, which
+/// takes longer than the encryption of as much.
+pub fn discard(mut buffer: Vec<u8>) {
+    wipe_memory(&mut buffer);
+}
+
+/// As [`discard`], for a buffer that wipes itself: it has nothing left to do.
+pub fn discard_zeroizing(mut buffer: Zeroizing<Vec<u8>>) {
+    discard(std::mem::take(&mut *buffer));
+}
+
+/// Wipes all of a buffer's memory and empties it.
+pub fn wipe_memory(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    // Within its memory: zeros over all of it, at the speed of a fill.
+    buffer.resize(buffer.capacity(), 0);
+    optimization_barrier(buffer.as_slice());
+    buffer.clear();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wiping_all_of_a_buffers_memory_moves_nothing_and_leaves_it_empty() {
+        let mut buffer = vec![7; 100];
+        buffer.truncate(10);
+        let (address, capacity) = (buffer.as_ptr(), buffer.capacity());
+        wipe_memory(&mut buffer);
+        assert_eq!((buffer.as_ptr(), buffer.len(), buffer.capacity()), (address, 0, capacity));
+        let mut kept = Zeroizing::new(vec![7; 100]);
+        wipe_memory(&mut kept);
+        assert!(kept.is_empty());
+        discard_zeroizing(kept);
+        discard(Vec::new());
+    }
 
     #[test]
     fn what_was_written_is_gone_and_the_memory_stays() {

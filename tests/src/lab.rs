@@ -170,6 +170,17 @@ impl Lab {
         Self::play(name, command)
     }
 
+    /// Like `scene`, run by valgrind: a read or write of memory that is not the process's own, or a decision by memory that
+    /// nobody has written, ends it with an error.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn scene_in_valgrind(&self, name: &str) -> Scene {
+        let mut command = self.command("valgrind");
+        command.args(["--quiet", "--error-exitcode=9"]).arg(programs().join("p11drive")).arg(name);
+        Self::play(name, command)
+    }
+
     /// Like `scene`, without the PIN in the environment: it is written to the scene's standard input.
     ///
     /// # Panics

@@ -307,7 +307,7 @@ pub fn with_blob(ouid: &[u8], blob: &[u8]) -> ObjectRef {
         [] => Vec::new(),
         blob => digests::digest(digests::Hash::Sha256, blob),
     };
-    ObjectRef { ouid: ouid.to_vec(), least: None, blob_hash, blob: blob.to_vec() }
+    ObjectRef { ouid: ouid.to_vec(), blob_hash, blob: blob.to_vec(), ..ObjectRef::default() }
 }
 
 /// Sixteen bytes that no other call of this process has had.

@@ -22,13 +22,14 @@ fn play(names: &str) -> String {
 }
 
 /// Plays these faults: no application sees an error. `absent` are those that this host may not be able to have.
-fn harmless(faults: &str, absent: &[&str]) {
+fn harmless(faults: &str, absent: &[&str]) -> String {
     let text = play(faults);
     let missing = absent
         .iter()
         .filter(|name| text.lines().any(|line| line.starts_with(*name) && line.contains("not played")));
     let count = faults.split(',').count() - missing.count();
     assert!(text.contains(&format!("CHAOS: {count} faults played, 0 with")), "{text}");
+    text
 }
 
 /// One number of a figure.
@@ -39,7 +40,8 @@ fn measure(text: &str, name: &str) -> u64 {
 
 #[test]
 fn processes_that_die_freeze_or_restart_are_no_error_to_an_application() {
-    harmless("kill,freeze,rolling,outage", &[]);
+    let text = harmless("kill,freeze,rolling,outage", &[]);
+    assert!(text.contains("; every thread had signed "), "the return of the first is measured: {text}");
 }
 
 #[test]

@@ -90,6 +90,24 @@ fn pkcs11_tool_test_runs_clean_over_rsa_ec_and_aes() {
     assert!(text.contains("forked child") && !text.contains("failed"), "{text}");
 }
 
+#[test]
+fn valgrind_finds_no_wrong_memory_access_in_the_module_while_a_member_dies() {
+    let lab = Lab::up(3);
+    let mut scene = lab.scene_in_valgrind("steps");
+    scene.expect("READY");
+    let mut done = |line: &str, count: usize| assert_eq!(scene.step(line), format!("DONE {count}"), "{line}");
+    done(&format!("login {}", lab.value("P11_PIN")), 0);
+    for (line, count) in [("pair v", 2), ("secret w", 1), ("select w", 1), ("macs 20", 20), ("read", 1)] {
+        done(line, count);
+    }
+    lab.kill_now(2);
+    for (line, count) in [("macs 20", 20), ("rename x", 1), ("select x", 1), ("destroy", 1), ("logout", 0)] {
+        done(line, count);
+    }
+    scene.write(b"end\n");
+    scene.finish();
+}
+
 /// What `--test` of OpenSC passes over: the EC key, signing through the same tool, verified by OpenSSL.
 ///
 /// OpenSSL reads the public key, since `--read-object` of OpenSC 0.23 uses freed memory for EC keys and fails at times

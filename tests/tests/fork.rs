@@ -19,8 +19,13 @@ fn ten_thousand_forks_under_eight_busy_threads_harm_nobody_and_the_children_sign
 fn forks_with_full_random_buffers_share_no_window_of_eight_bytes() {
     let forks = std::env::var("HATOKI_RANDOM_FORKS").unwrap_or_else(|_| "200".into());
     let lab = Lab::up(2);
+    let asked = || (1..=2).filter_map(|member| lab.requests(member).get("Random").copied()).sum::<u64>();
+    let before = asked();
     let mut scene = lab.scene("random-forks", &[&forks]);
     assert_eq!(scene.expect("DRAWN"), "failed 0 shared 0");
+    // The system's bytes, mixed in at each draw, would hide a buffer that a child had kept: each asks a member anew.
+    let (asked, forks) = (asked() - before, forks.parse::<u64>().unwrap());
+    assert!(asked >= forks, "{asked} requests for random bytes by {forks} children");
     scene.go();
     scene.finish();
 }

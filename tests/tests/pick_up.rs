@@ -128,6 +128,13 @@ fn a_drained_member_takes_writes_and_no_work_and_a_standby_works_while_no_active
     for member in [1, 2] {
         lab.lab("start", Some(member));
     }
+    // A create wants the minimum of members (HA 2.2), and each process makes its links anew in its own time.
+    let serials = lab.serials();
+    for member in [0, 1] {
+        while !page_tells(&lab, &creator, &serials[member], "up") {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
     only_stores(&lab, &mut scene, &mut creator, 3, Instant::now(), "standby-at-rest");
     creator.write(b"end\n");
     creator.finish();

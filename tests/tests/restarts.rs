@@ -86,6 +86,33 @@ fn a_warm_signature_is_one_request_and_what_needs_no_member_none() {
     scene.finish();
 }
 
+#[test]
+fn a_new_process_signs_with_the_key_that_another_has_made() {
+    let lab = Lab::up(2);
+    // Each process is new to the members: connections, login, plan and all.
+    let mut took: Vec<u64> = (0..9)
+        .map(|_| {
+            let mut scene = lab.scene("first-signature", &[]);
+            let took = scene.expect("SIGNED").parse().unwrap();
+            scene.finish();
+            took
+        })
+        .collect();
+    // The first one has made the key.
+    took.remove(0);
+    took.sort_unstable();
+    println!("from the start of a process to its first signature: {} us, at most {} us", took[4], took[7]);
+    let mut tool = lab.scene("steps", &[]);
+    tool.expect("READY");
+    tool.write(b"login ");
+    tool.write(lab.value("P11_PIN").as_bytes());
+    tool.write(b"\nselect first\n");
+    tool.expect("DONE");
+    assert_eq!(tool.expect("DONE"), "2", "one pair, made once");
+    tool.write(b"end\n");
+    tool.finish();
+}
+
 /// Whether any writable mapping of the process holds these bytes.
 fn writable_memory_holds(pid: u32, wanted: &[u8]) -> bool {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();

@@ -10,6 +10,8 @@ use tests::lab::Lab;
 const CALLS: u64 = 1_000;
 /// What may come on top: the line in and the line out, a hedge now and then, a poll that ended early.
 const MORE: u64 = CALLS / 5;
+/// What may be missing: a request that a thread with a probe to send writes out along with it, a reply that it reads (HA 5).
+const FEWER: u64 = CALLS / 50;
 
 /// The system calls of a process's first thread while something is done, by name.
 fn counted(process: u32, act: impl FnOnce()) -> BTreeMap<String, u64> {
@@ -58,7 +60,10 @@ fn a_thousand_warm_signatures_make_the_system_calls_of_the_link_and_no_others() 
     println!("{found:?}");
     for one in [&["sendto"][..], &["recvfrom"], &["ppoll", "poll"]] {
         let calls: u64 = one.iter().filter_map(|name| found.remove(*name)).sum();
-        assert!((CALLS..=CALLS + MORE).contains(&calls), "{one:?}: {calls} times for {CALLS} signatures");
+        assert!(
+            (CALLS - FEWER..=CALLS + MORE).contains(&calls),
+            "{one:?}: {calls} times for {CALLS} signatures"
+        );
     }
     let others: u64 = found.values().sum();
     assert!(others < MORE, "others: {found:?}");

@@ -16,8 +16,8 @@ use spec::messages::ReplyHeader;
 use spec::platform::{Moment, when_locked};
 use spec::seam::{Event, MemberId, Outgoing, Reply, Seam, Standing, Tag, Waiter};
 use spec::{
-    Attribute, AttributeType as A, HandleObject, HandleSession, Mechanism, MechanismType as M, SlotId,
-    Template, UserType,
+    Attribute, AttributeType as A, HandleObject, HandleSession, Mechanism, MechanismType as M, Parameters,
+    SlotId, Template, UserType,
 };
 use tests::inside::{Group, PIN};
 
@@ -145,14 +145,18 @@ impl Bench {
         self.module.generate_key(self.session, Mechanism::plain(generate), template).unwrap()
     }
 
-    /// What a hundred calls, warm, ask the allocator for, and the locks that one of them takes, by place.
+    /// What a hundred calls, warm, ask the allocator for, and the locks that one of them takes, by place. The least of a few
+    /// hundreds: what is learnt of a member when it is first chosen is kept, and when that is depends on the host.
     fn counted(&self, call: &dyn Fn()) -> (u64, BTreeMap<String, u64>) {
         call();
         REPEATS.set(true);
         (0..100).for_each(|_| call());
-        let before = ASKED.get();
-        (0..100).for_each(|_| call());
-        let asked = ASKED.get() - before;
+        let hundred = |_| {
+            let before = ASKED.get();
+            (0..100).for_each(|_| call());
+            ASKED.get() - before
+        };
+        let asked = (0..4).map(hundred).min().unwrap();
         when_locked(Some(note));
         call();
         when_locked(None);
@@ -172,17 +176,8 @@ fn take(produced: Produced) {
 
 const ROOM: Room = Room::Bytes(512);
 
-/// The locks that a call may take: its own mailbox, which no other call looks into unless it delivers, and the shard of its
-/// key's plans.
-fn check_locks(places: &BTreeMap<String, u64>) {
-    for (place, count) in places {
-        let own = place.ends_with("spec/src/seam.rs") || place.ends_with("client/src/plans.rs");
-        assert!(own, "{count} locks are taken in {place}: {places:?}");
-    }
-}
-
 #[test]
-fn a_warm_signature_allocates_nothing_and_takes_no_lock_that_sessions_share() {
+fn a_warm_signature_allocates_nothing_and_takes_no_lock() {
     let bench = Bench::new();
     let key = bench.p256();
     let (asked, places) = bench.counted(&|| {
@@ -190,11 +185,11 @@ fn a_warm_signature_allocates_nothing_and_takes_no_lock_that_sessions_share() {
         take(bench.module.sign(bench.session, &[0x5a; 32], ROOM).unwrap());
     });
     assert_eq!(asked, 0, "allocations in a hundred signatures");
-    check_locks(&places);
+    assert!(places.is_empty(), "{places:?}");
 }
 
 #[test]
-fn a_warm_verification_on_a_member_allocates_nothing() {
+fn a_warm_verification_on_a_member_allocates_nothing_and_takes_no_lock() {
     let bench = Bench::new();
     let key = bench.secret(M::GENERIC_SECRET_KEY_GEN, &[A::SIGN, A::VERIFY]);
     let mechanism = || Some(Mechanism::plain(M::SHA256_HMAC));
@@ -207,11 +202,11 @@ fn a_warm_verification_on_a_member_allocates_nothing() {
         bench.module.verify(bench.session, b"data", &mac).unwrap();
     });
     assert_eq!(asked, 0, "allocations in a hundred verifications");
-    check_locks(&places);
+    assert!(places.is_empty(), "{places:?}");
 }
 
 #[test]
-fn warm_encryption_and_decryption_allocate_nothing() {
+fn warm_encryption_and_decryption_allocate_nothing_and_take_no_lock() {
     let bench = Bench::new();
     let key = bench.secret(M::AES_KEY_GEN, &[A::ENCRYPT, A::DECRYPT]);
     let mechanism = || Some(Mechanism::plain(M::AES_ECB));
@@ -222,5 +217,30 @@ fn warm_encryption_and_decryption_allocate_nothing() {
         take(bench.module.decrypt(bench.session, &[7; 64], ROOM).unwrap());
     });
     assert_eq!(asked, 0, "allocations in a hundred encryptions and decryptions");
-    check_locks(&places);
+    assert!(places.is_empty(), "{places:?}");
+}
+
+#[test]
+fn a_warm_digest_allocates_nothing_and_takes_no_lock() {
+    let bench = Bench::new();
+    let (asked, places) = bench.counted(&|| {
+        bench.module.digest_init(bench.session, Some(Mechanism::plain(M::SHA256))).unwrap();
+        take(bench.module.digest(bench.session, &[7; 1_024], ROOM).unwrap());
+    });
+    assert_eq!(asked, 0, "allocations in a hundred digests");
+    assert!(places.is_empty(), "{places:?}");
+}
+
+#[test]
+fn a_warm_encryption_of_a_kib_allocates_nothing_but_its_iv() {
+    let bench = Bench::new();
+    let key = bench.secret(M::AES_KEY_GEN, &[A::ENCRYPT]);
+    let (asked, places) = bench.counted(&|| {
+        let parameters = Parameters::Gcm { iv: vec![5; 12], aad: Vec::new(), tag_bits: 128 };
+        let mechanism = Mechanism { mechanism_type: M::AES_GCM, parameters };
+        bench.module.encrypt_init(bench.session, Some(mechanism), key).unwrap();
+        take(bench.module.encrypt(bench.session, &[7; 1_024], Room::Bytes(2_048)).unwrap());
+    });
+    assert_eq!(asked, 100, "allocations in a hundred encryptions, each with an IV");
+    assert!(places.is_empty(), "{places:?}");
 }

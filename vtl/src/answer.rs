@@ -75,8 +75,8 @@ pub(crate) fn exit(good: bool) -> u8 {
     if good { OK } else { FAILED }
 }
 
-/// Prints the result of a verb and gives the exit code.
-pub(crate) fn show(json: bool, result: Result<Answer, Failure>) -> ExitCode {
+/// Prints the result of a verb, with what else is amiss, and gives the exit code.
+pub(crate) fn show(json: bool, (result, amiss): (Result<Answer, Failure>, Vec<String>)) -> ExitCode {
     let (text, document, complaints, exit) = match result {
         Ok(answer) => (answer.text, answer.document, answer.complaints, answer.exit),
         Err(failure) => (String::new(), json!({ "error": failure.0 }), vec![failure.0], FAILED),
@@ -84,7 +84,7 @@ pub(crate) fn show(json: bool, result: Result<Answer, Failure>) -> ExitCode {
     let shown = if json { format!("{document:#}\n") } else { text };
     // A reader that has gone (a closed pipe) leaves nobody to tell.
     let _ = std::io::stdout().lock().write_all(shown.as_bytes());
-    for complaint in complaints {
+    for complaint in complaints.into_iter().chain(amiss) {
         let _ = writeln!(std::io::stderr().lock(), "vtl: {complaint}");
     }
     ExitCode::from(exit)

@@ -16,6 +16,7 @@ use spec::messages::{Call, PartitionName, ReplyBody, ReplyHeader};
 
 use crate::answer::Failure;
 use crate::census::{Appliance, Network, Opened};
+use crate::place::{ADD_SERVER, CREATE_CERT};
 
 /// This software, for the appliances' logs.
 const SOFTWARE: &str = concat!("vtl ", env!("CARGO_PKG_VERSION"));
@@ -65,16 +66,15 @@ pub(crate) fn identity(configuration: &Configuration) -> Result<Identity, Failur
     let named = (&configuration.client_certificate, &configuration.client_private_key);
     let (Some(certificate), Some(key)) = named else {
         let wanted = format!("ClientCertFile and ClientPrivKeyFile in {}", configuration.file.display());
-        return Err(Failure::new(wanted, "none", "make the client's certificate with vtl createCert"));
+        return Err(Failure::new(wanted, "none", CREATE_CERT));
     };
-    Identity::load(certificate, key)
-        .map_err(|error| Failure(format!("{error}; make the client's certificate with vtl createCert")))
+    Identity::load(certificate, key).map_err(|error| Failure(format!("{error}; {CREATE_CERT}")))
 }
 
 fn trust(configuration: &Configuration) -> Result<Arc<ServerTrust>, Failure> {
     ServerTrust::load(&configuration.server_ca)
         .map(Arc::new)
-        .map_err(|error| Failure(format!("{error}; add the servers' certificates with vtl addServer")))
+        .map_err(|error| Failure(format!("{error}; {ADD_SERVER}")))
 }
 
 impl Network for Ntls {

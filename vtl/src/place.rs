@@ -1,11 +1,17 @@
 //! The folder of the configuration that a verb works on.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use client::conf::{self, Configuration, Document, EditableFile, Group};
 
 use crate::answer::Failure;
+
+/// What brings the client's own files.
+pub(crate) const CREATE_CERT: &str = "make the client's certificate with vtl createCert";
+/// What brings those that tell which servers are trusted.
+pub(crate) const ADD_SERVER: &str = "add the servers' certificates with vtl addServer";
 
 /// The folder of one `Chrystoki.conf`.
 #[derive(Debug, Clone)]
@@ -46,6 +52,35 @@ impl Place {
             let action = "begin with vtl createCert and vtl addServer, or name another folder with --config";
             Failure::new(self.file().display(), "no such file", action)
         })
+    }
+
+    /// What is amiss in the configuration although it is usable: values that are passed over, names that nobody knows, files
+    /// that are not there. A configuration that cannot be read is the verb's failure and not told here.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let Ok(Some(configuration)) = conf::load_from(&self.folder) else { return Vec::new() };
+        let mut complaints: Vec<String> = configuration.warnings.iter().map(ToString::to_string).collect();
+        if configuration.servers.is_empty() {
+            // The files come with the first server.
+            return complaints;
+        }
+        let files = [
+            ("ServerCAFile", Some(&configuration.server_ca), ADD_SERVER),
+            ("ClientCertFile", configuration.client_certificate.as_ref(), CREATE_CERT),
+            ("ClientPrivKeyFile", configuration.client_private_key.as_ref(), CREATE_CERT),
+        ];
+        for (key, file, action) in files {
+            let Some((file, Err(error))) = file.map(|file| (file, fs::metadata(file))) else { continue };
+            let action = match error.kind() {
+                ErrorKind::NotFound => action,
+                _ => "let this user read it",
+            };
+            complaints.push(format!(
+                "{}: wanted the file {} that {key} names, found {error}; {action}",
+                self.file().display(),
+                file.display()
+            ));
+        }
+        complaints
     }
 
     /// Changes the configuration file, which must be there, and gives what it says then.

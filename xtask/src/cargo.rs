@@ -33,7 +33,7 @@ pub(crate) fn is_run_by_cargo() -> bool {
 }
 
 /// The folder of this program.
-fn beside() -> PathBuf {
+pub(crate) fn beside() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.parent().unwrap_or(Path::new("")).to_owned()
 }

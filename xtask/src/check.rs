@@ -3,7 +3,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::problem::Problem;
-use crate::{cargo, packages, process};
+use crate::{bench, cargo, packages, process};
 
 /// One step: its heading and the cargo command behind it.
 type Step = (&'static str, &'static [&'static str]);
@@ -16,7 +16,19 @@ const STEPS: &[Step] = &[
     // The only build that has planted bugs (HA 8).
     (
         "simulation: planted bugs are found",
-        &["test", "-p", "simulation", "--features", "planted", "--test", "seeds"],
+        &[
+            "test",
+            "-p",
+            "simulation",
+            "--features",
+            "planted",
+            "--test",
+            "seeds",
+            "--test",
+            "links",
+            "--test",
+            "whole",
+        ],
     ),
 ];
 
@@ -37,6 +49,7 @@ pub fn run() -> Result<(), Problem> {
             }
         })?;
     }
+    step("instructions of a call", || bench::instructions::run(false))?;
     println!("\n== all steps passed ({})", seconds(start.elapsed()));
     Ok(())
 }

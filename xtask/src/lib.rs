@@ -1,7 +1,7 @@
 //! Demo, lab and test: what `cargo xtask` does, as a library for the process tests.
 //!
 //! ```text
-//! demo   chaos   check (test)   docs
+//! demo   chaos   bench   check (test)   docs
 //!   |  \    |
 //!   |   packages        what must be installed
 //!  lab                  real appliances, a ready client
@@ -9,6 +9,7 @@
 //! process, cargo        other programs
 //! signing, c_caller     the demo's own application: the only unsafe code here is in `c_caller`
 //! ```
+pub mod bench;
 mod c_caller;
 pub mod cargo;
 pub mod chaos;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use xtask::lab::{Lab, Network, Wanted};
 use xtask::problem::Problem;
-use xtask::{chaos, check, demo, docs, lab, signing};
+use xtask::{bench, chaos, check, demo, docs, lab, signing};
 
 /// Demo, lab and test of Hatoki.
 #[derive(Parser)]
@@ -31,7 +31,8 @@ enum Task {
     },
     /// Everything that must hold before a commit: format, lints, unit, contract and process tests, real clients.
     Test,
-    /// Seeds of the simulated world (docs/simulation.md): `--seeds N`, `--seed N` in words, `--bug NAME`.
+    /// Seeds of the simulated world (docs/simulation.md): `--seeds N`, `--seed N` in words, `--bug NAME`; with `--links` the
+    /// links alone, with `--whole` all of it in one run.
     Simulate {
         /// Handed on to the program `simulate`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -62,6 +63,33 @@ enum Task {
         /// Uses the debug build.
         #[arg(long, hide = true)]
         debug: bool,
+    },
+    /// A group of local members beside SoftHSM2 and the cryptographic library alone, in turn; writes docs/performance.md.
+    Bench {
+        /// Only cells and bars whose names contain one of these, such as `p256-sign/32t/1cpu`; writes no page.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// Short windows, and only what the bars need.
+        #[arg(long)]
+        quick: bool,
+        /// Ends with 1 when a bar is missed.
+        #[arg(long)]
+        check: bool,
+        /// Prints JSON in the place of the tables.
+        #[arg(long)]
+        json: bool,
+        /// Folder of the labs and the token; one of its own under the system's temporary folder by default.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+        /// Uses the debug build; writes no page.
+        #[arg(long, hide = true)]
+        debug: bool,
+    },
+    /// Counts the instructions of a call over a null link and compares them with benches/instructions.json.
+    Instructions {
+        /// Records the count.
+        #[arg(long)]
+        record: bool,
     },
     /// The application of `chaos`: a process of its own, so that the module reads its own environment.
     #[command(hide = true)]
@@ -185,6 +213,10 @@ fn run(task: Task) -> Result<(), Problem> {
         Task::Lab { verb } => run_lab(verb),
         Task::Docs { check } => docs::run(check),
         Task::Chaos { short, only, dir, debug } => chaos::run(short, &only, dir, !debug),
+        Task::Bench { only, quick, check, json, dir, debug } => {
+            bench::run(&bench::Options { only, quick, check, json, dir, release: !debug })
+        }
+        Task::Instructions { record } => bench::instructions::run(record),
         Task::ChaosLoad { threads, rsa, key } => {
             use chaos::application::Key;
             let made = if rsa { Key::Rsa } else { Key::P256 };

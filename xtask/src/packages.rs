@@ -27,14 +27,22 @@ pub const JAVA: Package =
 pub const SOFTHSM: Package = Package { name: "softhsm2", there: || is_program("softhsm2-util") };
 /// ps and friends.
 pub const PROCPS: Package = Package { name: "procps", there: || is_program("ps") };
-
 /// Counts system calls.
 pub const STRACE: Package = Package { name: "strace", there: || is_program("strace") };
+/// taskset.
+pub const UTIL_LINUX: Package = Package { name: "util-linux", there: || is_program("taskset") };
+/// Runs programs on a machine of its own: finds wrong memory accesses, counts instructions.
+pub const VALGRIND: Package = Package { name: "valgrind", there: || is_program("valgrind") };
 
 /// What the demo needs.
 pub const FOR_DEMO: &[Package] = &[OPENSC, OPENSSL, ENGINE];
 /// What the tests need.
-pub const FOR_TESTS: &[Package] = &[OPENSC, OPENSSL, ENGINE, JAVA, SOFTHSM, PROCPS, STRACE];
+pub const FOR_TESTS: &[Package] =
+    &[OPENSC, OPENSSL, ENGINE, JAVA, SOFTHSM, PROCPS, STRACE, UTIL_LINUX, VALGRIND];
+/// What the measurements need.
+pub const FOR_BENCH: &[Package] = &[SOFTHSM, UTIL_LINUX];
+/// What the count of instructions needs.
+pub const FOR_COUNTING: &[Package] = &[VALGRIND];
 
 /// Makes sure that all are there.
 ///
@@ -107,6 +115,13 @@ fn has_any(folder: &Path, names: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_readme_names_what_the_tests_need() {
+        let readme = std::fs::read_to_string(crate::cargo::root().join("README.md")).unwrap_or_default();
+        let unnamed = FOR_TESTS.iter().filter(|package| !readme.contains(&format!("`{}`", package.name)));
+        assert_eq!(unnamed.map(|package| package.name).collect::<Vec<_>>(), [""; 0]);
+    }
 
     #[test]
     fn what_is_missing_is_named_in_order() {

@@ -15,8 +15,8 @@ use zeroize::{Zeroize, Zeroizing};
 use super::protocol::{Answer, LINE_BYTES_MAX, Verb};
 use super::verbs::carry_out;
 use crate::appliance::Appliance;
+use crate::drive::stopped;
 use crate::error::Error;
-use crate::link::stopped;
 
 /// A connected operator who sends nothing for so long is put out.
 const IDLE: Duration = Duration::from_secs(60);

@@ -1,10 +1,11 @@
 //! What each verb of the operator does.
 use std::sync::Arc;
 
-use partition::LinkFacts;
+use partition::{LinkFacts, Reading};
 use prost::Message;
 use serde::Serialize;
 use spec::messages::{self, Call, ReplyBody, RequestBody, RequestHeader, StatusAnswer};
+use zeroize::Zeroizing;
 
 use super::certificates;
 use super::protocol::{
@@ -269,7 +270,8 @@ fn status(handler: &dyn Handler, serial: u64) -> Result<StatusAnswer, String> {
         RequestBody { call: Some(Call::Status(messages::Status::default())), ..RequestBody::default() };
     let header = RequestHeader { partition: serial, remaining_ms: u32::MAX, ..RequestHeader::default() };
     let asker = Asker { name: "hsm".into(), client: [0; 32], instance: [0; 32], link: LinkFacts::default() };
-    let (_, reply) = handler.handle(&asker, &header, &body.encode_to_vec(), now_ms());
+    let (body, mut reply) = (body.encode_to_vec(), Zeroizing::default());
+    handler.handle(&asker, &header, Reading::of(&body), now_ms(), &mut reply);
     match ReplyBody::decode(reply.as_slice()) {
         Ok(ReplyBody { answer: Some(messages::Answer::Status(status)), .. }) => Ok(status),
         Ok(reply) => {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use partition::digest_tree::{BUCKETS, Digest};
 use partition::store::{
-    Commit, Entry, Key, Put, Reserved, Seq, Store, StoreError, Transaction, Tries, TryRules,
+    Commit, Entry, Hint, Key, Put, Reserved, Seq, Store, StoreError, Transaction, Tries, TryRules,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use spec::record::Ouid;
@@ -48,6 +48,7 @@ pub struct SqliteStore {
     poisoned: AtomicBool,
     /// Whether something was written since the log was last cut.
     stale: AtomicBool,
+    hints: Mutex<Vec<Hint>>,
 }
 
 impl SqliteStore {
@@ -68,6 +69,7 @@ impl SqliteStore {
             seq: AtomicU64::new(seq),
             incarnation: AtomicU64::new(incarnation),
             poisoned: AtomicBool::new(false),
+            hints: Mutex::default(),
             stale: AtomicBool::new(true),
         })
     }
@@ -252,7 +254,13 @@ impl Store for SqliteStore {
         }
         self.seq.store(seq, Ordering::Release);
         self.stale.store(true, Ordering::Release);
+        drop(connection);
+        self.hints.lock().iter().for_each(|hint| hint(Seq(seq)));
         Ok(Seq(seq))
+    }
+
+    fn watch(&self, hint: Hint) {
+        self.hints.lock().push(hint);
     }
 
     fn tidy(&self) -> Result<(), StoreError> {

@@ -24,6 +24,12 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
+fn ha_7_a_watcher_of_the_sqlite_store_hears_of_each_commit() {
+    let (_place, path) = place();
+    partition::store::contract::hints_at_each_commit(&SqliteStore::open(&path).unwrap());
+}
+
+#[test]
 fn the_sqlite_store_keeps_the_contract() {
     let place = tempfile::tempdir().unwrap();
     let count = AtomicU64::new(0);

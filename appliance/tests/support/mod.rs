@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use appliance::appliance::Appliance;
 use appliance::config::Config;
@@ -54,6 +54,8 @@ pub struct House {
     pub serial: u64,
     pub runtime: Runtime,
     pub server: Option<Server>,
+    /// What the opening of its folder took.
+    pub opening: Duration,
 }
 
 pub fn config(place: &TempDir, more: &str) -> Config {
@@ -69,10 +71,10 @@ pub fn config(place: &TempDir, more: &str) -> Config {
 impl House {
     pub fn new(more: &str) -> House {
         let place = tempfile::tempdir().unwrap();
-        let appliance = Appliance::open(config(&place, more)).unwrap();
+        let (appliance, opening) = open(&place, more);
         appliance.domains.create("default").unwrap();
         let serial = appliance.partitions.create("par0", "default", SO_PIN, CO_PIN).unwrap().serial;
-        Self::serve(place, appliance, serial)
+        House { opening, ..Self::serve(place, appliance, serial) }
     }
 
     pub fn serve(place: TempDir, appliance: Appliance, serial: u64) -> House {
@@ -80,7 +82,7 @@ impl House {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let appliance = Arc::new(appliance);
         let server = runtime.block_on(Server::start(appliance.clone())).unwrap();
-        House { place, appliance, serial, runtime, server: Some(server) }
+        House { place, appliance, serial, runtime, server: Some(server), opening: Duration::ZERO }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -138,13 +140,19 @@ impl House {
         let House { place, appliance, serial, runtime, .. } = self;
         runtime.shutdown_timeout(Duration::from_secs(10));
         drop(Arc::into_inner(appliance).expect("a stopped server has let go of everything"));
-        let appliance = Appliance::open(config(&place, "")).unwrap();
-        Self::serve(place, appliance, serial)
+        let (appliance, opening) = open(&place, "");
+        House { opening, ..Self::serve(place, appliance, serial) }
     }
 
     pub fn stop(&mut self) {
         self.runtime.block_on(self.server.take().unwrap().stop());
     }
+}
+
+/// The appliance of a folder, and what it took to open it.
+fn open(place: &TempDir, more: &str) -> (Appliance, Duration) {
+    let (config, begun) = (config(place, more), Instant::now());
+    (Appliance::open(config).unwrap(), begun.elapsed())
 }
 
 /// A connection from the source address 127.0.0.`source`.

@@ -1,9 +1,16 @@
 //! Members lost in turn, and all of them in any order of return, under operations that are under way (RULES 1.3, DESIGN 1):
 //! nothing is initialised again.
-use client::Error;
-use spec::{Attribute, AttributeType as A, HandleSession, Mechanism, MechanismType as M, Parameters, Rv};
+use client::{Error, Produced};
+use spec::flags::session::{RW_SESSION, SERIAL_SESSION};
+use spec::{
+    Attribute, AttributeType as A, HandleObject, HandleSession, Mechanism, MechanismType as M, Parameters,
+    Rv, UserType,
+};
 
-use crate::lab::{GROUP_SERIAL, Lab, ROOM, SLOT, bytes};
+use crate::lab::{CO_PIN, GROUP_SERIAL, Lab, ROOM, SLOT, bytes};
+
+/// The number of the call.
+const USE: u32 = 14;
 
 fn cbc() -> Option<Mechanism> {
     Some(Mechanism { mechanism_type: M::AES_CBC_PAD, parameters: Parameters::Iv(vec![1; 16]) })
@@ -207,4 +214,101 @@ fn the_state_of_the_group_is_told_from_what_is_known() {
     assert_eq!(module.ha_state(spec::SlotId(1)).unwrap_err().rv(), Rv::SLOT_ID_INVALID);
     assert_eq!(module.ha_state(spec::SlotId(99)).unwrap_err().rv(), Rv::SLOT_ID_INVALID);
     module.finalize().unwrap();
+}
+
+/// Another application that has seen a label of a MAC key which the first member alone holds: the change was made while all
+/// others were down.
+fn seen_at_one(members: u64) -> (Lab, client::Module, HandleSession, HandleObject) {
+    let lab = Lab::with_options(members, true, false, "MinimumCopies = available;");
+    let session = lab.user();
+    let key = lab.hmac_key(session, true);
+    let other = lab.another("MinimumCopies = available;");
+    let theirs = other.open_session(SLOT, SERIAL_SESSION | RW_SESSION).unwrap();
+    other.login(theirs, UserType::USER, Some(CO_PIN)).unwrap();
+    other.find_init(theirs, vec![Attribute::bool(A::SIGN, true)].into()).unwrap();
+    let found = other.find(theirs, 2).unwrap();
+    assert_eq!(found.len(), 1);
+    mac_of(&other, theirs, found[0]).unwrap();
+    lab.members[1..].iter().for_each(|member| lab.seam.set_down(*member, true));
+    lab.module.set_attributes(session, key, vec![label("new")].into()).unwrap();
+    assert_eq!(label_of(&other, theirs, found[0]), Ok(b"new".to_vec()));
+    (lab, other, theirs, found[0])
+}
+
+/// The others come back when that one goes.
+fn it_goes(lab: &Lab) {
+    lab.members[1..].iter().for_each(|member| lab.seam.set_down(*member, false));
+    lab.seam.set_down(lab.members[0], true);
+}
+
+fn seen_at_one_that_goes(members: u64) -> (Lab, client::Module, HandleSession, HandleObject) {
+    let (lab, other, theirs, key) = seen_at_one(members);
+    let mac = bytes(mac_of(&other, theirs, key));
+    it_goes(&lab);
+    assert_eq!(bytes(mac_of(&other, theirs, key)), mac, "the use of a key does not end with a label");
+    (lab, other, theirs, key)
+}
+
+/// The uses that all members but the first were sent.
+fn uses_of_the_others(lab: &Lab) -> u64 {
+    lab.members[1..].iter().map(|member| lab.seam.count(*member, USE)).sum()
+}
+
+fn mac_of(module: &client::Module, session: HandleSession, key: HandleObject) -> client::Result<Produced> {
+    module.sign_init(session, plain(M::SHA256_HMAC), key)?;
+    module.sign(session, b"data", ROOM)
+}
+
+fn label(text: &str) -> Attribute {
+    Attribute::new(A::LABEL, text.as_bytes().to_vec())
+}
+
+fn label_of(module: &client::Module, session: HandleSession, object: HandleObject) -> Result<Vec<u8>, Rv> {
+    let values = module.get_attributes(session, object, &[A::LABEL]).map_err(|error| error.rv())?;
+    values[0].as_ref().map(|value| value.to_vec()).map_err(|rv| *rv)
+}
+
+#[test]
+fn ha_4_6_the_last_member_is_used_as_it_is_though_it_lacks_a_change_that_was_seen() {
+    let (lab, other, session, key) = seen_at_one_that_goes(2);
+    assert_eq!(label_of(&other, session, key), Ok(Vec::new()), "the one that is left has no other");
+    other.set_attributes(session, key, vec![label("newer")].into()).unwrap();
+    let before = lab.seam.count_all();
+    assert_eq!(label_of(&other, session, key), Ok(b"newer".to_vec()));
+    mac_of(&other, session, key).unwrap();
+    mac_of(&other, session, key).unwrap();
+    assert!(lab.seam.count_all() - before <= 5, "nobody is asked twice: {}", lab.seam.count_all() - before);
+}
+
+#[test]
+fn ha_3_1_a_key_is_used_in_an_older_state_until_who_has_the_one_that_was_seen_comes_back() {
+    let (lab, other, session, key) = seen_at_one_that_goes(3);
+    assert_eq!(label_of(&other, session, key), Err(Rv::DEVICE_ERROR), "what was seen is not unsaid");
+    let before = uses_of_the_others(&lab);
+    for _ in 0..10 {
+        mac_of(&other, session, key).unwrap();
+    }
+    assert_eq!(uses_of_the_others(&lab) - before, 10, "nobody is asked twice");
+    lab.seam.set_down(lab.members[0], false);
+    // It is read again once it has been compared with the others and they with it (HA 4.6).
+    let read = (0..100).find_map(|_| label_of(&other, session, key).ok());
+    assert_eq!(read, Some(b"new".to_vec()));
+    mac_of(&other, session, key).unwrap();
+}
+
+#[test]
+fn ha_3_1_a_running_operation_gives_the_state_that_was_seen_up_once() {
+    let (lab, other, session, key) = seen_at_one(3);
+    other.sign_init(session, plain(M::SHA256_HMAC), key).unwrap();
+    other.sign_update(session, &[7; 100_000]).unwrap();
+    it_goes(&lab);
+    other.sign_update(session, &[7; 100_000]).unwrap();
+    let before = uses_of_the_others(&lab);
+    for _ in 0..10 {
+        other.sign_update(session, &[7; 100_000]).unwrap();
+    }
+    let mac = bytes(other.sign_final(session, ROOM));
+    assert!(uses_of_the_others(&lab) - before <= 11, "{} uses", uses_of_the_others(&lab) - before);
+    other.sign_init(session, plain(M::SHA256_HMAC), key).unwrap();
+    assert_eq!(bytes(other.sign(session, &[7; 1_200_000], ROOM)), mac);
 }

@@ -1,4 +1,6 @@
 //! Start, return, divergence and repair (HA 2.4, 3.2, 4.6).
+use std::sync::Arc;
+
 use spec::record::State;
 use spec::{Ouid, Template};
 
@@ -225,4 +227,89 @@ fn a_ticket_that_permits_no_repair_is_not_tried_again() {
     assert!(group.status().divergent);
     assert_eq!(world.executed(29).len(), 1);
     world.script(1, STATUS, Fate::Fine);
+}
+
+/// Three members: the first two are references, and the second knows that an object is gone which the first and the
+/// returning third hold.
+fn with_a_tombstone_at_one_reference() -> (Arc<World>, Arc<Group>, Ouid) {
+    let world = World::new(3);
+    let ouid = Ouid([6; 16]);
+    (1..=3).for_each(|member| world.model(member, |model| model.put(ouid, State::Committed)));
+    let group = world.group_with(|settings| {
+        (settings.probe_ms, settings.policy) = (10_000, crate::route::Policy::RoundRobin);
+    });
+    world.tend(&group, 1);
+    world.down(3);
+    world.tend(&group, 1);
+    world.model(2, |model| model.put(ouid, State::Deleted));
+    (world, group, ouid)
+}
+
+#[test]
+fn ha_4_6_a_returner_is_not_read_before_it_holds_what_every_reference_holds() {
+    let (world, group, ouid) = with_a_tombstone_at_one_reference();
+    world.up(3);
+    world.tend(&group, 4);
+    assert_eq!(states(&group)[2], MemberState::Recovering, "it lacks the tombstone of the second");
+    group.set_repair_ticket(Some(TICKET));
+    world.tend(&group, 2);
+    assert_eq!(states(&group), [MemberState::Up, MemberState::Up, MemberState::Up]);
+    assert!((1..=3).all(|member| world.model(member, |model| model.state(ouid) == Some(State::Deleted))));
+}
+
+#[test]
+fn ha_4_6_a_returner_may_catch_up_with_one_reference_after_the_other() {
+    let (world, group, ouid) = with_a_tombstone_at_one_reference();
+    world.up(3);
+    world.tend(&group, 1);
+    assert_eq!(states(&group)[2], MemberState::Recovering);
+    // Another process repairs it and destroys a second object, which is on its way to the first member still.
+    world.model(3, |model| model.put(ouid, State::Deleted));
+    world.tend(&group, 1);
+    assert_eq!(states(&group)[2], MemberState::Up, "it was equal to the first, and is equal to the second");
+}
+
+#[test]
+fn ha_4_6_what_a_silent_reference_holds_is_not_known_unless_it_was_told_last() {
+    for told in [true, false] {
+        let (world, group, ouid) = with_a_tombstone_at_one_reference();
+        if told {
+            world.tend(&group, 1);
+            world.model(3, |model| model.put(ouid, State::Deleted));
+            world.model(1, |model| model.put(ouid, State::Deleted));
+        } else {
+            // It has served since, and said that its store went on.
+            (0..6).for_each(|_| drop(used(&group, ouid)));
+            assert!(world.executed(14).contains(&2));
+        }
+        world.freeze(2);
+        world.up(3);
+        world.tend(&group, 1);
+        assert!(matches!(states(&group)[1], MemberState::Up), "its link is still up");
+        let wanted = if told { MemberState::Up } else { MemberState::Recovering };
+        assert_eq!(states(&group)[2], wanted);
+        world.down(2);
+        world.tend(&group, 2);
+        assert_eq!(states(&group)[2], MemberState::Up, "a reference that has gone is none");
+    }
+}
+
+#[test]
+fn ha_4_6_a_repair_without_one_reference_admits_nobody() {
+    let (world, group, ouid) = with_a_tombstone_at_one_reference();
+    let mine = Ouid([7; 16]);
+    world.model(1, |model| model.put(mine, State::Committed));
+    (0..1_000).for_each(|_| world.script(2, 26, Fate::Answer(spec::messages::Outcome::FAILED)));
+    group.set_repair_ticket(Some(TICKET));
+    world.up(3);
+    world.tend(&group, 6);
+    assert_eq!(world.holders(mine), [true, false, true], "the others repair among themselves");
+    assert_eq!(states(&group)[2], MemberState::Recovering);
+    world.forget();
+    world.tend(&group, 8);
+    assert!(world.sent(29).len() <= 8, "and do not repeat it: {} leases", world.sent(29).len());
+    world.unscript(2);
+    world.tend(&group, 400);
+    assert_eq!(states(&group), [MemberState::Up, MemberState::Up, MemberState::Up]);
+    assert_eq!((world.holders(mine), world.holders(ouid)), (vec![true; 3], vec![false; 3]));
 }

@@ -63,6 +63,8 @@ pub(super) struct Clock {
     now: AtomicU64,
     next: AtomicU64,
     events: Lock<BTreeMap<(u64, u64), Work>>,
+    /// How often the process has forked; this is the child.
+    forks: AtomicU64,
 }
 
 impl Clock {
@@ -100,6 +102,7 @@ impl Clock {
 struct FakePark {
     clock: Arc<Clock>,
     token: AtomicBool,
+    forks: u64,
 }
 
 impl Park for FakePark {
@@ -114,6 +117,10 @@ impl Park for FakePark {
 
     fn unpark(&self) {
         self.token.store(true, Ordering::SeqCst);
+    }
+
+    fn is_own(&self) -> bool {
+        self.forks == self.clock.forks.load(Ordering::SeqCst)
     }
 }
 
@@ -143,7 +150,8 @@ impl Platform for FakePlatform {
     }
 
     fn parker(&self) -> Arc<dyn Park> {
-        Arc::new(FakePark { clock: self.clock.clone(), token: AtomicBool::new(false) })
+        let forks = self.clock.forks.load(Ordering::SeqCst);
+        Arc::new(FakePark { clock: self.clock.clone(), token: AtomicBool::new(false), forks })
     }
 
     fn thread(&self) -> u64 {
@@ -221,6 +229,7 @@ impl World {
             now: AtomicU64::new(1_000_000_000),
             next: AtomicU64::new(0),
             events: Lock::default(),
+            forks: AtomicU64::new(0),
         });
         let place = |serial| Place {
             model: Model::new(serial, members),
@@ -261,8 +270,17 @@ impl World {
             ..GroupSettings::default()
         };
         change(&mut settings);
-        let platform = Arc::new(FakePlatform { clock: self.clock.clone(), chance: AtomicU64::new(7) });
-        Group::new(platform, self.clone(), settings)
+        Group::new(self.platform(), self.clone(), settings)
+    }
+
+    /// A platform whose clock is the world's.
+    pub(super) fn platform(&self) -> Arc<dyn Platform> {
+        Arc::new(FakePlatform { clock: self.clock.clone(), chance: AtomicU64::new(7) })
+    }
+
+    /// The process forks: what was made before is the parent's.
+    pub(super) fn fork(&self) {
+        self.clock.forks.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Milliseconds since the world began.

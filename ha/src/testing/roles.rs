@@ -7,6 +7,7 @@ use super::{Fate, TICKET, World};
 use crate::error::Error;
 use crate::group::Group;
 
+const STATUS: u32 = 10;
 const LOGIN: u32 = 11;
 const SET_PIN: u32 = 12;
 
@@ -185,6 +186,21 @@ fn ha_2_7_a_home_with_older_credentials_than_another_member_decides_about_no_pin
 }
 
 #[test]
+fn ha_2_7_a_home_whose_newest_credentials_have_not_been_heard_of_is_asked_before_it_is_refused() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    // Another process has changed the PIN, and of that only the second member has told this one so far.
+    for member in [1, 2] {
+        world.model(member, |model| (model.credential_epoch, model.pin) = (2, b"7654321".to_vec()));
+    }
+    world.script(1, STATUS, Fate::Busy(1));
+    world.tend(&group, 1);
+    set_pin(&group, b"7654321", b"0000000", TICKET).unwrap();
+    assert_eq!(world.executed(SET_PIN), [1]);
+}
+
+#[test]
 fn ha_1_5_the_only_member_of_a_group_decides_about_its_pin_whatever_became_of_its_store() {
     let world = World::new(1);
     let group = world.group();
@@ -192,4 +208,21 @@ fn ha_1_5_the_only_member_of_a_group_decides_about_its_pin_whatever_became_of_it
     set_pin(&group, b"1234567", b"7654321", TICKET).unwrap();
     world.model(1, |model| *model = image);
     set_pin(&group, b"1234567", b"0000000", TICKET).unwrap();
+}
+
+/// The manifest changes at the home between its answer and the arrival of that, and another thread hears so from another
+/// member.
+#[test]
+fn ha_2_7_a_pin_change_is_done_although_the_manifest_has_changed_since_its_answer() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    world.script(1, SET_PIN, Fate::Slow(300));
+    let second = group.view().seats[1].member.clone();
+    world.later(100, move |world| {
+        (1..=3).for_each(|member| world.model(member, |model| model.manifest.epoch += 1));
+        second.note(&world.model(2, |model| model.header()), None, (0, 0), false);
+    });
+    assert_eq!(set_pin(&group, b"1234567", b"7654321", TICKET), Ok(()));
+    assert!((1..=3).all(|member| world.model(member, |model| model.pin == b"7654321")));
 }

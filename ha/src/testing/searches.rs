@@ -128,7 +128,7 @@ fn owing() -> (Arc<World>, Arc<Group>, [Ouid; 2]) {
     let ouids = [Ouid([0x41; 16]), Ouid([0x42; 16])];
     let view = group.view().clone();
     for (seat, lacks) in view.seats.iter().zip([0, 1, 1]) {
-        group.owe(&seat.member, &[ouids[lacks]], &[]);
+        group.owe(&seat.member, &[ouids[lacks]], &[], &[], true);
         world.model(seat.member.id.0, |model| model.put(ouids[1 - lacks], State::Committed));
     }
     world.pass_ms(11_000);
@@ -177,7 +177,7 @@ fn ha_2_5_a_member_that_goes_on_owing_is_not_searched_alone() {
     world.tend(&group, 1);
     let view = group.view().clone();
     let body = Body::of(&view, TICKET, super::one_use(Ouid([0x41; 16])));
-    group.owe(&view.seats[0].member, &[Ouid([0x41; 16])], &[body]);
+    group.owe(&view.seats[0].member, &[Ouid([0x41; 16])], &[], &[body], true);
     (2..=3).for_each(|member| world.down(member));
     (0..1_000).for_each(|_| world.script(1, USE, Fate::Silent));
     world.forget();
@@ -204,4 +204,78 @@ fn ha_2_5_what_a_member_refused_is_owed_until_it_has_been_compared() {
     world.tend(&group, 12);
     (2..=3).for_each(|member| world.down(member));
     assert_eq!(found(&group), Ok(1), "it was repaired");
+}
+
+/// Four members, two of which have refused an object that the other two hold; those are down.
+fn refused_by_those_left() -> (Arc<World>, Arc<Group>) {
+    let world = World::new(4);
+    let group = world.group_with(|settings| settings.outage_wait_ms = 500);
+    world.tend(&group, 1);
+    for call in [STORE, JOIN] {
+        (1..=2).for_each(|member| {
+            (0..1_000).for_each(|_| world.script(member, call, Fate::Answer(Outcome::FAILED)));
+        });
+    }
+    group.create(make(), TICKET).unwrap();
+    world.tend(&group, 2);
+    (3..=4).for_each(|member| world.down(member));
+    (1..=2).for_each(|member| world.unscript(member));
+    world.tend(&group, 4);
+    (world, group)
+}
+
+#[test]
+fn ha_2_5_members_that_agree_are_not_acquitted_of_what_none_of_them_holds() {
+    let (world, group) = refused_by_those_left();
+    assert!(matches!(found(&group), Err(Error::Undecided(_))), "nobody here can tell");
+    // Who holds it is back: it is read at once, and what it holds is found before any repair.
+    world.up(3);
+    world.tend(&group, 1);
+    assert_eq!(found(&group), Ok(1));
+    group.set_repair_ticket(Some(TICKET));
+    world.tend(&group, 4);
+    (3..=4).for_each(|member| world.down(member));
+    assert_eq!(found(&group), Ok(1), "it was repaired");
+    assert!(group.view().seats.iter().take(2).all(|seat| seat.member.debts() == 0));
+}
+
+#[test]
+fn ha_2_5_who_never_acknowledged_a_write_acquits_nobody_of_it() {
+    let world = World::new(4);
+    world.down(4);
+    let group = world.group();
+    world.tend(&group, 1);
+    // The fourth acknowledged it, the first refuses it; the others know nothing of it, as if they had joined later.
+    let (view, ouid) = (group.view().clone(), Ouid([0x41; 16]));
+    let body = Body::of(&view, TICKET, super::one_use(ouid));
+    group.owe(&view.seats[0].member, &[ouid], &[view.seats[3].member.id], &[body], true);
+    (0..1_000).for_each(|_| world.script(1, USE, Fate::Answer(Outcome::FAILED)));
+    world.tend(&group, 6);
+    assert!(view.seats[0].member.owes(ouid), "the others are equal to it and do not hold it either");
+}
+
+#[test]
+fn ha_2_5_what_no_member_of_the_whole_group_holds_is_owed_by_nobody() {
+    let (world, group) = refused_by_those_left();
+    (3..=4).for_each(|member| {
+        world.model(member, |model| (model.things.clear(), model.incarnation += 50));
+        world.up(member);
+    });
+    world.tend(&group, 4);
+    assert_eq!(found(&group), Ok(0), "two stores were lost, which is what the minimum is for");
+}
+
+#[test]
+fn ha_2_5_a_refused_write_that_was_never_acknowledged_is_not_waited_for() {
+    let world = World::new(3);
+    let group = world.group_with(|settings| settings.outage_wait_ms = 500);
+    world.tend(&group, 1);
+    (1..=2).for_each(|member| {
+        (0..1_000).for_each(|_| world.script(member, COMMIT, Fate::Answer(Outcome::FAILED)));
+    });
+    assert!(matches!(group.create(make(), TICKET), Err(Error::OutcomeUnknown(_))));
+    world.tend(&group, 2);
+    world.down(3);
+    world.tend(&group, 2);
+    assert_eq!(found(&group), Ok(0));
 }

@@ -48,7 +48,7 @@ fn a_slow_request_is_hedged_and_the_loser_cancelled() {
     world.script(1, USE, Fate::Slow(20));
     let before = world.ms();
     assert_eq!(used(&group, ouid), Ok(2));
-    assert!(world.ms() - before <= 3, "took {} ms", world.ms() - before);
+    assert!(world.ms() - before <= 7, "took {} ms", world.ms() - before);
     assert_eq!((world.sent(USE), world.cancelled()), (vec![1, 2], vec![1]));
     assert_eq!(group.status().members[0].outstanding, 0);
 }
@@ -56,8 +56,8 @@ fn a_slow_request_is_hedged_and_the_loser_cancelled() {
 #[test]
 fn the_first_answer_counts_whoever_gives_it() {
     let (world, group, ouid) = warm();
-    world.script(1, USE, Fate::Slow(4));
-    world.script(2, USE, Fate::Slow(9));
+    world.script(1, USE, Fate::Slow(8));
+    world.script(2, USE, Fate::Slow(16));
     assert_eq!(used(&group, ouid), Ok(1));
     assert_eq!((world.sent(USE), world.cancelled()), (vec![1, 2], vec![2]));
 }
@@ -165,7 +165,7 @@ fn ha_4_3_a_slow_search_is_hedged() {
     world.script(searcher, FIND, Fate::Slow(20));
     let before = world.ms();
     assert_eq!(found(&group), 1);
-    assert!(world.ms() - before <= 3, "took {} ms", world.ms() - before);
+    assert!(world.ms() - before <= 7, "took {} ms", world.ms() - before);
     let sent = world.sent(FIND);
     assert_eq!((sent.len(), sent[0], world.cancelled()), (2, searcher, vec![searcher]));
     assert_ne!(sent[1], searcher);
@@ -174,12 +174,12 @@ fn ha_4_3_a_slow_search_is_hedged() {
     assert!(group.status().members.iter().all(|member| member.outstanding == 0));
     // The first answer counts, whoever gives it.
     world.forget();
-    world.script(searcher, FIND, Fate::Slow(4));
-    world.script(sent[1], FIND, Fate::Slow(9));
+    world.script(searcher, FIND, Fate::Slow(8));
+    world.script(sent[1], FIND, Fate::Slow(16));
     assert_eq!((found(&group), world.sent(FIND), world.cancelled()), (1, sent.clone(), vec![sent[1]]));
     // One that fails is not the end while the other one works.
     world.forget();
-    world.script(searcher, FIND, Fate::Slow(9));
+    world.script(searcher, FIND, Fate::Slow(16));
     world.script(sent[1], FIND, Fate::Answer(Outcome::FAILED));
     assert_eq!((found(&group), world.sent(FIND)), (1, sent));
 }
@@ -190,7 +190,7 @@ fn ha_4_3_a_search_is_hedged_with_a_member_that_owes_nothing_and_within_the_budg
     let others: Vec<u64> = (1..=3).filter(|member| *member != searcher).collect();
     let view = group.view().clone();
     let member = |id: u64| view.member(spec::seam::MemberId(id)).unwrap();
-    group.owe(member(others[0]), &[Ouid([9; 16])], &[]);
+    group.owe(member(others[0]), &[Ouid([9; 16])], &[], &[], true);
     world.script(searcher, FIND, Fate::Slow(20));
     assert_eq!((found(&group), world.sent(FIND)), (1, vec![searcher, others[1]]));
     world.forget();

@@ -1,7 +1,7 @@
 //! Who may say that there is no such object (HA 3.1, 4.6): never a member alone that was not compared with another one.
 use std::sync::Arc;
 
-use spec::messages::{Outcome, SetAttributes};
+use spec::messages::{Call, GetAttributes, Outcome, SetAttributes};
 use spec::record::State;
 use spec::{Ouid, Rv};
 
@@ -12,6 +12,7 @@ use crate::minimum::Minimum;
 use crate::status::MemberState;
 
 const USE: u32 = 14;
+const READ: u32 = 21;
 const CHANGE: u32 = 22;
 const DESTROY: u32 = 23;
 const OUID: Ouid = Ouid([0x42; 16]);
@@ -183,7 +184,7 @@ fn ha_2_5_a_member_that_owes_the_object_has_no_say_about_it() {
     world.tend(&group, 1);
     let view = group.view().clone();
     let bodies: Vec<crate::body::Body> = Vec::new();
-    group.owe(&view.seats[0].member, &[OUID], &bodies);
+    group.owe(&view.seats[0].member, &[OUID], &[], &bodies, true);
     world.script(2, USE, Fate::Answer(Outcome::UNKNOWN));
     world.later(1, |world| world.unscript(2));
     assert_eq!(used(&group), Ok(2));
@@ -234,4 +235,61 @@ fn ha_3_1_a_member_that_is_behind_or_of_another_generation_keeps_the_question_op
         (0..2).for_each(|_| world.script(3, USE, Fate::Answer(outcome)));
         assert_eq!(used(&group), Ok(3), "{outcome:?}");
     }
+}
+
+#[test]
+fn ha_3_1_a_use_waits_two_seconds_for_the_state_that_was_seen_and_a_read_for_who_has_it() {
+    let world = World::new(3);
+    (1..=3).for_each(|member| world.model(member, |model| model.put(OUID, State::Committed)));
+    let group = world.group();
+    world.tend(&group, 1);
+    world.down(1);
+    let behind = |call: u32| {
+        (0..200).for_each(|_| {
+            (2..=3).for_each(|member| world.script(member, call, Fate::Answer(Outcome::BEHIND)))
+        });
+    };
+    let (before, _) = (world.ms(), behind(USE));
+    assert_eq!(used(&group), Err(Error::OnlyOlder));
+    let waited = world.ms() - before;
+    assert!((1_500..2_500).contains(&waited), "waited {waited} ms");
+    behind(READ);
+    let read = || {
+        let read = GetAttributes { object: Some(reference(OUID)), numbers: Vec::new() };
+        group.any(Call::GetAttributes(read), TICKET).map(|answered| answered.member.0)
+    };
+    let before = world.ms();
+    let error = read().unwrap_err();
+    assert!(
+        matches!(error, Error::Undecided(_)) && error.to_string().contains("not read now: 1)"),
+        "{error}"
+    );
+    assert!(world.ms() - before >= 4_000, "waited {} ms for who has it", world.ms() - before);
+    world.later(1_000, |world| world.up(1));
+    assert_eq!(read(), Ok(1));
+    // With nobody else up, the one that is left decides.
+    (1..=2).for_each(|member| world.down(member));
+    assert_eq!(read(), Err(Error::OnlyOlder));
+}
+
+#[test]
+fn ha_3_1_a_member_that_has_left_may_be_who_held_what_the_others_lack() {
+    let world = World::new(3);
+    let group = world.group_with(|settings| settings.outage_wait_ms = 500);
+    world.tend(&group, 1);
+    // Acknowledged by two of three; the second one misses it still.
+    [1, 3].iter().for_each(|member| world.model(*member, |model| model.put(OUID, State::Committed)));
+    let mut manifest = group.manifest().unwrap();
+    (manifest.epoch, manifest.home) = (2, 2);
+    manifest.members.remove(0);
+    (2..=3).for_each(|member| world.model(member, |model| model.manifest = manifest.clone()));
+    group.learn(&manifest);
+    world.down(3);
+    let answer = group.any(super::one_use(OUID), TICKET).map(|_| ());
+    assert!(matches!(answer, Err(Error::Undecided(_))), "{answer:?}");
+    world.up(3);
+    group.set_repair_ticket(Some(TICKET));
+    world.tend(&group, 3);
+    world.down(2);
+    assert!(group.any(super::one_use(OUID), TICKET).is_ok());
 }

@@ -2,7 +2,8 @@
 use std::sync::Arc;
 
 use spec::messages::{Make, MakeKind, SetAttributes};
-use spec::record::State;
+use spec::record::{Manifest, State};
+use spec::seam::MemberId;
 use spec::{Attribute, AttributeType, Ouid, Rv, Template};
 
 use super::{Fate, TICKET, World, one_use, reference};
@@ -326,4 +327,27 @@ fn ha_2_5_a_destroy_whose_replies_were_all_lost_goes_on_in_the_background() {
     world.tend(&group, 1);
     let states = (1..=3).map(|member| world.model(member, |model| model.state(ouid)));
     assert!(states.into_iter().all(|state| state == Some(State::Deleted)));
+}
+
+/// A member that has come into the group while a write was on its way was not among those that it went to.
+#[test]
+fn ha_2_5_who_comes_while_a_create_runs_owes_it() {
+    let (world, group) = warm(3);
+    let with_all = group.manifest().unwrap();
+    let mut without = with_all.clone();
+    without.members.pop();
+    without.epoch += 1;
+    group.learn(&without);
+    world.script(2, STORE, Fate::Slow(800));
+    let other = group.clone();
+    world.later(400, move |_| {
+        let epoch = without.epoch + 1;
+        other.learn(&Manifest { epoch, ..with_all });
+    });
+    let ouid = create(&group).unwrap();
+    assert_eq!(world.holders(ouid), [true, true, false]);
+    let member = group.view().member(MemberId(3)).unwrap().clone();
+    assert!(member.owes(ouid), "nobody may search it before it has got the object");
+    group.pay_debts(world.clock.now().after_ms(1_000));
+    assert_eq!(world.holders(ouid), [true; 3]);
 }

@@ -424,6 +424,40 @@ fn a_pin_change_reaches_every_member_also_one_that_was_down() {
     }
 }
 
+/// HA 2.7: the PIN is to be changed while the home is down, and an operator makes another member the home meanwhile. It is
+/// changed there as soon as the process has heard of it, and not at the old home, where the change would be lost.
+#[test]
+fn ha_2_7_a_home_that_was_deposed_while_it_was_down_is_told_of_no_new_pin() {
+    let bench = Bench::new();
+    let key = bench.create("kept").unwrap();
+    let patient = bench.process(|settings| settings.outage_wait_ms = 10_000);
+    patient.set_repair_ticket(Some(&bench.ticket));
+    patient.tend();
+    bench.down(1);
+    let (old, new) = (CO_PIN.to_vec(), b"another pin".to_vec());
+    let set = SetPin { user: UserType::USER.0, old, new: new.clone(), tag: Vec::new() };
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| patient.set_pin(set, &bench.ticket));
+        std::thread::sleep(Duration::from_millis(100));
+        let operator = bench.process(|_| {});
+        operator.tend();
+        operator.promote(MemberId(2), &bench.ticket).unwrap();
+        let get = GetAttributes { object: Some(key), numbers: vec![A::LABEL.0] };
+        patient.any(Call::GetAttributes(get), &bench.ticket).unwrap();
+        bench.restart(1);
+        waiting.join().unwrap().unwrap();
+    });
+    for _ in 0..3 {
+        patient.tend();
+    }
+    for member in 1..=3 {
+        let partition = bench.seam.partition(MemberId(member)).unwrap();
+        assert_eq!(partition.manifest().home, 2, "member {member}");
+        let login = Login { user: UserType::USER.0, pin: new.clone(), tag: vec![3; 16] };
+        direct(&partition, &[], Call::Login(login));
+    }
+}
+
 #[test]
 fn the_tickets_of_one_member_are_good_on_all_and_a_wrong_pin_spends_one_try() {
     let bench = Bench::new();

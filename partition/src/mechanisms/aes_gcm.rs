@@ -1,7 +1,7 @@
 //! CKM_AES_GCM with an IV of 12 bytes and a tag of 16 (PKCS #11 v3.1, 6.13.2; SP 800-38D). Other lengths are refused.
 //! The tag follows the ciphertext. It runs whole, so that unverified plaintext never leaves (RULES 1.6).
 
-use super::{Bytes, Family, KeyMaterial, Use, answer};
+use super::{Bytes, Family, KeyMaterial, SecretKey, Use, answer};
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
 };
@@ -52,10 +52,21 @@ fn parameters<'a>(job: &Use<'a>) -> Result<(Nonce, Aad<&'a [u8]>), Rv> {
     }
 }
 
-fn key(job: &Use<'_>) -> Result<LessSafeKey, Rv> {
+/// The key, expanded at its first use.
+fn key<'a>(job: &Use<'a>) -> Result<&'a LessSafeKey, Rv> {
     let KeyMaterial::Secret(key) = job.key else {
         return Err(Rv::KEY_TYPE_INCONSISTENT);
     };
+    match key.gcm.get() {
+        Some(expanded) => Ok(expanded),
+        None => {
+            let expanded = expanded(key)?;
+            Ok(key.gcm.get_or_init(|| Box::new(expanded)))
+        }
+    }
+}
+
+fn expanded(key: &SecretKey) -> Result<LessSafeKey, Rv> {
     let algorithm = match key.bytes.len() {
         16 => &AES_128_GCM,
         24 => &AES_192_GCM,

@@ -2,8 +2,6 @@
 //! Signatures are `r || s`.
 
 use super::{Bytes, EcPrivateKey, Family, KeyMaterial, Use};
-use aws_lc_rs::digest as aws;
-use digests::EcCurve;
 use spec::Rv;
 use spec::messages::PlanAnswer;
 use zeroize::Zeroizing;
@@ -32,22 +30,11 @@ impl Family for Ecdsa {
     }
 }
 
-/// Signs a digest of any length, of which the leftmost bits count. aws-lc-rs takes a number as long as the curve's own hash; on
-/// P-521 that is 64 bytes, and what is longer goes to `awsraw` (RULES 4).
+/// Signs a digest of any length, of which the leftmost bits count.
+///
+/// DEVIATION: docs/adr/0006-deviations.md, item 11: by `awsraw`, also digests of up to 64 bytes (RULES 4).
 fn signature(key: &EcPrivateKey, digest: &[u8]) -> Result<Bytes, Rv> {
-    let hash = match key.curve {
-        EcCurve::P256 => &aws::SHA256,
-        EcCurve::P384 => &aws::SHA384,
-        EcCurve::P521 if digest.len() > 64 => {
-            let signed = awsraw::ecdsa_sign_digest(awsraw::Curve::P521, &key.scalar, digest);
-            return signed.map(Zeroizing::new).map_err(|_| Rv::FUNCTION_FAILED);
-        }
-        EcCurve::P521 => &aws::SHA512,
-    };
-    let number = key.curve.truncated(digest);
-    let number = aws::Digest::import_less_safe(&number[number.len() - hash.output_len..], hash);
-    let signed = number.and_then(|number| key.pair.sign_digest(&number)).map_err(|_| Rv::FUNCTION_FAILED)?;
-    Ok(Zeroizing::new(signed.as_ref().to_vec()))
+    key.raw.sign_digest(digest).map(Zeroizing::new).map_err(|_| Rv::FUNCTION_FAILED)
 }
 
 #[cfg(test)]
@@ -55,7 +42,7 @@ fn signature(key: &EcPrivateKey, digest: &[u8]) -> Result<Bytes, Rv> {
 mod tests {
     use super::*;
     use crate::mechanisms::known::*;
-    use digests::{Hash, digest};
+    use digests::{EcCurve, Hash, digest};
     use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
     use spec::MechanismType as M;
     use spec::messages::{How, KeyFunction};

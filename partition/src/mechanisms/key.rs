@@ -2,11 +2,13 @@
 //!
 //! Attribute values are canonical (`spec::value`). Nothing here has `Debug`; secret bytes are wiped when dropped.
 
+use aws_lc_rs::aead::LessSafeKey;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, KeyPair};
-use awsraw::RsaPrivate;
+use awsraw::{Curve, EcdsaPrivate, RsaPrivate};
 use digests::{EcCurve, EcPublicKey, Hash, RsaPublicKey, digest, significant};
 use spec::mechanisms::SECRET_KEY_TYPES;
 use spec::{Attribute, AttributeType as A, KeyType, ObjectClass, Rv};
+use std::sync::OnceLock;
 use zeroize::Zeroizing;
 
 /// Largest secret that is taken, in bytes (the limit of the mechanism table).
@@ -40,14 +42,17 @@ pub struct RsaPrivateKey {
 /// A private key on a curve.
 pub struct EcPrivateKey {
     pub(crate) curve: EcCurve,
-    pub(crate) pair: EcdsaKeyPair,
-    pub(crate) scalar: Zeroizing<Vec<u8>>,
+    pub(crate) raw: EcdsaPrivate,
+    /// Its public key, uncompressed.
+    pub(crate) point: Vec<u8>,
 }
 
 /// A secret key.
 pub struct SecretKey {
     pub(crate) key_type: KeyType,
     pub(crate) bytes: Zeroizing<Vec<u8>>,
+    /// Its expanded form for AES-GCM, from the first use on.
+    pub(crate) gcm: OnceLock<Box<LessSafeKey>>,
 }
 
 impl KeyMaterial {
@@ -165,7 +170,20 @@ fn ec_private(get: Lookup<'_>) -> Result<EcPrivateKey, Rv> {
         Some(point) if octet_string(point) != Some(pair.public_key().as_ref()) => {
             Err(Rv::ATTRIBUTE_VALUE_INVALID)
         }
-        _ => Ok(EcPrivateKey { curve, pair, scalar }),
+        _ => {
+            let raw = EcdsaPrivate::new(raw_curve(curve), &scalar);
+            let point = pair.public_key().as_ref().to_vec();
+            Ok(EcPrivateKey { curve, raw: raw.map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?, point })
+        }
+    }
+}
+
+/// The curve as `awsraw` names it.
+fn raw_curve(curve: EcCurve) -> Curve {
+    match curve {
+        EcCurve::P256 => Curve::P256,
+        EcCurve::P384 => Curve::P384,
+        EcCurve::P521 => Curve::P521,
     }
 }
 
@@ -203,7 +221,7 @@ fn secret(key_type: KeyType, get: Lookup<'_>) -> Result<SecretKey, Rv> {
     let told =
         get(A::VALUE_LEN).is_none_or(|length| spec::value::as_ulong(length) == Some(value.len() as u64));
     if right && told {
-        Ok(SecretKey { key_type, bytes: Zeroizing::new(value.to_vec()) })
+        Ok(SecretKey { key_type, bytes: Zeroizing::new(value.to_vec()), gcm: OnceLock::new() })
     } else {
         Err(Rv::ATTRIBUTE_VALUE_INVALID)
     }

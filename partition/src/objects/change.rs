@@ -1,5 +1,6 @@
 //! SetAttributes (PKCS #11 v3.1, 5.7.5; HA 1.3, 2.3): one-way rules, stamps, and the resend that yields to others.
 use spec::attributes::join_of;
+use spec::changes::Changes;
 use spec::classes::{Change as When, is_key, row_of as class_row};
 use spec::messages::{Outcome, SetAttributes, SetAttributesAnswer};
 use spec::planted::{self, Bug};
@@ -107,6 +108,7 @@ impl Partition {
             blob: self.seal_blob(contents.group(), access, &next)?,
             readable: Some(readable(&next)),
             record: Vec::new(),
+            changed: None,
         })
     }
 
@@ -131,6 +133,7 @@ impl Partition {
                 blob: Vec::new(),
                 readable: None,
                 record: seal_record(&self.sealer, contents.group(), &next),
+                changed: Changes::of(&next),
             };
             let records = if next == held.record { Vec::new() } else { vec![next] };
             contents.check_room(&records, &self.settings)?;

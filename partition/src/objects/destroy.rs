@@ -20,7 +20,7 @@ impl Partition {
             let held = self.resolve(&contents, access, object, Rv::OBJECT_HANDLE_INVALID)?;
             return check(&held.record).map(|()| Done {});
         }
-        let ouid = bounds::ouid(&object.ouid)?;
+        let ouid = bounds::ouid(object.ouid)?;
         self.write(|contents| {
             // A provisional record is destroyed too: its Commit may be on its way here while others have it already.
             let held = contents.index.get(&ouid).ok_or_else(|| {

@@ -1,6 +1,7 @@
 //! Find among token objects, in ouid order, page by page (RULES 2.4; PKCS #11 v3.1, 5.7.6).
 use std::sync::Arc;
 
+use spec::changes::Changes;
 use spec::messages::{Find, FindAnswer, Found};
 use spec::record::Record;
 use spec::{Attribute, Ouid, Template};
@@ -57,7 +58,8 @@ fn page<'a>(
         }
         if fits {
             let (private, version) = (is_private(&held.record), held.record.version());
-            page.found.push(Found { ouid: held.record.ouid.clone(), private, version });
+            let changed = Changes::of(&held.record);
+            page.found.push(Found { ouid: held.record.ouid.clone(), private, version, changed });
         }
         last = held.record.id();
     }

@@ -15,7 +15,7 @@ use crate::error::Refusal;
 use crate::mechanisms::{self, Generated};
 use crate::message::mechanism_of;
 use crate::partition::Partition;
-use crate::random::{SystemRandom, bytes};
+use crate::random::bytes;
 use crate::roles::Access;
 use crate::seal::Group;
 use crate::session_objects::is_private;
@@ -56,7 +56,7 @@ impl Partition {
         };
         let stamp = Stamp::next(now_ms, None, incarnation);
         let made = objects.into_iter().map(|attributes| {
-            let ouid = Ouid(bytes::<16>(&SystemRandom));
+            let ouid = Ouid(bytes::<16>(&*self.names));
             assemble::record(attributes, ouid, stamp, self.serial)
         });
         self.answer_made(group, access, &make.tag, made.collect())

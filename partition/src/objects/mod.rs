@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use spec::messages::{ObjectRef, Outcome};
-use spec::record::{Record, State};
+use spec::record::{Record, Stamp, State};
 use spec::{AttributeType, KeyType, ObjectClass, Rv, value};
 
 mod assemble;
@@ -22,7 +22,6 @@ use crate::error::Refusal;
 use crate::index::Held;
 use crate::partition::Partition;
 use crate::roles::Access;
-use crate::session_objects::is_private;
 
 /// The class of a record.
 pub(crate) fn class_of(record: &Record) -> Option<ObjectClass> {
@@ -39,19 +38,36 @@ pub(crate) fn flag(record: &Record, kind: AttributeType) -> bool {
     record.get(kind).and_then(value::as_bool).unwrap_or(false)
 }
 
+/// How a request names an object ([`ObjectRef`]), borrowed.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Named<'a> {
+    pub(crate) ouid: &'a [u8],
+    pub(crate) least: Option<Stamp>,
+    pub(crate) blob_hash: &'a [u8],
+    pub(crate) blob: &'a [u8],
+    pub(crate) changed: &'a [u8],
+}
+
+impl<'a> From<&'a ObjectRef> for Named<'a> {
+    fn from(object: &'a ObjectRef) -> Self {
+        let ObjectRef { ouid, least, blob_hash, blob, changed } = object;
+        Self { ouid, least: *least, blob_hash, blob, changed }
+    }
+}
+
 impl Partition {
     /// The live object that a request names (HA 3.1). `hidden` is the answer for a private one without a login.
     pub(crate) fn resolve(
         &self,
         contents: &Contents,
         access: &Access<'_>,
-        object: &ObjectRef,
+        object: Named<'_>,
         hidden: Rv,
     ) -> Result<Arc<Held>, Refusal> {
         if !object.blob_hash.is_empty() || !object.blob.is_empty() {
             return self.open_blob(contents.group(), access, object, hidden);
         }
-        let ouid = bounds::ouid(&object.ouid)?;
+        let ouid = bounds::ouid(object.ouid)?;
         let unknown = || {
             Refusal::new(Outcome::UNKNOWN, "this member holds no object of that ouid; another may")
                 .about(ouid)
@@ -62,14 +78,16 @@ impl Partition {
             State::Deleted => return Err(Refusal::new(Outcome::DESTROYED, "destroyed for ever").about(ouid)),
             State::Committed => {}
         }
-        if is_private(&held.record) && !access.sees_private() {
+        if held.facts().private && !access.sees_private() {
             return Err(hidden.into());
         }
         if held.record.quarantined {
             let text = "two different objects of one ouid were found; an operator must decide (HA 1.7)";
             return Err(Refusal::new(Outcome::FAILED, text).about(ouid));
         }
-        if object.least.is_some() && object.least > held.record.version() {
+        if (object.least.is_some() && object.least > held.facts().version)
+            || !bounds::changes(object.changed)?.is_none_or(|seen| seen.are_in(&held.record))
+        {
             return Err(
                 Refusal::new(Outcome::BEHIND, "this member holds an older state; ask another").about(ouid)
             );

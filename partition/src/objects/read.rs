@@ -1,6 +1,7 @@
 //! GetAttributes (PKCS #11 v3.1, 5.7.4): sensitive values never leave.
 use spec::attributes::is_secret;
-use spec::messages::{AttributeStamp, AttributeValue, GetAttributes, GetAttributesAnswer};
+use spec::changes::Changes;
+use spec::messages::{AttributeValue, GetAttributes, GetAttributesAnswer};
 use spec::record::Record;
 use spec::{Attribute, AttributeType as A, ObjectClass, Rv, Template};
 
@@ -70,15 +71,10 @@ impl Partition {
         };
         let total = get.numbers.iter().map(bytes).sum();
         bounds::at_most("bytes in an answer, each attribute once", total, bounds::ANSWER_BYTES_MAX)?;
-        let asked = |number: &u64| get.numbers.contains(number);
-        let stamps = record.changeable.iter().filter_map(|item| {
-            let number = item.attribute.as_ref()?.number;
-            asked(&number).then_some(AttributeStamp { number, stamp: item.stamp })
-        });
         Ok(GetAttributesAnswer {
             values: get.numbers.iter().map(|number| answer(record, A(*number))).collect(),
             version: record.version(),
-            stamps: stamps.collect(),
+            changed: Changes::of(record),
         })
     }
 }

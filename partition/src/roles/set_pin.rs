@@ -51,7 +51,13 @@ impl Partition {
                     "the PIN was changed by another caller meanwhile",
                 ));
             }
-            Ok((Change { credentials: Some(replaced(contents, new, tag)), ..Change::default() }, ()))
+            Ok((
+                Change {
+                    credentials: Some(replaced(contents, new.clone(), tag.clone())),
+                    ..Change::default()
+                },
+                (),
+            ))
         })?;
         Ok(SetPinAnswer { credentials: self.sealed_credentials(&self.contents.read()) })
     }

@@ -2,6 +2,7 @@
 //! rule that was broken.
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use spec::record::Ouid;
 
 use super::{Delta, Key, Put, Reserved, Seq, Store, StoreError, Transaction, TryRules};
@@ -26,6 +27,24 @@ pub fn run(make: &dyn Fn() -> Arc<dyn Store>) {
     tries_are_counted_by_role_and_client(&*make());
     a_new_incarnation_keeps_the_seq(&*make());
     racing_transactions_lose_no_update(&make());
+}
+
+/// Beyond the contract: a store of one process hints at each commit before `apply` returns, and at nothing that was refused.
+/// `store` is empty.
+///
+/// # Panics
+/// When it does not.
+pub fn hints_at_each_commit(store: &dyn Store) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    for _ in 0..2 {
+        let heard = heard.clone();
+        store.watch(Box::new(move |seq| heard.lock().push(seq.0)));
+    }
+    apply(store, &puts(vec![put(record(1), b"one")]));
+    let wrong = Transaction { expect: vec![(record(1), None)], ..Transaction::default() };
+    store.apply(&wrong).expect_err("a wrong expectation is refused");
+    apply(store, &puts(vec![put(record(2), b"two")]));
+    assert_eq!(*heard.lock(), [1, 1, 2, 2], "each watcher hears of each commit");
 }
 
 fn record(number: u8) -> Key {

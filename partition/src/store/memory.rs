@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 use spec::record::Ouid;
 
-use super::{Commit, Entry, Key, Reserved, Seq, Store, StoreError, Transaction, Tries, TryRules};
+use super::{Commit, Entry, Hint, Key, Reserved, Seq, Store, StoreError, Transaction, Tries, TryRules};
 use crate::digest_tree::{BUCKETS, Digest};
 
 /// Keeps everything in memory and loses it when dropped.
 pub struct MemoryStore {
     state: Mutex<State>,
+    hints: Mutex<Vec<Hint>>,
 }
 
 struct State {
@@ -36,7 +37,7 @@ impl MemoryStore {
             tries: BTreeMap::new(),
             incarnation: 0,
         };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), hints: Mutex::default() }
     }
 }
 
@@ -82,9 +83,13 @@ impl State {
 
 impl Store for MemoryStore {
     fn apply(&self, transaction: &Transaction) -> Result<Seq, StoreError> {
-        let mut state = self.state.lock();
-        state.check(transaction)?;
-        Ok(state.commit(transaction))
+        let seq = {
+            let mut state = self.state.lock();
+            state.check(transaction)?;
+            state.commit(transaction)
+        };
+        self.hints.lock().iter().for_each(|hint| hint(seq));
+        Ok(seq)
     }
 
     fn read(&self, keys: &[Key], at_least: Seq) -> Result<Vec<Option<Entry>>, StoreError> {
@@ -146,6 +151,10 @@ impl Store for MemoryStore {
         Ok(self.state.lock().incarnation)
     }
 
+    fn watch(&self, hint: Hint) {
+        self.hints.lock().push(hint);
+    }
+
     fn seq(&self) -> Result<Seq, StoreError> {
         Ok(Seq(self.state.lock().commits.len() as u64))
     }
@@ -160,5 +169,10 @@ mod tests {
     #[test]
     fn the_store_in_memory_keeps_the_contract() {
         super::super::contract::run(&|| Arc::new(MemoryStore::new()));
+    }
+
+    #[test]
+    fn a_watcher_hears_of_each_commit() {
+        super::super::contract::hints_at_each_commit(&MemoryStore::new());
     }
 }

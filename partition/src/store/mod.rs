@@ -143,6 +143,9 @@ impl fmt::Display for StoreError {
 
 impl error::Error for StoreError {}
 
+/// Hears of commits; see [`Store::watch`].
+pub type Hint = Box<dyn Fn(Seq) + Send + Sync>;
+
 /// A member's durable memory (HA 7). No lock of the process guards a rule of the store: every rule is an
 /// expectation inside `apply`, or holds inside `reserve_try`.
 ///
@@ -193,6 +196,10 @@ pub trait Store: Send + Sync {
 
     /// The seq of the last commit.
     fn seq(&self) -> Result<Seq, StoreError>;
+
+    /// From now on `hint` hears of commits of every process, by their seq: soon after them, from any thread. It must
+    /// not call the store. A hint only: it may come late, twice or never, and no rule hangs on it.
+    fn watch(&self, hint: Hint);
 
     /// Housekeeping, now and then: nothing that was replaced or removed is left on the medium as far as the store can see
     /// to that, and commits of long ago are forgotten. It is no commit.

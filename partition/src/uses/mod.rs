@@ -1,13 +1,17 @@
 //! Plan and Use: the member checks everything, whatever the client has checked (RULES 1.1, 1.4; DESIGN 1).
 use std::sync::Arc;
 
+use spec::changes::Changes;
 use spec::flags::mechanism as bits;
-use spec::mechanisms::row_of;
+use spec::mechanisms::{Row, row_of};
 use spec::messages::{How, KeyFunction, MechanismMessage, Plan, PlanAnswer, PublicKeyMessage};
 use spec::record::Record;
 use spec::{AttributeType as A, Mechanism, MechanismType, Rv, value};
 
 mod run;
+mod wanted;
+
+pub(crate) use wanted::Wanted;
 
 use crate::bounds;
 use crate::engine::Key;
@@ -15,56 +19,45 @@ use crate::error::Refusal;
 use crate::index::Held;
 use crate::mechanisms::{self, Job, KeyMaterial};
 use crate::message::mechanism_of;
-use crate::objects::{flag, key_type_of};
 use crate::partition::Partition;
 use crate::roles::Access;
 
-/// A function of a key: its attribute and its bit in the rows of mechanisms.
-fn function(number: u32) -> Result<(KeyFunction, A, u64), Refusal> {
+/// A function of a key and its bit in the rows of mechanisms.
+fn function(number: u32) -> Result<(KeyFunction, u64), Refusal> {
     match KeyFunction(number) {
-        KeyFunction::SIGN => Ok((KeyFunction::SIGN, A::SIGN, bits::SIGN)),
-        KeyFunction::VERIFY => Ok((KeyFunction::VERIFY, A::VERIFY, bits::VERIFY)),
-        KeyFunction::ENCRYPT => Ok((KeyFunction::ENCRYPT, A::ENCRYPT, bits::ENCRYPT)),
-        KeyFunction::DECRYPT => Ok((KeyFunction::DECRYPT, A::DECRYPT, bits::DECRYPT)),
+        KeyFunction::SIGN => Ok((KeyFunction::SIGN, bits::SIGN)),
+        KeyFunction::VERIFY => Ok((KeyFunction::VERIFY, bits::VERIFY)),
+        KeyFunction::ENCRYPT => Ok((KeyFunction::ENCRYPT, bits::ENCRYPT)),
+        KeyFunction::DECRYPT => Ok((KeyFunction::DECRYPT, bits::DECRYPT)),
         KeyFunction(other) => {
             Err(Refusal::malformed(format!("wanted a key function of 1 to 4, found {other}")))
         }
     }
 }
 
-/// The mechanisms that a key is limited to; none when it is not limited.
-fn allowed(record: &Record) -> Option<Vec<u64>> {
-    record.get(A::ALLOWED_MECHANISMS).map(|list| value::as_ulong_list(list).unwrap_or_default())
-}
-
-/// Whether the key's own attributes permit the function with the mechanism.
-fn check_rights(record: &Record, attribute: A, bit: u64, mechanism: MechanismType) -> Result<(), Rv> {
-    let row = row_of(mechanism).ok_or(Rv::MECHANISM_INVALID)?;
-    if !row.permits(bit) {
-        return Err(Rv::MECHANISM_INVALID);
+/// Whether the key is not limited to mechanisms, or to these among others.
+fn allows(held: &Held, mechanism: MechanismType) -> bool {
+    if !held.facts().limited {
+        return true;
     }
-    if !flag(record, attribute) {
-        return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
-    }
-    match allowed(record) {
-        Some(list) if !list.contains(&mechanism.0) => Err(Rv::MECHANISM_INVALID),
-        _ => Ok(()),
-    }
+    let list = held.record.get(A::ALLOWED_MECHANISMS).and_then(value::as_ulong_list).unwrap_or_default();
+    list.contains(&mechanism.0)
 }
 
 /// What a request asks of a key, parsed.
 struct Asked {
     function: KeyFunction,
-    attribute: A,
     bit: u64,
     mechanism: Mechanism,
+    /// None when it is not in scope.
+    row: Option<&'static Row>,
 }
 
 impl Asked {
     fn read(number: u32, message: Option<&MechanismMessage>) -> Result<Self, Refusal> {
-        let (function, attribute, bit) = function(number)?;
+        let (function, bit) = function(number)?;
         let mechanism = mechanism_of(bounds::present("a mechanism", message)?)?;
-        Ok(Self { function, attribute, bit, mechanism })
+        Ok(Self { function, bit, row: row_of(mechanism.mechanism_type), mechanism })
     }
 }
 
@@ -72,10 +65,15 @@ impl Asked {
 /// request costs is told from its function and mechanism. Parameters are the mechanism's to check: a plan may leave IV
 /// and AAD out.
 fn permitted_key(held: &Held, asked: &Asked) -> Result<Arc<Key>, Rv> {
-    let key_type = key_type_of(&held.record).ok_or(Rv::KEY_HANDLE_INVALID)?;
-    let mechanism = asked.mechanism.mechanism_type;
-    check_rights(&held.record, asked.attribute, asked.bit, mechanism)?;
-    let row = row_of(mechanism).ok_or(Rv::MECHANISM_INVALID)?;
+    let facts = held.facts();
+    let key_type = facts.key_type.ok_or(Rv::KEY_HANDLE_INVALID)?;
+    let row = asked.row.filter(|row| row.permits(asked.bit)).ok_or(Rv::MECHANISM_INVALID)?;
+    if facts.functions & asked.bit == 0 {
+        return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
+    }
+    if !allows(held, row.mechanism) {
+        return Err(Rv::MECHANISM_INVALID);
+    }
     if row.accepts_key(key_type) { held.key() } else { Err(Rv::KEY_TYPE_INCONSISTENT) }
 }
 
@@ -101,11 +99,9 @@ fn public_numbers(record: &Record, key: &KeyMaterial, how: How) -> Option<Public
 
 impl Partition {
     /// RULES 1.4: a digest from outside grants nothing new only where the key permits the raw form of that padding.
-    fn prehash_permitted(&self, record: &Record, mechanism: MechanismType) -> bool {
-        let Some(raw) = row_of(mechanism).and_then(|row| row.raw) else { return false };
-        !self.settings.hash_in_member
-            && self.settings.offers(raw)
-            && allowed(record).is_none_or(|list| list.contains(&raw.0))
+    fn prehash_permitted(&self, held: &Held, asked: &Asked) -> bool {
+        let Some(raw) = asked.row.and_then(|row| row.raw) else { return false };
+        !self.settings.hash_in_member && self.settings.offers(raw) && allows(held, raw)
     }
 
     /// Refuses a mechanism that this partition does not offer: a member of less ability says so (DESIGN 1).
@@ -127,12 +123,13 @@ impl Partition {
             mechanism: &asked.mechanism,
             function: asked.function,
             key: &key.0,
-            prehash_permitted: self.prehash_permitted(&held.record, asked.mechanism.mechanism_type),
+            prehash_permitted: self.prehash_permitted(&held, &asked),
         })?;
         Ok(PlanAnswer {
             public: public_numbers(&held.record, &key.0, How(answer.how)),
-            version: held.record.version(),
-            always_authenticate: flag(&held.record, A::ALWAYS_AUTHENTICATE),
+            version: held.facts().version,
+            changed: Changes::of(&held.record),
+            always_authenticate: held.facts().always_authenticate,
             ..answer
         })
     }

@@ -4,23 +4,24 @@
 //! STREAM  part 0, no state -> state for part 1 -> ... -> last part -> result
 //! ```
 //! A state opens only for the same client instance, key, function, mechanism with parameters, and the next part.
+use parking_lot::RwLockReadGuard;
 use prost::Message;
-use spec::messages::{How, Outcome, Use, UseAnswer};
-use spec::record::Record;
-use spec::{AttributeType as A, Ouid, Rv};
+use spec::messages::{How, Outcome, UseAnswer};
+use spec::{Ouid, Rv};
 use zeroize::Zeroizing;
 
-use super::{Asked, permitted_key};
+use super::{Asked, Wanted, permitted_key};
 use crate::bounds;
+use crate::contents::Contents;
 use crate::error::Refusal;
+use crate::index::Held;
 use crate::mechanisms::{self, Input, Job};
-use crate::objects::flag;
 use crate::partition::Partition;
 use crate::roles::Access;
 use crate::seal::{Context, What};
 
 /// Checks bounds and how a use is put together.
-fn check_form(wanted: &Use) -> Result<How, Refusal> {
+fn check_form(wanted: &Wanted<'_>) -> Result<How, Refusal> {
     bounds::at_most("bytes of data", wanted.data.len(), bounds::DATA_BYTES_MAX)?;
     bounds::at_most("bytes of signature", wanted.signature.len(), bounds::STATE_BYTES_MAX)?;
     bounds::at_most("bytes of running state", wanted.state.len(), bounds::STATE_BYTES_MAX)?;
@@ -36,9 +37,9 @@ fn check_form(wanted: &Use) -> Result<How, Refusal> {
 }
 
 /// The plan that the client follows must be of the object as it is (RULES 1.1).
-fn check_plan(wanted: &Use, record: &Record, ouid: Ouid) -> Result<(), Refusal> {
+fn check_plan(wanted: &Wanted<'_>, held: &Held, ouid: Ouid) -> Result<(), Refusal> {
     let Some(followed) = wanted.plan else { return Ok(()) };
-    match Some(followed).cmp(&record.version()) {
+    match Some(followed).cmp(&held.facts().version) {
         std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Less => {
             Err(Refusal::new(Outcome::PLAN_CHANGED, "the object changed since the plan; plan again")
@@ -51,31 +52,32 @@ fn check_plan(wanted: &Use, record: &Record, ouid: Ouid) -> Result<(), Refusal> 
 }
 
 impl Partition {
+    /// Runs a use; the contents are let go before anything is computed.
     pub(crate) fn use_key(
         &self,
+        contents: RwLockReadGuard<'_, Contents>,
         access: &Access<'_>,
-        wanted: &Use,
+        wanted: &Wanted<'_>,
         body: &[u8],
         now_ms: u64,
     ) -> Result<UseAnswer, Refusal> {
         let how = check_form(wanted)?;
-        let asked = Asked::read(wanted.function, wanted.mechanism.as_ref())?;
+        let asked = Asked::read(wanted.function, wanted.mechanism.as_deref())?;
         self.check_offered(asked.mechanism.mechanism_type)?;
-        let object = bounds::object(wanted.key.as_ref())?;
-        let (held, group) = {
-            let contents = self.contents.read();
-            (self.resolve(&contents, access, object, Rv::USER_NOT_LOGGED_IN)?, contents.group())
-        };
+        let object = *bounds::present("an object", wanted.key.as_ref())?;
+        let (held, group) =
+            (self.resolve(&contents, access, object, Rv::USER_NOT_LOGGED_IN)?, contents.group());
+        drop(contents);
         let ouid = bounds::ouid(&held.record.ouid)?;
-        check_plan(wanted, &held.record, ouid)?;
+        check_plan(wanted, &held, ouid)?;
         let key = permitted_key(&held, &asked)?;
         let gives_output = how != How::STREAM || wanted.last;
-        if gives_output && flag(&held.record, A::ALWAYS_AUTHENTICATE) {
+        if gives_output && held.facts().always_authenticate {
             self.check_context_pin(access, wanted, body, now_ms)?;
         }
         // Bound into the states of streams; nothing else has one.
         let canonical = match how {
-            How::STREAM => wanted.mechanism.as_ref().map(Message::encode_to_vec).unwrap_or_default(),
+            How::STREAM => wanted.mechanism.as_deref().map(Message::encode_to_vec).unwrap_or_default(),
             _ => Vec::new(),
         };
         let state_of = |part| {
@@ -89,17 +91,17 @@ impl Partition {
             };
             Context { group, what }
         };
-        let state = self.open_state(&state_of(wanted.part), &wanted.state)?;
+        let state = self.open_state(&state_of(wanted.part), wanted.state)?;
         let job = Job {
             mechanism: &asked.mechanism,
             function: asked.function,
             key: &key.0,
-            prehash_permitted: self.prehash_permitted(&held.record, asked.mechanism.mechanism_type),
+            prehash_permitted: self.prehash_permitted(&held, &asked),
         };
         let input = Input {
             how,
-            data: &wanted.data,
-            signature: &wanted.signature,
+            data: wanted.data,
+            signature: wanted.signature,
             last: wanted.last,
             state: state.as_ref().map(|state| state.as_slice()),
         };
@@ -124,7 +126,7 @@ impl Partition {
     fn check_context_pin(
         &self,
         access: &Access<'_>,
-        wanted: &Use,
+        wanted: &Wanted<'_>,
         body: &[u8],
         now_ms: u64,
     ) -> Result<(), Refusal> {
@@ -135,6 +137,6 @@ impl Partition {
         }
         let verifier = self.contents.read().credentials.verifier(login.role).cloned();
         let verifier = verifier.ok_or(Rv::USER_NOT_LOGGED_IN)?;
-        self.try_pin(access.caller, login.role, &verifier, &wanted.pin, body, now_ms)
+        self.try_pin(access.caller, login.role, &verifier, wanted.pin, body, now_ms)
     }
 }

@@ -91,6 +91,12 @@ impl Bench {
     /// Another client of the same partition's group over another member: the group of `self`, adopted.
     pub fn joined(&self, serial: u64) -> Self {
         let mut other = Self::with(serial, Settings::for_tests());
+        self.join(&mut other, serial);
+        other
+    }
+
+    /// The other one, which is empty, becomes a member of this one's group.
+    pub fn join(&self, other: &mut Self, serial: u64) {
         other.ticket = other.login(UserType::USER, CO_PIN);
         let mut manifest = self.partition.manifest();
         let member = spec::record::ManifestMember { serial, role: 0, weight: 100 };
@@ -114,7 +120,6 @@ impl Bench {
             credentials: export.credentials,
         }));
         other.ticket.clone_from(&self.ticket);
-        other
     }
 
     pub fn header(&self) -> RequestHeader {
@@ -238,7 +243,7 @@ pub fn reference(made: &MadeObject) -> ObjectRef {
         [] => Vec::new(),
         blob => digests::digest(digests::Hash::Sha256, blob),
     };
-    ObjectRef { ouid: made.ouid.clone(), least: None, blob_hash, blob: made.blob.clone() }
+    ObjectRef { ouid: made.ouid.clone(), blob_hash, blob: made.blob.clone(), ..ObjectRef::default() }
 }
 
 pub fn message(mechanism: &Mechanism) -> Option<MechanismMessage> {

@@ -24,4 +24,6 @@ mod remembered;
 mod repair;
 mod restart;
 mod session_objects;
+mod shared_store;
+mod stores;
 mod uses;

@@ -1,6 +1,9 @@
 //! Templates, reading, searching, changing (PKCS #11 v3.1, 4 and 5.7; HA 1.3, 2.3; RULES 2.3, 2.4).
+use spec::changes::Changes;
 use spec::messages::*;
-use spec::{Attribute, AttributeType as A, KeyType, MechanismType as M, ObjectClass, Rv, UserType};
+use spec::{
+    Attribute, AttributeType as A, KeyType, Mechanism, MechanismType as M, ObjectClass, Rv, UserType,
+};
 
 use crate::bench::*;
 
@@ -368,6 +371,60 @@ fn ha_3_1_an_object_older_than_the_caller_knows_is_behind() {
     });
     let read = Call::GetAttributes(GetAttributes { object: Some(object), numbers: vec![] });
     assert_eq!(bench.outcome(read), Outcome::BEHIND);
+}
+
+const AES_ECB: Mechanism = Mechanism::plain(M::AES_ECB);
+
+/// Moves what one member holds of an object to another.
+fn moved(from: &Bench, to: &Bench, object: &ObjectRef) {
+    let export = Export { ouids: vec![object.ouid.clone()], credentials: false, manifest: false };
+    let Answer::Export(export) = from.ok(Call::Export(export)) else {
+        unreachable!("an export is answered by an export")
+    };
+    to.ok(Call::Join(Join { records: export.records.clone(), ..Join::default() }));
+}
+
+#[test]
+fn ha_3_1_a_later_change_of_another_attribute_does_not_hide_that_one_is_missing() {
+    let one = Bench::logged_in();
+    let other = one.joined(1002);
+    let mut object = one.key(vec![token(), label("old")]);
+    assert_eq!(one.attributes(&object, &[A::LABEL]).changed, None, "nothing was changed since it was made");
+    moved(&one, &other, &object);
+    one.ok(one.set(&object, vec![label("new")]));
+    // The second of two changes has a later stamp than one change elsewhere, even within the same millisecond.
+    other.ok(other.set(&object, vec![Attribute::bool(A::DERIVE, true)]));
+    other.ok(other.set(&object, vec![Attribute::new(A::ID, vec![1])]));
+    let seen = one.attributes(&object, &[A::LABEL]);
+    object.least = seen.version;
+    assert!(other.attributes(&object, &[A::LABEL]).version > seen.version, "its greatest stamp is later");
+    let changed = seen.changed.clone().unwrap();
+    assert_eq!(changed.all.iter().map(|one| one.number).collect::<Vec<_>>(), [A::LABEL.0]);
+    object.changed = changed.encoded();
+    let asks = |object: &ObjectRef| {
+        [
+            Call::GetAttributes(GetAttributes { object: Some(object.clone()), numbers: vec![A::LABEL.0] }),
+            other.set(object, vec![label("newer")]),
+            plan(KeyFunction::ENCRYPT, &AES_ECB, object),
+            Call::Use(whole(KeyFunction::ENCRYPT, &AES_ECB, object, &[7; 16])),
+        ]
+    };
+    for call in asks(&object) {
+        assert_eq!(other.outcome(call), Outcome::BEHIND);
+    }
+    let found = other.find(vec![Attribute::new(A::ID, vec![1])]).remove(0);
+    let numbers: Vec<u64> = found.changed.unwrap().all.iter().map(|one| one.number).collect();
+    assert_eq!(numbers, [A::ID.0, A::DERIVE.0]);
+    moved(&one, &other, &object);
+    assert_eq!(other.attribute(&object, A::LABEL), Ok(b"new".to_vec()));
+    for changed in [vec![7; 9], vec![0x0a, 0x7f], vec![0; Changes::BYTES_MAX + 1]] {
+        for call in asks(&ObjectRef { changed: changed.clone(), ..object.clone() }) {
+            assert_eq!(other.outcome(call), Outcome::MALFORMED, "{changed:?}");
+        }
+    }
+    for call in asks(&object) {
+        other.ok(call);
+    }
 }
 
 /// Stores and destroys so many objects through peers' records, which is quicker than one by one.

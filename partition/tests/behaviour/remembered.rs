@@ -1,68 +1,16 @@
 //! Logins after the first (RULES 2.5): no try reserved, so no write and no Argon2id, and no help to who guesses.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use partition::digest_tree::Digest;
-use partition::store::{
-    Commit, Entry, Key, MemoryStore, Reserved, Seq, Store, StoreError, Transaction, Tries, TryRules,
-};
 use partition::{Caller, Settings};
 use spec::messages::*;
-use spec::record::Ouid;
 use spec::{Rv, UserType};
 
 use crate::bench::*;
-
-/// A store that counts the PIN tries reserved in it: each stands before one run of the verifier.
-#[derive(Default)]
-struct Counting {
-    store: MemoryStore,
-    reserved: AtomicU64,
-}
-
-impl Store for Counting {
-    fn apply(&self, transaction: &Transaction) -> Result<Seq, StoreError> {
-        self.store.apply(transaction)
-    }
-    fn read(&self, keys: &[Key], at_least: Seq) -> Result<Vec<Option<Entry>>, StoreError> {
-        self.store.read(keys, at_least)
-    }
-    fn page(&self, after: Option<Ouid>, count: usize) -> Result<Vec<Entry>, StoreError> {
-        self.store.page(after, count)
-    }
-    fn since(&self, after: Seq, count: usize) -> Result<Vec<Commit>, StoreError> {
-        self.store.since(after, count)
-    }
-    fn digest(&self, first: u16, last: u16) -> Result<Vec<Digest>, StoreError> {
-        self.store.digest(first, last)
-    }
-    fn reserve_try(
-        &self,
-        role: u64,
-        client: &[u8; 32],
-        tag: &[u8; 32],
-        now_ms: u64,
-        rules: &TryRules,
-    ) -> Result<Reserved, StoreError> {
-        self.reserved.fetch_add(1, Ordering::Relaxed);
-        self.store.reserve_try(role, client, tag, now_ms, rules)
-    }
-    fn settle_try(&self, role: u64, client: &[u8; 32]) -> Result<(), StoreError> {
-        self.store.settle_try(role, client)
-    }
-    fn tries(&self, role: u64) -> Result<Vec<([u8; 32], Tries)>, StoreError> {
-        self.store.tries(role)
-    }
-    fn incarnation(&self) -> Result<u64, StoreError> {
-        self.store.incarnation()
-    }
-    fn seq(&self) -> Result<Seq, StoreError> {
-        self.store.seq()
-    }
-}
+use crate::stores::Altered;
 
 fn counting() -> (Bench, impl Fn() -> u64) {
-    let store = Arc::new(Counting::default());
+    let store = Arc::new(Altered::default());
     let bench = Bench::over(store.clone(), 1001, Settings::for_tests());
     (bench, move || store.reserved.swap(0, Ordering::Relaxed))
 }

@@ -169,6 +169,14 @@ fn one_holder_has_the_repair_lease_until_it_ends_or_is_given_back() {
     assert_eq!(ask(&bench, 1, 60_000), (true, 60_000));
     bench.now_ms -= 3_600_000;
     assert_eq!(ask(&bench, 2, 1_000), (true, 1_000), "a clock that is set back frees the lease");
+    // Another link may have read the clock a little earlier.
+    bench.now_ms -= 5;
+    assert_eq!(ask(&bench, 1, 1_000), (false, 1_005));
+    bench.now_ms += 5;
+    // By less than the longest lease, too: it would stand for a minute.
+    assert_eq!(ask(&bench, 2, 15_000), (true, 15_000));
+    bench.now_ms -= 44_000;
+    assert_eq!(ask(&bench, 1, 1_000), (true, 1_000), "a clock that is set back by a little frees it as well");
     for wrong in [Lease { holder: vec![1; 15], ms: 1 }, Lease { holder: vec![1; 16], ms: 60_001 }] {
         assert_eq!(bench.outcome(Call::Lease(wrong)), Outcome::MALFORMED);
     }

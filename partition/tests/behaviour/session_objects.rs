@@ -83,9 +83,9 @@ fn damaged_and_mislabelled_blobs_are_refused() {
     assert_eq!(bench.outcome(read(&wrong_hash)), Outcome::MALFORMED);
     let with = |blob: Vec<u8>, ouid: &[u8]| ObjectRef {
         ouid: ouid.to_vec(),
-        least: None,
         blob_hash: digests::digest(digests::Hash::Sha256, &blob),
         blob,
+        ..ObjectRef::default()
     };
     for at in [0, 1, 30, key.blob.len() - 1] {
         let mut blob = key.blob.clone();
@@ -104,7 +104,8 @@ fn a_changed_session_object_is_a_new_blob_of_the_same_ouid() {
         unreachable!("a change is answered by a change")
     };
     let blob_hash = digests::digest(digests::Hash::Sha256, &answer.blob);
-    let changed = ObjectRef { ouid: key.ouid.clone(), least: None, blob_hash, blob: answer.blob.clone() };
+    let changed =
+        ObjectRef { ouid: key.ouid.clone(), blob_hash, blob: answer.blob.clone(), ..ObjectRef::default() };
     assert_eq!(bench.attribute(&changed, A::LABEL), Ok(b"after".to_vec()));
     let readable = answer.readable.as_ref().unwrap();
     assert_eq!(readable.get(A::LABEL), Some(&b"after"[..]));

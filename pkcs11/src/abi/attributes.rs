@@ -1,7 +1,7 @@
 //! The answer of `C_GetAttributeValue`: each attribute is treated by itself, and what is known is filled in even when
 //! another is refused (PKCS #11 v3.1, 5.7.5).
 
-use client::{AttributeResult, Error, Module};
+use client::{AttributeResult, Entered, Error, Module};
 use cryptoki_sys::{CK_ATTRIBUTE, CK_ULONG, CK_UNAVAILABLE_INFORMATION};
 use prost::Message;
 use spec::attributes::{Kind, kind_of};
@@ -17,7 +17,7 @@ use super::template::{ATTRIBUTES_MAX, c_bytes};
 /// `CKR_ARGUMENTS_BAD` for a NULL template with a count; those of the module; the first attribute's refusal.
 pub(super) fn get(
     caller: &Caller,
-    module: &Module,
+    module: &Module<Entered>,
     session: HandleSession,
     object: HandleObject,
     place: *mut CK_ATTRIBUTE,

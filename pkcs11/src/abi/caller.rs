@@ -3,7 +3,7 @@
 //! Each checks its pointers first, then runs the call that makes the answer, then writes. So a call with bad pointers
 //! changes nothing.
 
-use client::{Error, Module, Produced, Room};
+use client::{Entered, Error, Module, Produced, Room};
 use cryptoki_sys::{CK_BYTE, CK_SESSION_HANDLE, CK_ULONG};
 use spec::{HandleSession, Rv};
 use zeroize::Zeroizing;
@@ -117,7 +117,7 @@ impl Caller {
     /// does but those that RULES 1.3 names, and the module has not seen this one.
     pub(super) fn operate(
         &self,
-        module: &Module,
+        module: &Module<Entered>,
         function: u64,
         handle: CK_SESSION_HANDLE,
         body: impl FnOnce(HandleSession) -> Result<(), Error>,
@@ -133,7 +133,7 @@ impl Caller {
     /// Runs a function of an operation that has an output.
     pub(super) fn produce(
         &self,
-        module: &Module,
+        module: &Module<Entered>,
         function: u64,
         handle: CK_SESSION_HANDLE,
         place: *mut CK_BYTE,

@@ -21,33 +21,32 @@ use spec::{MechanismType, UserType};
 use super::convert::{object, session, slot, wide};
 use super::extensions::CK_HA_STATE;
 use super::pointer::Caller;
-use super::trampoline::{MODULE, answer, answer_always};
+use super::trampoline::{answer, answer_always};
 use super::{attributes, general, lists};
 
 /// Makes one exported function.
 macro_rules! function {
     ($m:ident, $c:ident, $name:ident($($argument:ident: $kind:ty),*) = $body:expr) => {
-        function!(@export $m, $c, answer, $name($($argument: $kind),*), {
+        function!(@export ($m), $c, answer, $name($($argument: $kind),*), {
             $(function!(@session $m, $name, $argument $argument);)*
             $body
         });
         const _: () = assert!(refusal(stringify!($name)).is_none(), "the table says that this is not supported");
     };
     ($m:ident, $c:ident, $name:ident($($argument:ident: $kind:ty),*) => $body:expr) => {
-        function!(@export $m, $c, answer_always, $name($($argument: $kind),*), $body);
+        function!(@export (), $c, answer_always, $name($($argument: $kind),*), $body);
         const _: () = assert!(refusal(stringify!($name)).is_none(), "the table says that this is not supported");
     };
     ($m:ident, $c:ident, $name:ident($($argument:ident: $kind:ty),*)) => {
-        function!(@export $m, $c, answer, $name($($argument: $kind),*), {
+        function!(@export (_), $c, answer, $name($($argument: $kind),*), {
             const REFUSAL: spec::Rv = refusal(stringify!($name)).expect("the table says that this is not supported");
             Err(REFUSAL.into())
         });
     };
-    (@export $m:ident, $c:ident, $trampoline:ident, $name:ident($($argument:ident: $kind:ty),*), $body:expr) => {
+    (@export ($($m:pat_param)?), $c:ident, $trampoline:ident, $name:ident($($argument:ident: $kind:ty),*), $body:expr) => {
         #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name($($argument: $kind),*) -> CK_RV {
-            $trampoline(stringify!($name), || {
-                let $m = &MODULE;
+            $trampoline(stringify!($name), |$($m)?| {
                 // SAFETY: this is the body of a C function; the proof ends with it.
                 let $c = &unsafe { Caller::promised() };
                 $body

@@ -43,9 +43,8 @@ impl Caller {
             ParameterKind::Oaep => self.oaep(self.parameter(&given)?)?,
             ParameterKind::MacGeneral => Parameters::MacGeneral { mac_bytes: wide(self.parameter(&given)?) },
         };
-        let mechanism = Mechanism { mechanism_type, parameters };
-        mechanism.check()?;
-        Ok(Some(mechanism))
+        row.check_parameters(&parameters)?;
+        Ok(Some(Mechanism { mechanism_type, parameters }))
     }
 
     /// The mechanism of a function that must have one.

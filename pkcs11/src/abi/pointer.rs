@@ -107,7 +107,12 @@ impl Caller {
     /// # Errors
     /// `CKR_ARGUMENTS_BAD` for NULL.
     pub(super) fn value<T: Plain>(&self, place: *const T) -> Result<T, Rv> {
-        self.array(place, 1, 1)?.pop().ok_or(Rv::ARGUMENTS_BAD)
+        if place.is_null() {
+            return Err(Rv::ARGUMENTS_BAD);
+        }
+        // SAFETY: the application promised (`Caller`) that `place`, which is not NULL, holds one structure during the
+        // call; `Plain` says that any bytes are one, and the read assumes no alignment.
+        Ok(unsafe { place.read_unaligned() })
     }
 
     /// A text that ends with NUL, without it; none when NUL does not come within `bytes_max`.

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use client::{Error, Module};
+use client::{Entered, Error, Module};
 use cryptoki_sys::CK_RV;
 use spec::Rv;
 
@@ -12,11 +12,9 @@ use super::fork::{self, GATE};
 /// The library's one state.
 pub(super) static MODULE: Module = Module::new();
 
-/// Runs the body of a function that needs `C_Initialize`.
-pub(super) fn answer(name: &'static str, body: impl FnOnce() -> Result<(), Error>) -> CK_RV {
-    answer_always(name, || {
-        if MODULE.is_initialized() { body() } else { Err(Rv::CRYPTOKI_NOT_INITIALIZED.into()) }
-    })
+/// Runs the body of a function that needs `C_Initialize`, in the life that it has begun.
+pub(super) fn answer(name: &'static str, body: impl FnOnce(&Module<Entered>) -> Result<(), Error>) -> CK_RV {
+    answer_always(name, || body(&MODULE.enter().ok_or(Rv::CRYPTOKI_NOT_INITIALIZED)?))
 }
 
 /// Runs the body of a function that works in any state.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use simulation::{Bug, Wish, plant, run};
+use simulation::{Bug, Outcome, Wish, links, overload, plant, run, whole};
 
 /// What the command line asks for.
 struct Wanted {
@@ -16,6 +16,41 @@ struct Wanted {
     bug: Option<Bug>,
     resume: Option<String>,
     all: bool,
+    load: bool,
+    which: Which,
+}
+
+/// What is simulated.
+#[derive(Clone, Copy)]
+enum Which {
+    /// The world above the seam.
+    World,
+    /// The links below it.
+    Links,
+    /// Both in one.
+    Whole,
+}
+
+impl Which {
+    /// Its word on the command line.
+    fn word(self) -> &'static str {
+        match self {
+            Which::World => "",
+            Which::Links => " --links",
+            Which::Whole => " --whole",
+        }
+    }
+}
+
+impl Wanted {
+    fn run(&self, seed: u64, story: bool) -> Outcome {
+        let run = match self.which {
+            Which::World => run,
+            Which::Links => links::run,
+            Which::Whole => whole::run,
+        };
+        run(Wish { seed, faults: true, story })
+    }
 }
 
 /// Seeds between two notes of how far the search has come.
@@ -28,21 +63,39 @@ fn main() -> ExitCode {
         Ok(wanted) => wanted,
         Err(problem) => {
             eprintln!(
-                "simulate: {problem}\nwanted: [--seeds N] [--from N] [--resume FILE] [--all yes] [--seed N] [--bug NAME]"
+                "simulate: {problem}\nwanted: [--seeds N] [--from N] [--resume FILE] [--all yes] [--load yes] [--seed N] [--bug NAME] [--links | --whole]"
             );
             return ExitCode::FAILURE;
         }
     };
     plant(wanted.bug);
     match wanted.seed {
-        Some(seed) => tell(seed),
+        Some(seed) if wanted.load => {
+            println!("seed {seed}: {:?}", overload(seed));
+            ExitCode::SUCCESS
+        }
+        Some(seed) => tell(&wanted, seed),
         None => many(&wanted),
     }
 }
 
 fn read(mut words: impl Iterator<Item = String>) -> Result<Wanted, String> {
-    let mut wanted = Wanted { from: 0, seeds: 100_000, seed: None, bug: None, resume: None, all: false };
+    let mut wanted = Wanted {
+        from: 0,
+        seeds: 100_000,
+        seed: None,
+        bug: None,
+        resume: None,
+        all: false,
+        load: false,
+        which: Which::World,
+    };
     while let Some(word) = words.next() {
+        let which = [Which::Links, Which::Whole].into_iter().find(|which| which.word().trim() == word);
+        if let Some(which) = which {
+            wanted.which = which;
+            continue;
+        }
         let value = words.next().ok_or(format!("{word} without a value"))?;
         let number = || value.parse().map_err(|_| format!("{word} wants a number, found {value}"));
         match word.as_str() {
@@ -50,6 +103,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Wanted, String> {
             "--from" => wanted.from = number()?,
             "--seed" => wanted.seed = Some(number()?),
             "--all" => wanted.all = value == "yes",
+            "--load" => wanted.load = value == "yes",
             "--resume" => {
                 let last = std::fs::read_to_string(&value).unwrap_or_default();
                 wanted.from = last.trim().parse().unwrap_or(wanted.from);
@@ -67,10 +121,10 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Wanted, String> {
 }
 
 /// One seed in words.
-fn tell(seed: u64) -> ExitCode {
-    let outcome = run(Wish { seed, faults: true, story: true });
+fn tell(wanted: &Wanted, seed: u64) -> ExitCode {
+    let outcome = wanted.run(seed, true);
     outcome.story.iter().for_each(|line| println!("{line}"));
-    println!("seed {seed}: {} ms, {} requests", outcome.ms, outcome.requests);
+    println!("seed {seed}: {} ms, {} requests, {} hedges", outcome.ms, outcome.requests, outcome.hedges);
     match outcome.failure {
         None => ExitCode::SUCCESS,
         Some(failure) => {
@@ -101,9 +155,10 @@ fn many(wanted: &Wanted) -> ExitCode {
     eprintln!();
     failures.sort();
     let bug = wanted.bug.map_or(String::new(), |bug| format!(" --bug {bug:?}"));
+    let world = wanted.which.word();
     for (seed, failure) in &failures {
         println!("seed {seed} FAILED: {failure}");
-        println!("replay it:  cargo xtask simulate --seed {seed}{bug}");
+        println!("replay it:  cargo xtask simulate{world} --seed {seed}{bug}");
     }
     println!(
         "seeds {} to {next}: {} failed, in {} s",
@@ -128,7 +183,7 @@ fn chunk(wanted: &Wanted, seeds: Range<u64>, start: Instant) -> Vec<(u64, String
                     if seed >= seeds.end || is_over() {
                         return;
                     }
-                    let outcome = run(Wish { seed, faults: true, story: false });
+                    let outcome = wanted.run(seed, false);
                     if let Some(failure) = outcome.failure {
                         let text = format!("{failure} ({})", outcome.theme);
                         failures.lock().expect("a thread that runs a seed does not panic").push((seed, text));

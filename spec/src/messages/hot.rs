@@ -22,6 +22,8 @@ pub struct UseParts<'a> {
     pub blob_hash: &'a [u8],
     /// [`ObjectRef::blob`](super::ObjectRef::blob).
     pub blob: &'a [u8],
+    /// [`ObjectRef::changed`](super::ObjectRef::changed).
+    pub changed: &'a [u8],
     /// [`Use::plan`](super::Use::plan).
     pub plan: Option<Stamp>,
     /// [`Use::how`](super::Use::how).
@@ -43,8 +45,10 @@ pub struct UseParts<'a> {
 /// The number of the call and of its answer.
 const USE: u32 = 14;
 
-/// The lengths of the nested messages, in bytes.
-struct Lengths {
+/// The nested messages before they are written: the lengths of the greater ones in bytes, the stamps as they will stand.
+struct Nested {
+    least: Encoded,
+    plan: Encoded,
     mechanism: usize,
     key: usize,
     call: usize,
@@ -57,36 +61,49 @@ impl UseParts<'_> {
     /// Appends the encoded [`RequestBody`](super::RequestBody) of this use. Memory that is too small is wiped and given up
     /// before anything is written, so that no copy is left behind by growth.
     pub fn encode(&self, group: &[u8], generation: u64, ticket: &[u8], out: &mut Vec<u8>) {
-        let lengths = self.lengths();
-        let call = nested_length(USE, lengths.call);
-        let fields = length_of(|count| put_front(group, generation, ticket, count));
-        let wanted = out.len().saturating_add(fields).saturating_add(call);
+        let nested = self.nested();
+        let start = out.len();
+        let length = length_of(|count| self.put_body(group, generation, ticket, &nested, count));
+        let wanted = start.saturating_add(length);
         if wanted > out.capacity() {
             let mut larger = Vec::with_capacity(wanted.max(ROOM_BYTES_MIN));
             larger.extend_from_slice(out);
             crate::wipe::wipe(out);
             *out = larger;
         }
-        put_front(group, generation, ticket, out);
-        put_head(USE, lengths.call, out);
-        self.put_call(&lengths, out);
+        if length > ZEROED_BYTES_MAX {
+            return self.put_body(group, generation, ticket, &nested, out);
+        }
+        out.resize(wanted, 0);
+        self.put_body(group, generation, ticket, &nested, &mut Room { room: out, at: start });
     }
 
-    fn lengths(&self) -> Lengths {
-        let mechanism = length_of(|count| self.put_mechanism(count));
-        let key = length_of(|count| self.put_key(count));
-        let mut lengths = Lengths { mechanism, key, call: 0 };
-        lengths.call = length_of(|count| self.put_call(&lengths, count));
-        lengths
+    fn put_body(&self, group: &[u8], generation: u64, ticket: &[u8], nested: &Nested, out: &mut impl Sink) {
+        put_bytes(1, group, out);
+        put_number(2, generation, out);
+        put_bytes(3, ticket, out);
+        put_head(USE, nested.call, out);
+        out.nested(nested.call, |out| self.put_call(nested, out));
     }
 
-    fn put_call(&self, lengths: &Lengths, out: &mut impl Sink) {
+    fn nested(&self) -> Nested {
+        let least = Encoded::of(self.least);
+        // A plan is usually as old as the state that was seen last.
+        let plan = if self.plan == self.least { least } else { Encoded::of(self.plan) };
+        let mut nested = Nested { least, plan, mechanism: 0, key: 0, call: 0 };
+        nested.mechanism = length_of(|count| self.put_mechanism(count));
+        nested.key = length_of(|count| self.put_key(&nested, count));
+        nested.call = length_of(|count| self.put_call(&nested, count));
+        nested
+    }
+
+    fn put_call(&self, nested: &Nested, out: &mut impl Sink) {
         put_number(1, self.function.into(), out);
-        put_head(2, lengths.mechanism, out);
-        self.put_mechanism(out);
-        put_head(3, lengths.key, out);
-        self.put_key(out);
-        put_stamp(4, self.plan, out);
+        put_head(2, nested.mechanism, out);
+        out.nested(nested.mechanism, |out| self.put_mechanism(out));
+        put_head(3, nested.key, out);
+        out.nested(nested.key, |out| self.put_key(nested, out));
+        put_stamp(4, &nested.plan, out);
         put_number(5, self.how.into(), out);
         put_bytes(6, self.data, out);
         put_bytes(7, self.signature, out);
@@ -96,11 +113,12 @@ impl UseParts<'_> {
         put_bytes(11, self.pin, out);
     }
 
-    fn put_key(&self, out: &mut impl Sink) {
+    fn put_key(&self, nested: &Nested, out: &mut impl Sink) {
         put_bytes(1, self.ouid, out);
-        put_stamp(2, self.least, out);
+        put_stamp(2, &nested.least, out);
         put_bytes(3, self.blob_hash, out);
         put_bytes(4, self.blob, out);
+        put_bytes(5, self.changed, out);
     }
 
     fn put_mechanism(&self, out: &mut impl Sink) {
@@ -119,29 +137,65 @@ impl UseParts<'_> {
     }
 }
 
-/// The fields of a [`RequestBody`](super::RequestBody) in front of its call.
-fn put_front(group: &[u8], generation: u64, ticket: &[u8], out: &mut impl Sink) {
-    put_bytes(1, group, out);
-    put_number(2, generation, out);
-    put_bytes(3, ticket, out);
-}
-
 /// The least memory that is made for a body, in bytes: most uses fit.
 const ROOM_BYTES_MIN: usize = 512;
+/// The memory of a longer body is not filled with zeros first, in bytes: its fields are appended, which takes longer for each.
+const ZEROED_BYTES_MAX: usize = 4 << 10;
 
 /// Where fields are written, or only counted.
-trait Sink {
+trait Sink: Sized {
     fn put(&mut self, bytes: &[u8]);
     fn put_varint(&mut self, number: u64);
+    /// A nested message of a known length.
+    fn nested(&mut self, length: usize, put: impl FnOnce(&mut Self));
+}
+
+/// Memory of the right size and how much of it is written.
+struct Room<'a> {
+    room: &'a mut [u8],
+    at: usize,
+}
+
+impl Room<'_> {
+    #[inline(always)]
+    fn put_byte(&mut self, byte: u8) {
+        if let Some(place) = self.room.get_mut(self.at) {
+            *place = byte;
+        }
+        self.at += 1;
+    }
+}
+
+impl Sink for Room<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.at.saturating_add(bytes.len());
+        if let Some(place) = self.room.get_mut(self.at..end) {
+            place.copy_from_slice(bytes);
+        }
+        self.at = end;
+    }
+
+    #[inline(always)]
+    fn put_varint(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.put_byte(low_byte(number) | 0x80);
+            number >>= 7;
+        }
+        self.put_byte(low_byte(number));
+    }
+
+    #[inline(always)]
+    fn nested(&mut self, _: usize, put: impl FnOnce(&mut Self)) {
+        put(self);
+    }
 }
 
 impl Sink for Vec<u8> {
-    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
 
-    #[inline]
     fn put_varint(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.push(low_byte(number) | 0x80);
@@ -149,8 +203,13 @@ impl Sink for Vec<u8> {
         }
         self.push(low_byte(number));
     }
+
+    fn nested(&mut self, _: usize, put: impl FnOnce(&mut Self)) {
+        put(self);
+    }
 }
 
+#[inline(always)]
 fn low_byte(number: u64) -> u8 {
     let [low, ..] = number.to_le_bytes();
     low
@@ -160,30 +219,31 @@ fn low_byte(number: u64) -> u8 {
 struct Count(usize);
 
 impl Sink for Count {
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         self.0 = self.0.saturating_add(bytes.len());
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_varint(&mut self, number: u64) {
         self.0 = self.0.saturating_add(prost::encoding::encoded_len_varint(number));
     }
+
+    #[inline(always)]
+    fn nested(&mut self, length: usize, _: impl FnOnce(&mut Self)) {
+        self.0 = self.0.saturating_add(length);
+    }
 }
 
+#[inline(always)]
 fn length_of(put: impl FnOnce(&mut Count)) -> usize {
     let mut count = Count(0);
     put(&mut count);
     count.0
 }
 
-/// The length of a nested message with its head.
-fn nested_length(field: u32, length: usize) -> usize {
-    length_of(|count| put_head(field, length, count)).saturating_add(length)
-}
-
 /// A number, left out when it is 0.
-#[inline]
+#[inline(always)]
 fn put_number(field: u32, number: u64, out: &mut impl Sink) {
     if number != 0 {
         out.put_varint(u64::from(field) << 3);
@@ -192,7 +252,7 @@ fn put_number(field: u32, number: u64, out: &mut impl Sink) {
 }
 
 /// Bytes, left out when there are none.
-#[inline]
+#[inline(always)]
 fn put_bytes(field: u32, bytes: &[u8], out: &mut impl Sink) {
     if !bytes.is_empty() {
         put_head(field, bytes.len(), out);
@@ -201,23 +261,43 @@ fn put_bytes(field: u32, bytes: &[u8], out: &mut impl Sink) {
 }
 
 /// Key and length in front of bytes or a nested message.
-#[inline]
+#[inline(always)]
 fn put_head(field: u32, length: usize, out: &mut impl Sink) {
     out.put_varint(u64::from(field) << 3 | 2);
     out.put_varint(length as u64);
 }
 
-fn put_stamp(field: u32, stamp: Option<Stamp>, out: &mut impl Sink) {
-    let Some(Stamp { ms, counter, incarnation }) = stamp else { return };
-    let fields = |out: &mut dyn FnMut(u32, u64)| {
-        out(1, ms);
-        out(2, counter.into());
-        out(3, incarnation);
-    };
-    let mut count = Count(0);
-    fields(&mut |field, number| put_number(field, number, &mut count));
-    put_head(field, count.0, out);
-    fields(&mut |field, number| put_number(field, number, out));
+/// Bytes of the longest stamp: three keys, two numbers of 64 bits and one of 32.
+const STAMP_BYTES_MAX: usize = 3 + 10 + 10 + 5;
+
+/// An encoded stamp, or none.
+#[derive(Clone, Copy)]
+struct Encoded {
+    bytes: [u8; STAMP_BYTES_MAX],
+    length: Option<usize>,
+}
+
+impl Encoded {
+    fn of(stamp: Option<Stamp>) -> Self {
+        let mut bytes = [0; STAMP_BYTES_MAX];
+        let length = stamp.map(|Stamp { ms, counter, incarnation }| {
+            let mut room = Room { room: &mut bytes, at: 0 };
+            put_number(1, ms, &mut room);
+            put_number(2, counter.into(), &mut room);
+            put_number(3, incarnation, &mut room);
+            room.at
+        });
+        Self { bytes, length }
+    }
+}
+
+/// A stamp, left out when there is none.
+#[inline(always)]
+fn put_stamp(field: u32, stamp: &Encoded, out: &mut impl Sink) {
+    if let Some(bytes) = stamp.length.and_then(|length| stamp.bytes.get(..length)) {
+        put_head(field, bytes.len(), out);
+        out.put(bytes);
+    }
 }
 
 /// Where the output and the state of a [`UseAnswer`](super::UseAnswer) lie in an encoded [`ReplyBody`](super::ReplyBody) that
@@ -335,6 +415,7 @@ mod tests {
                 least: chance.stamp(),
                 blob_hash: chance.bytes(),
                 blob: chance.bytes(),
+                changed: chance.bytes(),
             };
             let message = Use {
                 function: chance.below(9) as u32,
@@ -360,6 +441,7 @@ mod tests {
                 least: key.least,
                 blob_hash: &key.blob_hash,
                 blob: &key.blob,
+                changed: &key.changed,
                 plan: message.plan,
                 how: message.how,
                 data: &message.data,

@@ -1,5 +1,6 @@
 //! Messages about the use of keys: mechanisms, plans, uses, random bytes (RULES 1).
 use super::ObjectRef;
+use crate::changes::Changes;
 use crate::mechanisms::{Mechanism, Parameters};
 use crate::numbers::{MechanismType, MgfType};
 use crate::record::Stamp;
@@ -42,34 +43,40 @@ pub struct MechanismMessage {
 
 impl From<&Mechanism> for MechanismMessage {
     fn from(mechanism: &Mechanism) -> Self {
+        mechanism.clone().into()
+    }
+}
+
+impl From<Mechanism> for MechanismMessage {
+    fn from(mechanism: Mechanism) -> Self {
         let mut message = MechanismMessage { number: mechanism.mechanism_type.0, ..Default::default() };
-        match &mechanism.parameters {
+        match mechanism.parameters {
             Parameters::None => {}
             Parameters::Iv(iv) => {
                 message.kind = 1;
-                message.iv.clone_from(iv);
+                message.iv = iv;
             }
             Parameters::Gcm { iv, aad, tag_bits } => {
                 message.kind = 2;
-                message.iv.clone_from(iv);
-                message.aad.clone_from(aad);
-                message.tag_bits = *tag_bits;
+                message.iv = iv;
+                message.aad = aad;
+                message.tag_bits = tag_bits;
             }
             Parameters::Pss { hash, mgf, salt_bytes } => {
                 message.kind = 3;
                 message.hash = hash.0;
                 message.mgf = mgf.0;
-                message.salt_bytes = *salt_bytes;
+                message.salt_bytes = salt_bytes;
             }
             Parameters::Oaep { hash, mgf, label } => {
                 message.kind = 4;
                 message.hash = hash.0;
                 message.mgf = mgf.0;
-                message.label.clone_from(label);
+                message.label = label;
             }
             Parameters::MacGeneral { mac_bytes } => {
                 message.kind = 5;
-                message.mac_bytes = *mac_bytes;
+                message.mac_bytes = mac_bytes;
             }
         }
         message
@@ -196,6 +203,9 @@ pub struct PlanAnswer {
     /// The public key, when what is planned may run with it in the client's process (RULES 1.10).
     #[prost(message, optional, tag = "9")]
     pub public: Option<PublicKeyMessage>,
+    /// What was changed of the key since it was made, when the plan was.
+    #[prost(message, optional, tag = "10")]
+    pub changed: Option<Changes>,
 }
 
 /// The numbers of a public key: of RSA the first two, of a curve the others. All of the immutable core (HA 3.3).

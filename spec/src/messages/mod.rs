@@ -13,7 +13,10 @@ macro_rules! secret {
     ($($message:ident { $($field:ident),* })*) => {$(
         impl Drop for $message {
             fn drop(&mut self) {
-                $(zeroize::Zeroize::zeroize(&mut self.$field);)*
+                // What was taken out has left no memory, as every answer's output is.
+                $(if self.$field.capacity() > 0 {
+                    crate::wipe::wipe_memory(&mut self.$field);
+                })*
             }
         }
         secret!(@debug $message);
@@ -39,9 +42,8 @@ pub use keys::{
     Use, UseAnswer,
 };
 pub use objects::{
-    AttributeStamp, AttributeValue, Commit, Destroy, Discard, Find, FindAnswer, Found, GetAttributes,
-    GetAttributesAnswer, MadeObject, Make, MakeAnswer, MakeKind, ObjectRef, SetAttributes,
-    SetAttributesAnswer, Store,
+    AttributeValue, Commit, Destroy, Discard, Find, FindAnswer, Found, GetAttributes, GetAttributesAnswer,
+    MadeObject, Make, MakeAnswer, MakeKind, ObjectRef, SetAttributes, SetAttributesAnswer, Store,
 };
 pub use repair::{
     Compare, CompareAnswer, Export, ExportAnswer, Join, JoinAnswer, Lease, LeaseAnswer, RecordDigest,

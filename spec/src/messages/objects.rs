@@ -1,5 +1,6 @@
 //! Messages about objects: making, storing, finding, reading, changing, destroying (HA 2, RULES 2.2 to 2.4).
 use super::MechanismMessage;
+use crate::changes::Changes;
 use crate::record::Stamp;
 use crate::value::Template;
 
@@ -11,7 +12,7 @@ pub struct ObjectRef {
     /// 16 bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub ouid: Vec<u8>,
-    /// The greatest stamp that the caller has seen of it (token objects).
+    /// The greatest stamp that the caller has seen of it (token objects); a member with less is `BEHIND` (HA 3.1).
     #[prost(message, optional, tag = "2")]
     pub least: Option<Stamp>,
     /// SHA-256 of the whole blob, 32 bytes (session objects); empty for token objects.
@@ -20,6 +21,10 @@ pub struct ObjectRef {
     /// The blob, when a member has asked for it.
     #[prost(bytes = "vec", tag = "4")]
     pub blob: Vec<u8>,
+    /// The [`Changes`] that the caller has seen of it (token objects), encoded: they are sent with every use; empty for none.
+    /// A member that lacks one is `BEHIND` (HA 3.1).
+    #[prost(bytes = "vec", tag = "5")]
+    pub changed: Vec<u8>,
 }
 
 /// What a `Make` makes.
@@ -176,6 +181,9 @@ pub struct Found {
     /// Its greatest stamp.
     #[prost(message, optional, tag = "3")]
     pub version: Option<Stamp>,
+    /// What was changed of it since it was made.
+    #[prost(message, optional, tag = "4")]
+    pub changed: Option<Changes>,
 }
 
 /// Reads attributes (C_GetAttributeValue).
@@ -200,9 +208,9 @@ pub struct GetAttributesAnswer {
     /// The object's greatest stamp.
     #[prost(message, optional, tag = "2")]
     pub version: Option<Stamp>,
-    /// The stamps of the changeable attributes among them.
-    #[prost(message, repeated, tag = "3")]
-    pub stamps: Vec<AttributeStamp>,
+    /// What was changed of the object since it was made.
+    #[prost(message, optional, tag = "4")]
+    pub changed: Option<Changes>,
 }
 
 /// One attribute's answer.
@@ -215,17 +223,6 @@ pub struct AttributeValue {
     /// The canonical value when it is `CKR_OK`.
     #[prost(bytes = "vec", tag = "2")]
     pub value: Vec<u8>,
-}
-
-/// The stamp of one attribute.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct AttributeStamp {
-    /// `CKA_*`.
-    #[prost(uint64, tag = "1")]
-    pub number: u64,
-    /// Its stamp.
-    #[prost(message, optional, tag = "2")]
-    pub stamp: Option<Stamp>,
 }
 
 /// Changes attributes (C_SetAttributeValue). Class Change.
@@ -262,6 +259,9 @@ pub struct SetAttributesAnswer {
     /// The sealed record of a token object, for `Join` on the other members.
     #[prost(bytes = "vec", tag = "4")]
     pub record: Vec<u8>,
+    /// What was changed of a token object since it was made, this change among it.
+    #[prost(message, optional, tag = "5")]
+    pub changed: Option<Changes>,
 }
 
 /// Destroys a token object for ever (C_DestroyObject).

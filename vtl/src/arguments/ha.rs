@@ -173,7 +173,8 @@ pub(crate) struct AutoRecovery {
     /// Greatest time between two attempts in seconds, 1 to 1200 (AutoReconnectInterval).
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=1200))]
     pub(crate) interval: Option<u16>,
-    /// The vendor's recovery mode (VirtualTokenActiveRecovery); recovery here is always the enhanced one.
+    /// What the loss of all members means (VirtualTokenActiveRecovery): activeBasic ends the slot until the application begins
+    /// anew or the group is recovered, with activeEnhanced everything goes on.
     #[arg(long, value_name = "MODE", ignore_case = true)]
     pub(crate) mode: Option<RecoveryModeWord>,
     /// Shows the settings.

@@ -12,6 +12,8 @@ use super::plain;
 
 /// Names that are looked at in one folder.
 const NAMES_MAX: usize = 4_096;
+/// Entries of a folder that are looked at.
+const ENTRIES_MAX: usize = 1 << 20;
 /// Bytes of pages that are read at one time; the pages beyond are named and left out.
 const ALL_BYTES_MAX: usize = 128 << 20;
 
@@ -49,11 +51,8 @@ pub(crate) fn gather(folders: &[PathBuf], proc: &Path) -> Gathered {
             gathered.complaints.push(format!("{}: {reason}", shown(folder)));
             continue;
         }
-        for (path, pid, serial) in names(folder) {
+        for (path, pid, serial) in names(folder, proc) {
             let started = started_ticks(proc, pid);
-            if proc.exists() && started.is_none() {
-                continue;
-            }
             match read(&path, &mut bytes_left) {
                 Ok(None) => {}
                 Ok(Some(page)) if (page.pid, page.serial) != (pid, serial) => {
@@ -86,14 +85,18 @@ fn refused(folder: &Path) -> Option<String> {
     Some(format!("wanted a folder of user {uid}, found {found}; it is passed over, remove it"))
 }
 
-/// The pages by their names, in ascending order.
-fn names(folder: &Path) -> Vec<(PathBuf, u32, u64)> {
+/// The pages of processes that run, by their names, in ascending order. Those of processes that were killed stay behind and
+/// may be many more.
+fn names(folder: &Path, proc: &Path) -> Vec<(PathBuf, u32, u64)> {
+    let is_told = proc.exists();
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let page = |entry: std::fs::DirEntry| {
         let (pid, serial) = stats::parse_file_name(entry.file_name().to_str()?)?;
         Some((entry.path(), pid, serial))
     };
-    let mut names: Vec<_> = entries.flatten().take(NAMES_MAX).filter_map(page).collect();
+    let runs = |(_, pid, _): &(PathBuf, u32, u64)| !is_told || proc.join(pid.to_string()).exists();
+    let pages = entries.flatten().take(ENTRIES_MAX).filter_map(page);
+    let mut names: Vec<_> = pages.filter(runs).take(NAMES_MAX).collect();
     names.sort();
     names
 }

@@ -75,6 +75,17 @@ fn pages_of_processes_that_run_are_read_and_others_passed_over() {
 }
 
 #[test]
+fn a_process_that_runs_is_found_among_thousands_that_were_killed() {
+    let host = Host::new();
+    host.run(7, 900, "signer");
+    (10_000..15_000).for_each(|pid| host.write(&format!("stats-{pid}-1111"), b""));
+    host.write("stats-7-1111", &page(7, 900, 10));
+    (20_000..25_000).for_each(|pid| host.write(&format!("stats-{pid}-1111"), b""));
+    let gathered = host.gather();
+    assert_eq!((gathered.pages.len(), gathered.complaints.len()), (1, 0));
+}
+
+#[test]
 fn what_is_no_page_is_named_and_harms_nobody() {
     let host = Host::new();
     for pid in 1..=6 {

@@ -27,24 +27,32 @@ use crate::network::Ntls;
 use crate::place::Place;
 use crate::turn::Turn;
 
-/// Runs the verb.
-pub(crate) fn run(arguments: Arguments) -> Result<Answer, Failure> {
-    let place = Place::new(arguments.config)?;
-    let _turn = if changes_files(&arguments.verb) { Some(Turn::take(&place)?) } else { None };
+/// Runs the verb. Beside what it answers stands what is amiss in the configuration that it leaves.
+pub(crate) fn run(arguments: Arguments) -> (Result<Answer, Failure>, Vec<String>) {
+    let place = match Place::new(arguments.config.clone()) {
+        Ok(place) => place,
+        Err(failure) => return (Err(failure), Vec::new()),
+    };
+    let result = run_at(&place, arguments);
+    (result, place.complaints())
+}
+
+fn run_at(place: &Place, arguments: Arguments) -> Result<Answer, Failure> {
+    let _turn = if changes_files(&arguments.verb) { Some(Turn::take(place)?) } else { None };
     match arguments.verb {
-        Verb::CreateCert(create) => create_cert::run(&place, &create),
-        Verb::CreateCsr(create) => create_cert::request_one(&place, &create),
-        Verb::UseCert(switch) => use_cert::run(&place, &switch),
-        Verb::AddServer(add) => add_server::run(&place, &add),
-        Verb::DeleteServer(delete) => delete_server::delete(&place, &delete),
-        Verb::ReplaceServer(replace) => delete_server::replace(&place, &replace),
-        Verb::ListServers => list_servers::run(&place),
-        Verb::ListSlots => online(&place, |network, conf| list_slots::run(network, conf)),
-        Verb::Verify => online(&place, |network, conf| verify::run(network, conf)),
-        Verb::Fingerprint(file) => certificates::fingerprint(&place, &file),
-        Verb::ExamineCert(file) => certificates::examine(&place, &file, System::shared().wall_ms()),
-        Verb::Stats(given) => stats::run(&place, &given, arguments.json),
-        Verb::HaAdmin { verb } => ha_admin(&place, verb, arguments.json),
+        Verb::CreateCert(create) => create_cert::run(place, &create),
+        Verb::CreateCsr(create) => create_cert::request_one(place, &create),
+        Verb::UseCert(switch) => use_cert::run(place, &switch),
+        Verb::AddServer(add) => add_server::run(place, &add),
+        Verb::DeleteServer(delete) => delete_server::delete(place, &delete),
+        Verb::ReplaceServer(replace) => delete_server::replace(place, &replace),
+        Verb::ListServers => list_servers::run(place),
+        Verb::ListSlots => online(place, |network, conf| list_slots::run(network, conf)),
+        Verb::Verify => online(place, |network, conf| verify::run(network, conf)),
+        Verb::Fingerprint(file) => certificates::fingerprint(place, &file),
+        Verb::ExamineCert(file) => certificates::examine(place, &file, System::shared().wall_ms()),
+        Verb::Stats(given) => stats::run(place, &given, arguments.json),
+        Verb::HaAdmin { verb } => ha_admin(place, verb, arguments.json),
     }
 }
 

@@ -89,7 +89,8 @@ pub(crate) fn run(
         )
     };
     let document = json!({
-        "label": group.label, "serial": group.serial.0, "removed": old.0, "added": new.0, "home": after.home,
+        "label": group.label, "serial": group.serial.0, "removed": (!is_left).then_some(old.0), "added": new.0,
+        "home": after.home,
         "members": serials(&after).iter().map(|serial| serial.0).collect::<Vec<_>>(),
         "objects": added.document["objects"],
     });
@@ -212,6 +213,7 @@ mod tests {
         let epoch = manifest.epoch;
         let again = replace(&folder, &world, FIRST, THIRD).unwrap();
         assert!(again.good() && again.complaints[0].contains("nobody was removed"), "{again:?}");
+        assert!(again.document["removed"].is_null() && answer.document["removed"] == FIRST.0, "{again:?}");
         assert_eq!(world.manifest(SECOND).epoch, epoch);
     }
 

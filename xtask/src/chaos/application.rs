@@ -1,6 +1,6 @@
 //! The application under faults: threads that sign with P-256 and one that creates and destroys pairs, every return value
 //! that is not CKR_OK counted. A process of its own: a line `mark` answers with what has happened since the line before,
-//! `pause` and `resume` are for the creator.
+//! `pause` and `resume` are for the creator, `returned` says that the first member starts after an outage of all.
 use std::io::{BufRead as _, Write as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,6 +33,8 @@ pub(super) struct Report {
     pub(super) p999_us: u64,
     /// The longest creation or destruction, in microseconds.
     pub(super) create_us: u64,
+    /// How long after `returned` the last of the threads had its first signature, in microseconds; absent unless it was said.
+    pub(super) resumed_us: Option<u64>,
 }
 
 /// Latencies in steps of a sixteenth of their power of two.
@@ -88,6 +90,9 @@ struct Tally {
     signed: Vec<AtomicU64>,
     /// When each thread last had a signature, in microseconds since the start.
     marks: Vec<AtomicU64>,
+    /// When `returned` was said; before that, later than any signature.
+    returned_us: AtomicU64,
+    resumed_us: AtomicU64,
     latencies: Histogram,
 }
 
@@ -121,6 +126,7 @@ impl Tally {
             stall_us: self.stall_us.swap(0, Ordering::Relaxed),
             p999_us: self.latencies.take_p999(),
             create_us: self.create_us.swap(0, Ordering::Relaxed),
+            resumed_us: Some(self.resumed_us.swap(0, Ordering::Relaxed)).filter(|us| *us > 0),
         }
     }
 }
@@ -198,6 +204,8 @@ pub fn run(threads: usize, key: &Key) -> Result<(), Problem> {
         creates: AtomicU64::new(0),
         signed: count(),
         marks: count(),
+        returned_us: AtomicU64::new(u64::MAX),
+        resumed_us: AtomicU64::new(0),
         latencies: Histogram::new(),
     });
     let mut workers: Vec<_> = (0..threads)
@@ -215,6 +223,7 @@ pub fn run(threads: usize, key: &Key) -> Result<(), Problem> {
         match line.as_str() {
             "pause" => tally.paused.store(true, Ordering::Relaxed),
             "resume" => tally.paused.store(false, Ordering::Relaxed),
+            "returned" => tally.returned_us.store(tally.now_us(), Ordering::Relaxed),
             _ => {
                 let report = tally.report(since_us);
                 since_us = tally.now_us();
@@ -252,6 +261,10 @@ fn sign(module: &Module, work: Work, number: usize, tally: &Tally) {
                 tally.signed[number].fetch_add(1, Ordering::Relaxed);
                 let before = tally.marks[number].swap(now, Ordering::Relaxed);
                 tally.stall_us.fetch_max(now.saturating_sub(before), Ordering::Relaxed);
+                let returned = tally.returned_us.load(Ordering::Relaxed);
+                if (before..=now).contains(&returned) {
+                    tally.resumed_us.fetch_max(now - returned, Ordering::Relaxed);
+                }
             }
             Err(failure) => tally.fail(&failure),
         }

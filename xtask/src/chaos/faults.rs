@@ -189,8 +189,11 @@ fn outage(lab: &Lab, load: &mut Load, pace: Pace) -> Result<(), Problem> {
     let numbers = 1..=lab.members().len();
     numbers.clone().try_for_each(|number| lab.kill(number))?;
     sleep(pace.outage);
+    load.returned()?;
     numbers.clone().try_for_each(|number| lab.start(number))?;
     lab.wait_equal(super::RETURN)?;
+    // The calls that waited belong to the fault.
+    sleep(pace.fault);
     load.pause(false)
 }
 

@@ -70,6 +70,11 @@ impl Load {
         self.say(if paused { "pause" } else { "resume" })
     }
 
+    /// After an outage of all, the first member starts now: the next report tells how long after that all threads had signed.
+    pub(super) fn returned(&mut self) -> Result<(), Problem> {
+        self.say("returned")
+    }
+
     fn say(&mut self, line: &str) -> Result<(), Problem> {
         writeln!(self.input, "{line}").map_err(|error| Problem(format!("the application has ended: {error}")))
     }

@@ -129,7 +129,7 @@ const fn folder(network: Network) -> &'static str {
 }
 
 /// Ctrl-C takes down what stands, then ends us as it would have at once.
-fn take_down_on_interrupt(dir: &Path) -> Result<(), Problem> {
+pub(crate) fn take_down_on_interrupt(dir: &Path) -> Result<(), Problem> {
     let dir = dir.to_owned();
     let handler = move || {
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
@@ -184,6 +184,7 @@ fn measured(lab: &Lab, fault: &Fault, pace: Pace) -> Result<(Report, Report), Pr
         after.errors += next.errors;
         after.last_error = after.last_error.or(next.last_error);
         after.stall_us = after.stall_us.max(next.stall_us);
+        after.resumed_us = after.resumed_us.max(next.resumed_us);
         if after.slowest_thread > 0 {
             break;
         }
@@ -195,6 +196,7 @@ fn measured(lab: &Lab, fault: &Fault, pace: Pace) -> Result<(Report, Report), Pr
     during.errors += after.errors;
     during.last_error = during.last_error.or(after.last_error);
     during.stall_us = during.stall_us.max(after.stall_us);
+    during.resumed_us = during.resumed_us.max(after.resumed_us);
     Ok((before, during))
 }
 

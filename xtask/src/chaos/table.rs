@@ -31,13 +31,19 @@ fn maker(row: &Row) -> &'static str {
     }
 }
 
+/// How soon the application was at work again after an outage of all.
+fn resumed(during: &Report) -> Option<String> {
+    let us = during.resumed_us?;
+    Some(format!("every thread had signed {} ms after the first hsmd was started", ms(us)))
+}
+
 /// One line for the terminal.
 pub(super) fn line(row: &Row) -> String {
     match &row.outcome {
         Err(why) => format!("{:<12} not played: {why}", row.fault.name),
         Ok((before, during)) => format!(
             "{:<12} {}: errors {}, stall {} ms (fault-free {}, above it {}), p99.9 {} ms (fault-free {}), {}/s (fault-free \
-             {}/s), {} creates (longest {} ms){}",
+             {}/s), {} creates (longest {} ms){}{}",
             row.fault.name,
             maker(row),
             before.errors + during.errors,
@@ -50,6 +56,7 @@ pub(super) fn line(row: &Row) -> String {
             rate(before),
             during.creates,
             ms(during.create_us),
+            resumed(during).map(|text| format!("; {text}")).unwrap_or_default(),
             during.last_error.as_ref().map(|error| format!("; last error: {error}")).unwrap_or_default(),
         ),
     }
@@ -82,6 +89,11 @@ fn rendered(rows: &[Row], figures: &[Figure]) -> String {
                 ms(during.create_us),
             ),
         };
+    }
+    let resumed =
+        rows.iter().filter_map(|row| row.outcome.as_ref().ok()).find_map(|(_, during)| resumed(during));
+    if let Some(resumed) = resumed {
+        let _ = writeln!(text, "\nAfter all three were dead, {resumed}.");
     }
     for figure in figures {
         let _ = write!(text, "\n| {} | |\n|---|---|\n", figure.name);

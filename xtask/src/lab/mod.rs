@@ -4,6 +4,7 @@
 //! ```text
 //! DIR/hsm1 .. hsmN/   hsmd.toml, data/, hsmd.log      one appliance each, on 127.0.0.1 .. 127.0.0.N
 //! DIR/client/         Chrystoki.conf, cert/           what an application host has
+//! DIR/neighbour/                                      the same for another client, when it was wanted
 //! DIR/env.sh          what an application needs in its environment
 //! DIR/lab.json        what the lab itself remembers
 //! DIR/proxy.sock      control of the fault proxies, one before each appliance, when they were wanted
@@ -11,6 +12,7 @@
 //! With network namespaces an appliance stands behind an interface of its own instead of on a loopback address
 //! (`spaces`).
 mod member;
+mod neighbour;
 pub mod proxied;
 mod reservation;
 mod setup;
@@ -381,7 +383,7 @@ impl Lab {
             return Ok(());
         }
         let mut made: Vec<PathBuf> = self.members().iter().map(|member| member.dir.clone()).collect();
-        made.extend(["client", "transfer"].map(|name| self.dir.join(name)));
+        made.extend(["client", "transfer", neighbour::NAME].map(|name| self.dir.join(name)));
         for folder in made.iter().filter(|folder| folder.exists()) {
             fs::remove_dir_all(folder).map_err(|error| Problem::at(folder, &error))?;
         }

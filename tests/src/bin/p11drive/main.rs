@@ -16,11 +16,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
-use tests::p11::{Failed, Mech, Outcome, P11, p256_pair, rsa_pair, secret_key};
+use tests::p11::{Failed, Mech, Outcome, P11, Tmpl, p256_pair, rsa_pair, secret_key};
 
 type Session = CK_SESSION_HANDLE;
 
 fn main() -> ExitCode {
+    let begun = Instant::now();
     let mut arguments = std::env::args().skip(1);
     let scene = arguments.next().expect("the first argument names the scene");
     let rest: Vec<String> = arguments.collect();
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         "multi-part" => multi_part(&p11),
         "sessions" => sessions(&p11, number(0)),
         "warm-sign" => warm_sign(&p11, number(0)),
+        "first-signature" => first_signature(&p11, begun),
         "sign-loop" => sign_loop(&p11, number(0)),
         "bursts" => bursts(&p11, number(0), number(1)),
         "wrong-pin" => wrong_pin(&p11),
@@ -189,6 +191,20 @@ fn sessions(p11: &P11, count: u64) -> Outcome<()> {
 
 /// Signs on a warm key: so many length queries and whatever else needs no member, then so many signatures, stopping
 /// before each series.
+/// A signature with the token key `first`, which is made when there is none yet; says what the process took for it since its
+/// start, in microseconds: the module loaded, C_Initialize, login, search and signature.
+fn first_signature(p11: &P11, begun: Instant) -> Outcome<()> {
+    let session = logged_in(p11)?;
+    let private = Tmpl::new().ulong(CKA_CLASS, CKO_PRIVATE_KEY).bytes(CKA_LABEL, b"first");
+    let key = match p11.find(session, private)?.first() {
+        Some(key) => *key,
+        None => p256_pair(p11, session, true, "first", 9)?.1,
+    };
+    assert_eq!(p11.sign_once(session, Mech::plain(CKM_ECDSA), key, &[1; 32])?.len(), 64);
+    say(&format!("SIGNED {}", begun.elapsed().as_micros()));
+    Ok(())
+}
+
 fn warm_sign(p11: &P11, count: u64) -> Outcome<()> {
     let session = logged_in(p11)?;
     let (_, key) = p256_pair(p11, session, true, "warm", 3)?;

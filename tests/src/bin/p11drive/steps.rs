@@ -6,7 +6,7 @@ use super::{Session, say, slot, wait_for_word};
 
 /// Carries out the lines of standard input until one says `end`.
 pub(crate) fn steps(p11: &P11) -> Outcome<()> {
-    let session = p11.open(slot(p11)?, CKF_RW_SESSION)?;
+    let mut session = p11.open(slot(p11)?, CKF_RW_SESSION)?;
     let mut selected = Vec::new();
     say("READY");
     loop {
@@ -15,11 +15,26 @@ pub(crate) fn steps(p11: &P11) -> Outcome<()> {
         if matches!(words[..], [] | ["end"]) {
             return Ok(());
         }
-        match step(p11, session, &mut selected, &words) {
+        let done = match words[..] {
+            ["anew"] => anew(p11).map(|opened| {
+                session = opened;
+                selected.clear();
+                0
+            }),
+            _ => step(p11, session, &mut selected, &words),
+        };
+        match done {
             Ok(count) => say(&format!("DONE {count}")),
             Err(Failed { function, rv }) => say(&format!("FAILED {function} answered {rv:#x}")),
         }
     }
+}
+
+/// The application begins anew; its new session.
+fn anew(p11: &P11) -> Outcome<Session> {
+    p11.finalize()?;
+    p11.initialize()?;
+    p11.open(slot(p11)?, CKF_RW_SESSION)
 }
 
 /// One line; how many objects it was about. `select` keeps handles for the steps that use objects, so that these are one

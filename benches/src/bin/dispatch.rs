@@ -1,0 +1,135 @@
+//! The module over a null link, measured in the process that links it.
+//!
+//! ```text
+//! hatoki-dispatch time [THREADS ...]     nanoseconds and allocations of a signature, as JSON; by default at 1, 2 and 8 threads
+//! hatoki-dispatch locks                  the places where one signature takes a lock, each as often as it does, as JSON
+//! ```
+
+use std::cell::RefCell;
+use std::panic::Location;
+use std::process::ExitCode;
+use std::sync::Barrier;
+use std::thread;
+
+use benches::counting::{self, Counting};
+use benches::null::Dispatch;
+use benches::processor;
+use serde::Serialize;
+use spec::platform::when_locked;
+use tests::p11::{Failed, Outcome};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Signatures of each thread; a debug build is measured by its tests only.
+const OPERATIONS: u64 = if cfg!(debug_assertions) { 2_000 } else { 200_000 };
+
+/// What a signature takes.
+#[derive(Serialize)]
+struct Figures {
+    threads: u64,
+    /// Processor time of the thread, in nanoseconds.
+    cpu_ns: f64,
+    /// Times that memory was asked for.
+    allocations: f64,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let numbers = |words: &[&str]| words.iter().map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>();
+    let outcome = match words.split_first() {
+        Some((&"time", [])) => time(&[1, 2, 8]),
+        Some((&"time", threads)) => numbers(threads).map_or_else(usage, |threads| time(&threads)),
+        Some((&"locks", [])) => locks(),
+        _ => usage(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hatoki-dispatch: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> Result<(), String> {
+    Err("wanted time [THREADS ...] or locks".into())
+}
+
+fn told(failed: Failed) -> String {
+    format!("{} answered 0x{:08x}", failed.function, failed.rv)
+}
+
+fn time(threads: &[u64]) -> Result<(), String> {
+    let dispatch = Dispatch::new().map_err(told)?;
+    let all: Outcome<Vec<Figures>> = threads.iter().map(|threads| at(&dispatch, *threads)).collect();
+    let text = serde_json::to_string(&all.map_err(told)?).map_err(|error| error.to_string())?;
+    println!("{text}");
+    Ok(())
+}
+
+/// The mean over so many threads at once.
+#[allow(clippy::cast_precision_loss, reason = "a mean for people")]
+fn at(dispatch: &Dispatch, threads: u64) -> Outcome<Figures> {
+    let ready = Barrier::new(usize::try_from(threads).unwrap_or(1));
+    let one = || -> Outcome<(u64, u64)> {
+        let signer = dispatch.signer();
+        ready.wait();
+        let mut signer = signer?;
+        let (cpu, allocations) = (processor::of_thread(), counting::calls());
+        (0..OPERATIONS).try_for_each(|_| signer.sign())?;
+        Ok((processor::of_thread() - cpu, counting::calls() - allocations))
+    };
+    let figures = thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        let ended = running.into_iter().map(|thread| thread.join().expect("a signer does not panic"));
+        ended.collect::<Outcome<Vec<_>>>()
+    })?;
+    let all = (OPERATIONS * threads) as f64;
+    let sum = |of: fn(&(u64, u64)) -> u64| figures.iter().map(of).sum::<u64>() as f64 / all;
+    Ok(Figures { threads, cpu_ns: sum(|of| of.0), allocations: sum(|of| of.1) })
+}
+
+thread_local! {
+    static PLACES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Locks tell of themselves in debug builds only.
+fn locks() -> Result<(), String> {
+    if !cfg!(debug_assertions) {
+        return Err("wanted a debug build, which counts locks; found a release build".into());
+    }
+    let dispatch = Dispatch::new().map_err(told)?;
+    let mut signer = dispatch.signer().map_err(told)?;
+    when_locked(Some(note));
+    let outcome = signer.sign();
+    when_locked(None);
+    outcome.map_err(told)?;
+    let text = serde_json::to_string(&PLACES.take()).map_err(|error| error.to_string())?;
+    println!("{text}");
+    Ok(())
+}
+
+fn note(place: &'static Location<'static>) {
+    PLACES.with_borrow_mut(|places| places.push(format!("{}:{}", place.file(), place.line())));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod counted {
+    use super::*;
+
+    #[test]
+    fn a_warm_signature_through_the_functions_of_the_module_asks_for_no_memory() {
+        let dispatch = Dispatch::new().map_err(told).unwrap();
+        for threads in [1, 3] {
+            let figures = at(&dispatch, threads).map_err(told).unwrap();
+            assert!(
+                figures.allocations < 0.01,
+                "{} allocations for each at {threads} threads",
+                figures.allocations
+            );
+        }
+    }
+}

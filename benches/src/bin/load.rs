@@ -1,0 +1,100 @@
+//! A contestant as a process of its own, which measures windows as it is told.
+//!
+//! ```text
+//! hatoki-load module [--token-objects]     the module of P11_MODULE, P11_TOKEN_LABEL and P11_PIN
+//! hatoki-load library                      AWS-LC with nothing around it
+//! hatoki-load link                         the links of ChrystokiConfigurationPath
+//! hatoki-load tls                          one TLS connection and nothing around it
+//!
+//! < run p256-sign THREADS WARM_MS SPAN_MS [PID ...]      processes whose processor time is told too
+//! > {"operations":...}   |   null: not offered   |   {"error":"..."}
+//! ```
+//! It says `"ready"` first, and ends when its standard input does.
+
+use std::io::{BufRead as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use benches::bare::Bare;
+use benches::counting::Counting;
+use benches::library::Library;
+use benches::link::Link;
+use benches::module::Token;
+use benches::window::{Window, measure};
+use benches::work::{Contestant, Work};
+use tests::p11::Failed;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["module"] => module(false).and_then(|token| serve(&token)),
+        ["module", "--token-objects"] => module(true).and_then(|token| serve(&token)),
+        ["library"] => Library::new().map_err(told).and_then(|library| serve(&library)),
+        ["link"] => link().and_then(|link| serve(&link)),
+        ["tls"] => Bare::new().map_err(|error| error.to_string()).and_then(|bare| serve(&bare)),
+        _ => Err(
+            "wanted module [--token-objects], library, link or tls; see the head of benches/src/bin/load.rs"
+                .into(),
+        ),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hatoki-load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn told(failed: Failed) -> String {
+    format!("{} answered 0x{:08x}", failed.function, failed.rv)
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    std::env::var(name).map_err(|_| format!("wanted {name} in the environment, found none"))
+}
+
+fn module(on_token: bool) -> Result<Token, String> {
+    let (path, label) = (variable("P11_MODULE")?, variable("P11_TOKEN_LABEL")?);
+    Token::open(Path::new(&path), &label, variable("P11_PIN")?, on_token).map_err(told)
+}
+
+fn link() -> Result<Link, String> {
+    Link::open(Path::new(&variable("ChrystokiConfigurationPath")?)).map_err(|error| error.to_string())
+}
+
+/// Answers line after line.
+fn serve(contestant: &dyn Contestant) -> Result<(), String> {
+    let said = |error: std::io::Error| format!("standard output: {error}");
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "\"ready\"").and_then(|()| output.flush()).map_err(said)?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(|error| format!("standard input: {error}"))?;
+        let window = parse(&line)
+            .ok_or_else(|| format!("wanted run WORK THREADS WARM_MS SPAN_MS [PID ...], found {line:?}"))?;
+        let answer = match measure(contestant, &window) {
+            Ok(report) => serde_json::to_string(&report).map_err(|error| error.to_string())?,
+            Err(failed) => serde_json::json!({ "error": told(failed) }).to_string(),
+        };
+        writeln!(output, "{answer}").and_then(|()| output.flush()).map_err(said)?;
+    }
+    Ok(())
+}
+
+fn parse(line: &str) -> Option<Window> {
+    let mut words = line.split_ascii_whitespace();
+    if words.next()? != "run" {
+        return None;
+    }
+    let work = Work::parse(words.next()?)?;
+    let threads = words.next()?.parse().ok().filter(|threads| (1..=1_024).contains(threads))?;
+    let mut span = || Some(Duration::from_millis(words.next()?.parse().ok()?));
+    let (warm, span) = (span()?, span()?);
+    let others = words.map(|word| word.parse().ok()).collect::<Option<_>>()?;
+    Some(Window { work, threads, warm, span, others })
+}
