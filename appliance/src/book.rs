@@ -413,6 +413,8 @@ impl Book {
         let number = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(i64::cast_unsigned);
         let rows = statement.query_map([], |row| {
             Ok(SeenMember {
+                proof: Vec::new(),
+                said_ms: 0,
                 serial: number(row, 0)?,
                 incarnation: number(row, 1)?,
                 seq: number(row, 2)?,
@@ -555,7 +557,13 @@ mod tests {
         book.put_peer(&peer).unwrap();
         assert!(book.put_peer(&PeerRow { domain: "x".into(), ..peer.clone() }).is_err());
         assert!(book.remove_certificate(Kind::Client, "c1", &[1; 32]).unwrap());
-        let seen = SeenMember { serial: 7, incarnation: u64::MAX, seq: 3, root: vec![8; 32] };
+        let seen = SeenMember {
+            serial: 7,
+            incarnation: u64::MAX,
+            seq: 3,
+            root: vec![8; 32],
+            ..SeenMember::default()
+        };
         book.set_seen(std::slice::from_ref(&seen)).unwrap();
         drop(book);
         let (book, _) = Book::open(&place.path().join("appliance.sqlite")).unwrap();

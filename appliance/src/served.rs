@@ -7,6 +7,7 @@ use spec::messages::{ReplyHeader, RequestHeader};
 use zeroize::Zeroizing;
 
 use crate::handler::{Asker, Handler, Lane};
+use crate::sightings::log_contradiction;
 
 /// A partition and its counters.
 pub struct Served {
@@ -37,7 +38,13 @@ impl Handler for Served {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         let caller = Caller { client: asker.client, instance: asker.instance };
-        self.partition.handle_read(&asker.link, &caller, header, reading, now_ms, reply)
+        // A member that finds by it that its store was put back or copied writes that down here and now, once.
+        let tells_of_members = reading.row().is_some_and(|row| row.name == "Status");
+        let header = self.partition.handle_read(&asker.link, &caller, header, reading, now_ms, reply);
+        if tells_of_members {
+            log_contradiction(&self.partition);
+        }
+        header
     }
 
     fn standing(&self) -> ReplyHeader {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use partition::{Contradiction, Partition};
 use spec::messages::{SeenMember, StatusAnswer};
 
 use crate::book::Book;
@@ -47,13 +48,7 @@ impl Sightings {
         if known.is_some_and(|known| known.incarnation == status.incarnation && known.seq >= status.seq) {
             return;
         }
-        let seen = SeenMember {
-            serial: status.serial,
-            incarnation: status.incarnation,
-            seq: status.seq,
-            root: status.root.clone(),
-        };
-        members.seen.insert(status.serial, seen);
+        members.seen.insert(status.serial, SeenMember { proof: Vec::new(), said_ms: 0, ..status.own_word() });
         members.unsaved = true;
     }
 
@@ -70,6 +65,20 @@ impl Sightings {
             self.book.set_seen(&all).inspect_err(|_| self.members.lock().unsaved = true)?;
         }
         Ok(())
+    }
+}
+
+/// Tells the operator of a partition that has found itself to be another store than the one that somebody has seen.
+pub fn log_contradiction(partition: &Partition) {
+    if let Some(Contradiction { seen, found_at }) = partition.take_contradiction() {
+        tracing::error!(
+            serial = seen.serial,
+            seen_at = seen.seq,
+            found_at,
+            "the store of this partition is not the one that others have seen: it was brought back from an older image, or \
+             cloned. It has taken a new incarnation and serves nobody until a member has been compared with it, or until an \
+             operator runs `hsm partition adopt`"
+        );
     }
 }
 

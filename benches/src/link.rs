@@ -80,7 +80,7 @@ impl Contestant for Link {
             return Ok(None);
         }
         let (waiter, mut next) = (Waiter::new(&self.platform), number);
-        let call = Some(Call::Status(Status { mechanisms: false }));
+        let call = Some(Call::Status(Status { mechanisms: false, seen: Vec::new() }));
         let body = RequestBody { group: Vec::new(), generation: 0, ticket: Vec::new(), call };
         let body = Arc::new(Zeroizing::new(body.encode_to_vec()));
         Ok(Some(Box::new(move || {

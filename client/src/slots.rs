@@ -332,7 +332,8 @@ pub(crate) fn mechanisms(process: &Process, id: SlotId) -> Result<Arc<Vec<Mechan
     if let Some(known) = slot.mechanisms.load_full() {
         return Ok(known);
     }
-    let answer = Asking { process, slot: &slot }.any(Call::Status(Status { mechanisms: true }));
+    let answer =
+        Asking { process, slot: &slot }.any(Call::Status(Status { mechanisms: true, seen: Vec::new() }));
     let facts: Vec<MechanismFacts> = match answer {
         Ok(Answer::Status(mut status)) => std::mem::take(&mut status.mechanisms)
             .into_iter()

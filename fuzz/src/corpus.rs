@@ -3,7 +3,8 @@
 use prost::Message;
 use spec::messages::{
     Call, Find, GetAttributes, Hello, HelloReply, KeyFunction, Login, Make, MakeKind, MechanismMessage,
-    ObjectRef, PartitionName, Plan, Random, ReplyBody, RequestBody, SetAttributes, Status, Store, Use,
+    ObjectRef, PartitionName, Plan, Random, ReplyBody, RequestBody, SeenMember, SetAttributes, Status, Store,
+    Use,
 };
 use spec::value::{Attribute, Template};
 use spec::{AttributeType, MechanismType};
@@ -19,7 +20,15 @@ pub fn requests() -> Vec<Vec<u8>> {
     ]);
     let function = KeyFunction::SIGN.0;
     let calls = [
-        Call::Status(Status { mechanisms: true }),
+        Call::Status(Status {
+            mechanisms: true,
+            seen: vec![SeenMember {
+                serial: 7,
+                root: vec![1; 32],
+                proof: vec![2; 32],
+                ..SeenMember::default()
+            }],
+        }),
         Call::Login(Login { user: 1, pin: b"1234567".to_vec(), tag: vec![1; 16] }),
         Call::Plan(Plan { function, mechanism: mechanism.clone(), key: key.clone() }),
         Call::Use(signature(key.clone(), mechanism.clone())),

@@ -1,7 +1,7 @@
 //! The desk of a calling thread: requests on their way, probes, silence (HA 4.1, 4.4).
 use prost::Message;
 use spec::messages::{
-    Answer, Call, Outcome, ReplyBody, ReplyHeader, RequestHeader, Status, UseAnswer, use_answer,
+    Answer, Call, Outcome, ReplyBody, ReplyHeader, RequestHeader, SeenMember, Status, UseAnswer, use_answer,
 };
 use spec::meter::{Ended, News};
 use spec::planted::{self, Bug};
@@ -510,9 +510,9 @@ impl Group {
     }
 }
 
-/// An encoded Status for whatever group the partition is in.
-pub(crate) fn status_body(mechanisms: bool) -> Body {
-    Body::encode(&[], 0, &[], &Call::Status(Status { mechanisms }))
+/// An encoded Status for whatever group the partition is in, and where its members were seen.
+pub(crate) fn status_body(mechanisms: bool, seen: Vec<SeenMember>) -> Body {
+    Body::encode(&[], 0, &[], &Call::Status(Status { mechanisms, seen }))
 }
 
 /// Reads a reply into the room for one, and answers the memory of its body when it is of no more use. The output of a use stays

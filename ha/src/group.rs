@@ -8,6 +8,7 @@ use spec::meter::News;
 use spec::platform::{Lock, Moment, Platform};
 use spec::record::Manifest;
 use spec::seam::{MemberId, Seam};
+use spec::sightings::Sightings;
 use spec::{Ouid, Rv};
 use zeroize::Zeroizing;
 
@@ -61,6 +62,8 @@ pub struct Group {
     /// Who holds a lease of ours that could not be given back.
     pub(crate) unreturned: Lock<Option<Vec<u8>>>,
     suspects: Lock<BTreeSet<Ouid>>,
+    /// Where the members were seen, to be told to them (HA 1.5).
+    pub(crate) sightings: Lock<Sightings>,
     repair_ticket: Lock<Option<Zeroizing<Vec<u8>>>>,
 }
 
@@ -77,8 +80,8 @@ impl Group {
         platform.random(&mut start);
         Arc::new(Group {
             identity: GROUPS.fetch_add(1, Ordering::Relaxed),
-            probe: status_body(false),
-            probe_for_list: status_body(true),
+            probe: status_body(false, Vec::new()),
+            probe_for_list: status_body(true, Vec::new()),
             line: Line::default(),
             budget: Budget::default(),
             born: platform.now(),
@@ -98,6 +101,7 @@ impl Group {
             under_way: Lock::new(None),
             unreturned: Lock::new(None),
             suspects: Lock::new(BTreeSet::new()),
+            sightings: Lock::default(),
             repair_ticket: Lock::new(None),
             platform,
             seam,

@@ -5,14 +5,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use spec::messages::{Answer, Outcome, StatusAnswer};
+use spec::messages::{Answer, Outcome, SeenMember, StatusAnswer};
 use spec::meter::News;
 use spec::platform::Moment;
 use spec::record::MemberRole;
 use spec::seam::{MemberId, Standing};
 
 use crate::admission::Seen;
-use crate::desk::{Desk, End};
+use crate::desk::{Desk, End, status_body};
 use crate::error::Error;
 use crate::group::Group;
 use crate::meaning::Meaning;
@@ -176,11 +176,16 @@ impl Group {
         let (begun, mark) = (self.platform.now(), self.number());
         let round = self.view().number;
         let mut until = begun.after_ms(wait_ms).min(desk.end());
+        let sightings = if thorough { self.sightings.lock().all() } else { Vec::new() };
+        let [plain, for_list] = match sightings.is_empty() {
+            true => [self.probe.clone(), self.probe_for_list.clone()],
+            false => [false, true].map(|mechanisms| status_body(mechanisms, sightings.clone())),
+        };
         for (place, (member, since)) in links.iter().enumerate() {
             if let Standing::Up { heard, .. } = self.seam.standing(member.id) {
                 member.load.begin_probe(begun, heard);
             }
-            let body = if member.has_listed(*since) { &self.probe } else { &self.probe_for_list };
+            let body = if member.has_listed(*since) { &plain } else { &for_list };
             desk.send(member, body, place, 0, until.after_ms(1));
         }
         let mut answered = vec![false; links.len()];
@@ -240,7 +245,10 @@ impl Group {
             return None;
         }
         match self.belongs(&status) {
-            Ok(()) => Some(Seen { member: member.clone(), since, status }),
+            Ok(()) => {
+                self.note_sightings(member, &status);
+                Some(Seen { member: member.clone(), since, status })
+            }
             Err(reason) => {
                 self.refuse(member, since, reason);
                 None
@@ -261,6 +269,22 @@ impl Group {
         if let Some(twin) = twin {
             member.roll_back(&format!("and member {} are clones of one store", twin.id));
         }
+    }
+
+    /// Keeps where a member says that it is, and where it says that others were seen (HA 1.5), for the members to hear. Whether it
+    /// is so they can tell themselves.
+    fn note_sightings(&self, member: &Member, status: &StatusAnswer) {
+        let view = self.view();
+        // Nothing of another length can be right, and a request has its bound.
+        let is_whole = |seen: &SeenMember| seen.root.len() == 32 && seen.proof.len() == 32;
+        let own = Some(status.own_word()).filter(|own| own.serial == member.id.0);
+        let of_others = status.seen.iter().filter(|seen| seen.serial != member.id.0).cloned();
+        let proved = own.into_iter().chain(of_others).filter(is_whole);
+        let mut sightings = self.sightings.lock();
+        sightings.keep_members(|serial| view.member(MemberId(serial)).is_some());
+        proved
+            .filter(|seen| view.member(MemberId(seen.serial)).is_some())
+            .for_each(|seen| sightings.note(seen));
     }
 
     fn refuse(&self, member: &Member, since: Moment, reason: String) {

@@ -35,6 +35,8 @@ pub(crate) const DATA_BYTES_MAX: usize = 16 << 20;
 pub(crate) const STATE_BYTES_MAX: usize = 64 << 10;
 /// Members of a group.
 pub(crate) const MEMBERS_MAX: usize = 64;
+/// Places where members were seen, in one Status.
+pub(crate) const SEEN_MAX: usize = MEMBERS_MAX * spec::sightings::KEPT;
 
 /// A tag is 16 bytes.
 pub(crate) fn tag(tag: &[u8]) -> Result<(), Refusal> {

@@ -57,6 +57,7 @@ const BATCH: &[Part] = &[strings(1, "objects in a batch", bounds::BATCH_OBJECTS_
 
 /// The parts of the calls' messages, by the calls' numbers; a call that is not named has plain fields.
 const CALLS: &[(u32, &[Part])] = &[
+    (10, &[messages(2, "members seen", bounds::SEEN_MAX, FLAT)]),
     (13, &[message(2, FLAT), message(3, OBJECT)]),
     (14, &[message(2, FLAT), message(3, OBJECT), message(4, FLAT)]),
     (16, &[message(2, FLAT), messages(3, "templates", bounds::TEMPLATES_MAX, TEMPLATE), message(4, OBJECT)]),
@@ -170,7 +171,7 @@ mod tests {
     use prost::Message;
     use spec::messages::{
         Call, ChangeManifest, Commit, Compare, Export, Find, GetAttributes, Join, Make, RequestBody,
-        SealedRecord, SetAttributes, Status,
+        SealedRecord, SeenMember, SetAttributes, Status,
     };
     use spec::record::{Manifest, ManifestMember};
     use spec::{Attribute, Template};
@@ -195,6 +196,7 @@ mod tests {
             6 => Call::SetAttributes(SetAttributes { template: Some(template), ..SetAttributes::default() }),
             7 => Call::Make(Make { templates: vec![template; 2], ..Make::default() }),
             8 => Call::Make(Make { templates: vec![Template::default(); items], ..Make::default() }),
+            9 => Call::Status(Status { mechanisms: false, seen: vec![SeenMember::default(); items] }),
             _ => {
                 let members = vec![ManifestMember::default(); items];
                 let manifest = Some(Manifest { members, ..Manifest::default() });
@@ -205,7 +207,8 @@ mod tests {
 
     #[test]
     fn every_list_has_its_bound_before_anything_is_decoded() {
-        for (kind, most) in [1_000, 1_000, 16, 4_096, 256, 128, 128, 128, 2, 64].into_iter().enumerate() {
+        for (kind, most) in [1_000, 1_000, 16, 4_096, 256, 128, 128, 128, 2, 256, 64].into_iter().enumerate()
+        {
             assert_eq!(verdict(lists(kind, most)), Ok(()), "{kind}");
             let refused = verdict(lists(kind, most + 1)).unwrap_err();
             assert!(refused.contains(&format!("at most {most}")), "{kind}: {refused}");

@@ -38,6 +38,7 @@ mod roles;
 mod seal;
 mod session_objects;
 mod settings;
+mod sightings;
 pub mod store;
 mod uses;
 
@@ -49,3 +50,4 @@ pub use quarantine::{Found, Quarantined};
 pub use random::{Random, SystemRandom};
 pub use reading::Reading;
 pub use settings::{PIN_BYTES_MAX, Settings};
+pub use sightings::Contradiction;

@@ -9,8 +9,7 @@ use prost::Message;
 use spec::flags::token;
 use spec::mechanisms::ROWS;
 use spec::messages::{
-    Adopt, ChangeManifest, ChangeManifestAnswer, Done, MechanismFacts, Outcome, SeenMember, Status,
-    StatusAnswer,
+    Adopt, ChangeManifest, ChangeManifestAnswer, Done, MechanismFacts, Outcome, Status, StatusAnswer,
 };
 use spec::record::{Manifest, MemberRole};
 
@@ -22,6 +21,7 @@ use crate::partition::{Caller, LinkFacts, Partition};
 use crate::roles::{Access, Credentials, Role, change_tag, next_epoch};
 use crate::seal::{Context, Group, NotOpened, What};
 use crate::settings::PIN_BYTES_MAX;
+use crate::sightings::is_member;
 use crate::store::Tries;
 
 /// The software and release that Status names.
@@ -153,6 +153,7 @@ impl Partition {
         let [officer, user] =
             [Role::SecurityOfficer, Role::CryptoOfficer].map(|role| self.store.tries(role.user().0));
         let (officer, user) = (officer?, user?);
+        self.hear(&status.seen)?;
         let contents = self.contents.read();
         let failed = |tries: &[([u8; 32], Tries)]| {
             tries.iter().fold(0_u32, |sum, (_, tries)| sum.saturating_add(tries.failed))
@@ -166,7 +167,11 @@ impl Partition {
         } else {
             0
         };
-        Ok(StatusAnswer {
+        let mut seen = self.board.of_others(&contents.manifest, self.serial);
+        if link.replicator {
+            seen.extend(link.seen.iter().filter(|seen| is_member(&contents.manifest, seen.serial)).cloned());
+        }
+        let mut answer = StatusAnswer {
             label: self.label.clone(),
             serial: self.serial,
             token_flags: flags | initialized | token::RNG | token::LOGIN_REQUIRED | token::TOKEN_INITIALIZED,
@@ -187,8 +192,11 @@ impl Partition {
             incarnation: contents.incarnation,
             seq: contents.seq,
             credentials: contents.credentials.name(&self.credential_key),
-            seen: if link.replicator { seen_of(&contents.manifest, &link.seen) } else { Vec::new() },
-        })
+            seen,
+            proof: Vec::new(),
+        };
+        answer.proof = self.board.proof(&answer.own_word());
+        Ok(answer)
     }
 
     /// `CK_MECHANISM_INFO` of every mechanism that this partition offers (PKCS #11 v3.1, 5.5.6).
@@ -211,12 +219,6 @@ impl Partition {
         let locked = if tries.remaining_ms(now_ms, &rules) > 0 { token::USER_PIN_LOCKED } else { 0 };
         low | last | locked
     }
-}
-
-/// What was seen of this group's members.
-fn seen_of(manifest: &Manifest, seen: &[SeenMember]) -> Vec<SeenMember> {
-    let is_member = |serial: u64| manifest.members.iter().any(|member| member.serial == serial);
-    seen.iter().filter(|seen| is_member(seen.serial)).cloned().collect()
 }
 
 /// Whether a change makes this member the home and changes nothing else (HA 2.7).

@@ -18,6 +18,7 @@ use crate::roles::{Credentials, Opened, Remembered, Role, Turns, Verifier};
 use crate::seal::Sealer;
 use crate::session_objects::BlobCache;
 use crate::settings::{PIN_BYTES_MAX, Settings};
+use crate::sightings::Board;
 use crate::store::{Key, Seq, Store, StoreError};
 
 /// Who sends a request, as the link has proved it.
@@ -54,6 +55,8 @@ pub struct Partition {
     pub(crate) hasher: RecordHasher,
     pub(crate) contents: RwLock<Contents>,
     pub(crate) blobs: BlobCache,
+    /// Where the other members were seen (HA 1.5).
+    pub(crate) board: Board,
     /// Names credentials in Status (HA 2.7).
     pub(crate) credential_key: hmac::Key,
     /// Names PIN tries; of this process only.
@@ -161,7 +164,14 @@ impl Partition {
             )));
         }
         let (sealer, hasher) = (Sealer::new(&domain), hasher(&domain));
-        let contents = Contents::load(&*store, &sealer, &hasher)?;
+        let contents = loop {
+            let before = store.seq()?;
+            let contents = Contents::load(&*store, &sealer, &hasher);
+            // What was read while another process wrote is of several moments, and may look like damage.
+            if store.seq()? == before {
+                break contents?;
+            }
+        };
         Ok(Self::assemble(store, &domain, serial, label, settings, contents))
     }
 
@@ -183,6 +193,7 @@ impl Partition {
             sealer: Sealer::new(domain),
             hasher: hasher(domain),
             contents: RwLock::new(contents),
+            board: Board::new(domain),
             credential_key: hmac::Key::new(hmac::HMAC_SHA256, &*domain.derive(b"credential name", 1)),
             try_key: hmac::Key::new(hmac::HMAC_SHA256, &bytes::<32>(&SystemRandom)),
             turns: Turns::default(),
@@ -234,10 +245,13 @@ impl Partition {
     /// # Errors
     /// [`Error::Store`] when it could not be written.
     pub fn reincarnate(&self, recovering: bool) -> Result<(), Error> {
-        let incarnation = u64::from_be_bytes(bytes::<8>(&*self.names)) | 1;
-        let change =
-            Change { incarnation: Some(incarnation), recovering: Some(recovering), ..Change::default() };
+        let change = self.another_incarnation(recovering);
         self.write(|_| Ok((change.clone(), ()))).map_err(|refusal| Error::Store(refusal.text))
+    }
+
+    pub(crate) fn another_incarnation(&self, recovering: bool) -> Change {
+        let incarnation = u64::from_be_bytes(bytes::<8>(&*self.names)) | 1;
+        Change { incarnation: Some(incarnation), recovering: Some(recovering), ..Change::default() }
     }
 
     /// An operator's word that a recovering member shall serve as it is (HA 1.5); whether it was recovering.
@@ -250,17 +264,6 @@ impl Partition {
             Ok((change, contents.recovering))
         };
         self.write(decide).map_err(|refusal| Error::Store(refusal.text))
-    }
-
-    /// Whether somebody has seen this member at a commit that its store does not know, or with another root there: then
-    /// the store went back, or it or the other one is a clone (HA 1.5).
-    pub fn contradicts(&self, seen: &SeenMember) -> bool {
-        self.look_for(seen.incarnation, seen.seq);
-        let contents = self.contents.read();
-        let same = seen.serial == self.serial && seen.incarnation == contents.incarnation;
-        let gone_back = seen.seq > contents.seq;
-        let cloned = seen.seq == contents.seq && seen.root != contents.index.tree.root().0;
-        same && (gone_back || cloned)
     }
 
     /// The member's standing now, as the header of a reply without a tag: for replies that are made outside of it.

@@ -224,7 +224,13 @@ impl Member {
     /// The root of its digests (HA 1.6).
     pub(crate) fn root(&self) -> Option<Vec<u8>> {
         let partition = self.partition()?;
-        match ask(&partition, &caller(0), &[], Call::Status(Status { mechanisms: false }), BORN_MS)? {
+        match ask(
+            &partition,
+            &caller(0),
+            &[],
+            Call::Status(Status { mechanisms: false, seen: Vec::new() }),
+            BORN_MS,
+        )? {
             Answer::Status(status) => Some(status.root.clone()),
             _ => None,
         }

@@ -16,6 +16,7 @@ pub mod planted;
 pub mod platform;
 pub mod record;
 pub mod seam;
+pub mod sightings;
 pub mod stats;
 pub mod trace;
 pub mod value;

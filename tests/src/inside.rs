@@ -108,7 +108,9 @@ fn ticket(partition: &Partition, now_ms: u64) -> Vec<u8> {
 fn found(partitions: &[Arc<Partition>], now_ms: u64) {
     let home = &partitions[0];
     let officer = ticket(home, now_ms);
-    let Answer::Status(status) = ask(home, &[], Call::Status(Status { mechanisms: false }), now_ms) else {
+    let Answer::Status(status) =
+        ask(home, &[], Call::Status(Status { mechanisms: false, seen: Vec::new() }), now_ms)
+    else {
         panic!("wanted a status")
     };
     let old = status.manifest.clone().expect("every partition has a manifest");

@@ -105,7 +105,8 @@ impl Wire {
     pub fn open_at(client: &Client, server: usize) -> Self {
         let mut session = client.connect_to(server).unwrap();
         let serial = session.hello().partitions[0].serial;
-        let reply = session.call(serial, Call::Status(Status { mechanisms: false }), &[]).unwrap();
+        let reply =
+            session.call(serial, Call::Status(Status { mechanisms: false, seen: Vec::new() }), &[]).unwrap();
         let Some(Answer::Status(status)) = &reply.answer else { panic!("wanted a status: {}", reply.text) };
         let manifest = status.manifest.clone().unwrap();
         session.in_group(&manifest.group, manifest.generation);
@@ -164,7 +165,7 @@ impl Wire {
     /// # Panics
     /// When it is not told.
     pub fn status(&mut self) -> StatusAnswer {
-        let reply = self.call(Call::Status(Status { mechanisms: false }));
+        let reply = self.call(Call::Status(Status { mechanisms: false, seen: Vec::new() }));
         match &reply.answer {
             Some(Answer::Status(status)) => status.clone(),
             _ => panic!("wanted a status: {}", reply.text),

@@ -55,7 +55,7 @@ impl<'a> Asking<'a> {
     }
 
     fn standing(&mut self, mechanisms: bool) -> Result<StatusAnswer, Failure> {
-        match self.call(Call::Status(Status { mechanisms }))? {
+        match self.call(Call::Status(Status { mechanisms, seen: Vec::new() }))? {
             Answer::Status(status) => Ok(status),
             _ => Err(self.unfit()),
         }

@@ -38,7 +38,7 @@ use crate::partitions::Partitions;
 use crate::pem;
 use crate::registry::Registry;
 use crate::server_identity::ServerIdentity;
-use crate::sightings::Sightings;
+use crate::sightings::{Sightings, log_contradiction};
 use seam::HouseSeam;
 
 /// A link to a peer on which requests wait and nothing arrives for so many milliseconds is given up.
@@ -322,19 +322,19 @@ impl Peers {
             for seen in report.seen.iter().filter(|seen| is_member(manifest, seen.serial)) {
                 let Some(handler) = self.house.handler(seen.serial) else { continue };
                 let Some(here) = handler.partition().filter(|here| here.contradicts(seen)) else { continue };
-                tracing::error!(
+                tracing::warn!(
                     serial = seen.serial,
                     told_by = report.serial,
-                    seen_at = seen.seq,
-                    found_at = here.header().seq,
-                    "the store of this partition is not the one that a peer has seen: it was brought back from an older \
-                     image, or cloned. It takes a new incarnation and serves nobody until a peer has been compared with it, \
-                     or until an operator runs `hsm partition adopt`"
+                    "a peer has seen another store"
                 );
-                if let Err(error) = here.reincarnate(true) {
+                if let Err(error) = here.yield_to(seen) {
                     tracing::error!(serial = seen.serial, %error, "the new incarnation could not be written");
                 }
             }
+        }
+        // Also of what a member here has heard by the requests of this very group.
+        for handler in manifest.members.iter().filter_map(|member| self.house.handler(member.serial)) {
+            handler.partition().map(log_contradiction);
         }
     }
 }

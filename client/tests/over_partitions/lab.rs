@@ -6,7 +6,7 @@ use client::conf::Configuration;
 use client::{InitializeOptions, Module, Produced, Room};
 use ntls::platform::System;
 use partition::in_process::InProcess;
-use partition::store::{MemoryStore, Store};
+use partition::store::MemoryStore;
 use partition::{Caller, DomainSecret, Partition, Settings, SystemRandom};
 use prost::Message;
 use spec::flags::session::{RW_SESSION, SERIAL_SESSION};
@@ -37,7 +37,7 @@ pub(crate) struct Lab {
     pub(crate) module: Module,
     pub(crate) members: Vec<MemberId>,
     platform: Arc<dyn Platform>,
-    stores: Vec<Arc<dyn Store>>,
+    stores: Vec<Arc<MemoryStore>>,
     domain: [u8; 32],
     ha_only: bool,
     options: &'static str,
@@ -73,11 +73,10 @@ impl Lab {
         options: &'static str,
     ) -> Self {
         let members: Vec<MemberId> = (1..=members).map(|number| MemberId(1_000 + number)).collect();
-        let stores: Vec<Arc<dyn Store>> =
-            members.iter().map(|_| Arc::new(MemoryStore::new()) as Arc<dyn Store>).collect();
+        let stores: Vec<Arc<MemoryStore>> = members.iter().map(|_| Arc::new(MemoryStore::new())).collect();
         let domain = [9; 32];
         let secret = || DomainSecret::new(Zeroizing::new(domain));
-        let create = |(member, store): (&MemberId, &Arc<dyn Store>)| {
+        let create = |(member, store): (&MemberId, &Arc<MemoryStore>)| {
             let settings = Settings::for_tests();
             let label = format!("member{}", member.0);
             let now = platform.wall_ms();
@@ -154,10 +153,28 @@ impl Lab {
     /// Restarts every member over its store: all caches are empty.
     pub(crate) fn restart_all(&self) {
         for (member, store) in self.members.iter().zip(&self.stores) {
-            let secret = DomainSecret::new(Zeroizing::new(self.domain));
-            let partition = Partition::open(store.clone(), secret, member.0, Settings::for_tests()).unwrap();
-            self.seam.swap(*member, Arc::new(partition));
+            self.seam.swap(*member, self.open(*member, store.clone()));
         }
+    }
+
+    fn open(&self, member: MemberId, store: Arc<MemoryStore>) -> Arc<Partition> {
+        let secret = DomainSecret::new(Zeroizing::new(self.domain));
+        Arc::new(Partition::open(store, secret, member.0, Settings::for_tests()).unwrap())
+    }
+
+    /// A copy of a member as it is now, and an application that reaches this copy and the other members as they are.
+    pub(crate) fn beside_a_copy_of(&self, place: usize) -> (Arc<Partition>, Module) {
+        let copy = self.open(self.members[place], Arc::new(self.stores[place].image()));
+        let reached = |(at, member): (usize, &MemberId)| match at == place {
+            true => (*member, copy.clone()),
+            false => (*member, self.seam.partition(*member).unwrap()),
+        };
+        let pairs = self.members.iter().enumerate().map(reached).collect();
+        let module = Module::new();
+        let seam = InProcess::new(self.platform.clone(), CALLER, pairs);
+        let options = InitializeOptions { may_create_threads: true };
+        module.initialize_over(seam, self.platform.clone(), self.configuration(), options).unwrap();
+        (copy, module)
     }
 
     pub(crate) fn session(&self) -> HandleSession {
@@ -238,8 +255,10 @@ impl Lab {
 
     /// What a member says of itself, asked past the module.
     pub(crate) fn status(&self, member: MemberId) -> StatusAnswer {
-        let body =
-            RequestBody { call: Some(Call::Status(Status { mechanisms: false })), ..RequestBody::default() };
+        let body = RequestBody {
+            call: Some(Call::Status(Status { mechanisms: false, seen: Vec::new() })),
+            ..RequestBody::default()
+        };
         let partition = self.seam.partition(member).unwrap();
         let header = RequestHeader { partition: member.0, ..RequestHeader::default() };
         let (_, reply) = partition.handle(&CALLER, &header, &body.encode_to_vec(), System.wall_ms());
@@ -320,7 +339,8 @@ fn found(partitions: &[Arc<Partition>], now_ms: u64) {
     };
     let home = &partitions[0];
     let officer = ticket(home);
-    let Answer::Status(status) = ask(home, &[], Call::Status(Status { mechanisms: false })) else {
+    let Answer::Status(status) = ask(home, &[], Call::Status(Status { mechanisms: false, seen: Vec::new() }))
+    else {
         panic!("wanted a status")
     };
     let old = status.manifest.clone().unwrap();

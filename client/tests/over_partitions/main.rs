@@ -5,6 +5,7 @@ mod clock;
 mod lab;
 
 mod changes;
+mod clones;
 mod counts;
 mod digest;
 mod encrypt;

@@ -13,6 +13,7 @@ pub struct MemoryStore {
     hints: Mutex<Vec<Hint>>,
 }
 
+#[derive(Clone)]
 struct State {
     entries: BTreeMap<Key, Entry>,
     buckets: Vec<Digest>,
@@ -38,6 +39,12 @@ impl MemoryStore {
             incarnation: 0,
         };
         Self { state: Mutex::new(state), hints: Mutex::default() }
+    }
+
+    /// Another store that holds what this one holds now: what a restore or a clone begins with.
+    #[must_use]
+    pub fn image(&self) -> Self {
+        Self { state: Mutex::new(self.state.lock().clone()), hints: Mutex::default() }
     }
 }
 

@@ -220,7 +220,7 @@ impl Bench {
     }
 
     pub fn status(&self) -> StatusAnswer {
-        match self.ok(Call::Status(Status { mechanisms: true })) {
+        match self.ok(Call::Status(Status { mechanisms: true, seen: Vec::new() })) {
             Answer::Status(answer) => answer,
             _ => unreachable!("a status is answered by a status"),
         }

@@ -94,9 +94,10 @@ fn ha_4_7_a_peer_may_do_nothing_else_even_with_a_ticket() {
 }
 
 #[test]
-fn status_tells_what_the_link_knows_and_where_members_were_seen_to_peers_alone() {
+fn status_tells_what_the_link_knows_and_to_peers_alone_where_the_appliance_has_seen_members() {
     let bench = Bench::new();
-    let seen = SeenMember { serial: 1001, incarnation: 5, seq: 6, root: vec![7; 32] };
+    let seen =
+        SeenMember { serial: 1001, incarnation: 5, seq: 6, root: vec![7; 32], ..SeenMember::default() };
     let known = LinkFacts {
         server_certificate_ends_ms: 11,
         client_certificate_ends_ms: 12,
@@ -126,7 +127,8 @@ fn ha_1_5_a_store_that_went_back_or_was_cloned_is_known_by_what_others_have_seen
     let status = bench.status();
     let (incarnation, seq, root) = (status.incarnation, status.seq, status.root);
     let contradicts = |serial, incarnation, seq, root: &[u8]| {
-        bench.partition.contradicts(&SeenMember { serial, incarnation, seq, root: root.to_vec() })
+        let seen = SeenMember { serial, incarnation, seq, root: root.to_vec(), ..SeenMember::default() };
+        bench.partition.contradicts(&seen)
     };
     assert!(!contradicts(1001, incarnation, seq, &root), "that is where it is");
     assert!(!contradicts(1001, incarnation, seq - 1, &[9; 32]), "it was there and went on");
@@ -193,4 +195,50 @@ fn ha_4_6_one_repairer_at_a_time_holds_the_lease_until_it_ends_or_is_given_back(
     assert!(leased(&bench, 1, 60_000).granted, "it was given back");
     bench.now_ms -= 3_600_000;
     assert!(leased(&bench, 2, 1_000).granted, "a clock that was set back makes no lease of an hour");
+}
+
+fn own_word(bench: &Bench) -> SeenMember {
+    bench.status().own_word()
+}
+
+fn told(bench: &Bench, seen: Vec<SeenMember>) -> ReplyBody {
+    over(&LinkFacts::default(), bench, Call::Status(Status { mechanisms: false, seen }))
+}
+
+#[test]
+fn ha_1_5_a_store_that_went_back_hears_of_it_by_any_process_and_believes_a_proof_alone() {
+    let store = std::sync::Arc::new(partition::store::MemoryStore::new());
+    let mut home = Bench::over(store.clone(), 1001, Settings::for_tests());
+    home.ticket = home.login(spec::UserType::USER, CO_PIN);
+    let other = home.joined(1002);
+    let image = std::sync::Arc::new(store.image());
+    home.create(data(vec![token()]));
+    let seen = own_word(&home);
+    // The other member keeps what is proved and tells it to whoever asks; it tells nothing of itself and of strangers.
+    let forged = SeenMember { seq: seen.seq + 1, ..seen.clone() };
+    let stranger = SeenMember { serial: 9_009, ..seen.clone() };
+    for carried in [vec![forged.clone()], vec![stranger], vec![own_word(&other)]] {
+        assert_eq!(told(&other, carried).outcome, Outcome::OK.0);
+        assert_eq!(other.status().seen, []);
+    }
+    told(&other, vec![seen.clone()]);
+    assert_eq!(other.status().seen, std::slice::from_ref(&seen));
+    let many = vec![seen.clone(); 257];
+    assert_eq!(told(&other, many).outcome, Outcome::MALFORMED.0);
+    // The member itself finds nothing wrong with where it is.
+    told(&home, vec![seen.clone()]);
+    assert!(!home.partition.is_recovering());
+    let back = partition::Partition::open(image.clone(), domain(), 1001, Settings::for_tests()).unwrap();
+    let back = Bench { partition: back, store: image, ..home };
+    told(&back, vec![forged]);
+    assert!(!back.partition.is_recovering(), "nobody can make the proof");
+    told(&back, other.status().seen);
+    assert!(back.partition.is_recovering());
+    assert_ne!(own_word(&back).incarnation, seen.incarnation);
+    let contradiction = back.partition.take_contradiction().unwrap();
+    assert_eq!((contradiction.seen, contradiction.found_at), (seen.clone(), seen.seq - 1));
+    // Once is enough.
+    let incarnation = own_word(&back).incarnation;
+    told(&back, vec![seen]);
+    assert_eq!((own_word(&back).incarnation, back.partition.take_contradiction()), (incarnation, None));
 }

@@ -174,3 +174,15 @@ fn a_store_that_was_put_back_under_a_running_member_is_told_and_nothing_is_ackno
         reply.text
     );
 }
+
+#[test]
+fn ha_1_5_a_process_that_has_not_heard_of_the_last_commit_of_its_store_takes_nobody_for_a_clone() {
+    let one = logged_in();
+    drop(one.joined(1002));
+    let other = beside(&one, false);
+    one.create(data(vec![token()]));
+    let seen = vec![one.status().own_word()];
+    other.ok(Call::Status(Status { mechanisms: false, seen }));
+    assert!(!other.partition.is_recovering() && !one.partition.is_recovering());
+    assert_same(&one, &other);
+}

@@ -7,6 +7,9 @@ pub struct Status {
     /// Whether the list of mechanisms is wanted too.
     #[prost(bool, tag = "1")]
     pub mechanisms: bool,
+    /// Where the asker has seen the members of the group, in their own words (HA 1.5).
+    #[prost(message, repeated, tag = "2")]
+    pub seen: Vec<SeenMember>,
 }
 
 /// The partition's standing.
@@ -69,13 +72,31 @@ pub struct StatusAnswer {
     /// The commit at which the root was `root`; the header's may be a later one.
     #[prost(uint64, tag = "19")]
     pub seq: u64,
-    /// Where the appliance has last seen the members of the group (HA 1.5); told to its peers alone.
+    /// Where the other members of the group were last seen (HA 1.5): what processes have told this member, with its proofs,
+    /// and, for peers alone, what the appliance has seen itself.
     #[prost(message, repeated, tag = "20")]
     pub seen: Vec<SeenMember>,
     /// Names the credentials, under a key of the domain: members whose versions are equal and whose names are not hold
     /// what two homes set at a time, and want it exchanged (HA 2.7).
     #[prost(bytes = "vec", tag = "21")]
     pub credentials: Vec<u8>,
+    /// Shows members of the domain that this one was at `incarnation`, `seq` and `root`, whoever tells them (HA 1.5).
+    #[prost(bytes = "vec", tag = "22")]
+    pub proof: Vec<u8>,
+}
+
+impl StatusAnswer {
+    /// What it says of itself, to be told to other members.
+    pub fn own_word(&self) -> SeenMember {
+        SeenMember {
+            serial: self.serial,
+            incarnation: self.incarnation,
+            seq: self.seq,
+            root: self.root.clone(),
+            said_ms: self.wall_ms,
+            proof: self.proof.clone(),
+        }
+    }
 }
 
 /// Where somebody has last seen a member: its store went back when it is behind that later, and is a clone when it
@@ -94,6 +115,13 @@ pub struct SeenMember {
     /// The root of its digest at that commit, 32 bytes.
     #[prost(bytes = "vec", tag = "4")]
     pub root: Vec<u8>,
+    /// Shows members of the domain that the member has said so itself; empty where an appliance tells its peer what it has
+    /// seen.
+    #[prost(bytes = "vec", tag = "5")]
+    pub proof: Vec<u8>,
+    /// Its wall clock when it said so, milliseconds since 1970: of more incarnations than are kept the last ones are.
+    #[prost(uint64, tag = "6")]
+    pub said_ms: u64,
 }
 
 /// `CK_MECHANISM_INFO` of one mechanism (PKCS #11 v3.1, 5.5.6).
