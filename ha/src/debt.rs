@@ -1,9 +1,11 @@
 //! Debt (HA 2.5): acknowledged writes that one member has not acknowledged to this process.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use spec::Ouid;
-use spec::platform::Moment;
+use spec::platform::{Lock, Moment};
 use spec::seam::MemberId;
 
 use crate::body::Body;
@@ -39,6 +41,111 @@ pub(crate) struct Debt {
     pub(crate) given_up: bool,
 }
 
+/// What one member owes. It outlives the member's place in the group: a partition that is taken out and added again with its
+/// old store lacks the same writes (HA 2.6).
+#[derive(Default)]
+pub(crate) struct Debts {
+    list: Lock<VecDeque<Debt>>,
+    number: AtomicUsize,
+}
+
+impl Debts {
+    /// How many writes are owed.
+    pub(crate) fn number(&self) -> usize {
+        self.number.load(Ordering::Acquire)
+    }
+
+    /// Adds a debt; false, and the list is empty, past its bound.
+    fn add(&self, debt: Debt) -> bool {
+        self.change(|list| {
+            let has_room = list.len() < DEBT_MAX;
+            if has_room {
+                list.push_back(debt)
+            } else {
+                list.clear()
+            }
+            has_room
+        })
+    }
+
+    fn settle(&self, settled: u64) {
+        self.change(|list| list.retain(|debt| debt.number != settled));
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut VecDeque<Debt>) -> T) -> T {
+        let mut list = self.list.lock();
+        let changed = change(&mut list);
+        self.number.store(list.len(), Ordering::Release);
+        changed
+    }
+
+    fn any(&self, is: impl Fn(&Debt) -> bool) -> bool {
+        self.number() > 0 && self.list.lock().iter().any(is)
+    }
+}
+
+impl Member {
+    /// How many writes the member owes.
+    pub(crate) fn debts(&self) -> usize {
+        self.debts.number()
+    }
+
+    /// Whether the member owes a write of this object.
+    pub(crate) fn owes(&self, object: Ouid) -> bool {
+        self.debts.any(|debt| debt.ouids.contains(&object))
+    }
+
+    /// The objects of all writes that the member owes.
+    pub(crate) fn owed(&self) -> BTreeSet<Ouid> {
+        if self.debts() == 0 {
+            return BTreeSet::new();
+        }
+        self.debts.list.lock().iter().flat_map(|debt| debt.ouids.iter().copied()).collect()
+    }
+
+    /// Adds an acknowledged write that the member has not acknowledged (HA 2.5). Past the bound the list is given up
+    /// and the member must be compared before it is read again.
+    fn owe(&self, debt: Debt) {
+        if !self.debts.add(debt) {
+            tracing::warn!(member = %self.id, "{DEBT_MAX} writes are owed by the member: it is repaired by comparison instead");
+            self.demote();
+        }
+    }
+
+    /// The oldest write that the member owes and may take.
+    fn oldest_debt(&self) -> Option<Debt> {
+        self.debts.list.lock().iter().find(|debt| !debt.given_up).cloned()
+    }
+
+    /// A debt is settled.
+    pub(crate) fn settle_debt(&self, settled: u64) {
+        self.debts.settle(settled);
+    }
+
+    /// The member has refused a debt: it is sent no more. Where the write was acknowledged it is still owed.
+    fn give_up_debt(&self, refused: &Debt) {
+        if !refused.acknowledged {
+            return self.settle_debt(refused.number);
+        }
+        if let Some(debt) = self.debts.list.lock().iter_mut().find(|debt| debt.number == refused.number) {
+            (debt.given_up, debt.bodies) = (true, Vec::new());
+        }
+    }
+
+    /// What the member has refused and owes.
+    pub(crate) fn given_up_debts(&self) -> Vec<Debt> {
+        if self.debts() == 0 {
+            return Vec::new();
+        }
+        self.debts.list.lock().iter().filter(|debt| debt.given_up).cloned().collect()
+    }
+
+    /// Whether the member has refused anything that it owes.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.debts.any(|debt| debt.given_up)
+    }
+}
+
 impl Group {
     /// Notes that a member owes a write, which the holders have acknowledged: `acknowledged` when they are the minimum.
     pub(crate) fn owe(
@@ -53,6 +160,9 @@ impl Group {
             return;
         }
         let (number, ouids, bodies) = (self.number(), ouids.to_vec(), bodies.to_vec());
+        // It may have left the group, and come again, since it was asked.
+        let view = self.view();
+        let member = view.member(member.id).map_or(member, |now| &**now);
         member.owe(Debt { number, ouids, holders: holders.to_vec(), bodies, acknowledged, given_up: false });
     }
 
@@ -162,5 +272,37 @@ impl Group {
         if self.view().seats.len() > 1 {
             member.demote();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spec::platform::Moment;
+    use spec::seam::MemberId;
+
+    use super::*;
+    use crate::member::Phase;
+
+    #[test]
+    fn debt_is_bounded_and_overflow_demotes() {
+        let member = Member::new(MemberId(1));
+        member.decide(Moment(1), Phase::Admitted);
+        let ouid = Ouid([7; 16]);
+        let debt = |number| Debt {
+            number,
+            ouids: vec![ouid],
+            holders: Vec::new(),
+            bodies: Vec::new(),
+            acknowledged: true,
+            given_up: false,
+        };
+        for number in 0..DEBT_MAX as u64 {
+            member.owe(debt(number));
+        }
+        assert_eq!(member.debts(), DEBT_MAX);
+        assert!(member.owes(ouid) && !member.owes(Ouid([8; 16])));
+        assert_eq!(member.phase_on(Moment(1)), Phase::Admitted);
+        member.owe(debt(9_999));
+        assert_eq!((member.debts(), member.phase_on(Moment(1))), (0, Phase::Recovering));
     }
 }

@@ -15,19 +15,18 @@
 //!
 //! A phase holds for one link only: `link` keeps the moment at which that link came up, and a member whose link is
 //! younger counts as Fresh until it is judged again. Every member whose link is up is in the write set (HA 2.4).
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use spec::Ouid;
 use spec::messages::{ReplyHeader, StatusAnswer};
 use spec::platform::{Lock, Moment};
 use spec::record::MemberRole;
 use spec::seam::{MemberId, Seam, Standing};
 
 use crate::admission::Caught;
-use crate::debt::{DEBT_MAX, Debt};
+use crate::debt::Debts;
 use crate::known::{Known, KnownCell, Shown};
 use crate::load::Load;
 use crate::view::age;
@@ -126,8 +125,8 @@ pub(crate) struct Member {
     refusal: Lock<String>,
     /// With which references it has caught up on its link (HA 4.6).
     pub(crate) caught: Caught,
-    debt: Lock<VecDeque<Debt>>,
-    debts: AtomicUsize,
+    /// What it owes this process.
+    pub(crate) debts: Arc<Debts>,
     /// Its attempts to return are used up (`reconnAtt`).
     given_up: AtomicBool,
     /// When the link came up on which it was first read since `forget_use`; the greatest number for none.
@@ -140,6 +139,11 @@ pub(crate) struct Member {
 impl Member {
     /// A member of which nothing is known.
     pub(crate) fn new(id: MemberId) -> Arc<Self> {
+        Self::with_debts(id, Arc::default())
+    }
+
+    /// A member that has come to the group again: of its store nothing is known, and what it owed it owes.
+    pub(crate) fn with_debts(id: MemberId, debts: Arc<Debts>) -> Arc<Self> {
         Arc::new(Self {
             id,
             load: Load::default(),
@@ -156,8 +160,7 @@ impl Member {
             report: Lock::new(None),
             refusal: Lock::new(String::new()),
             caught: Caught::default(),
-            debt: Lock::new(VecDeque::new()),
-            debts: AtomicUsize::new(0),
+            debts,
             given_up: AtomicBool::new(false),
             used_link: AtomicU64::new(u64::MAX),
             repair_failures: AtomicU32::new(0),
@@ -442,73 +445,6 @@ impl Member {
         self.lacks.store(Arc::new(lacks));
         true
     }
-
-    /// Adds an acknowledged write that the member has not acknowledged (HA 2.5). Past the bound the list is given up
-    /// and the member must be compared before it is read again.
-    pub(crate) fn owe(&self, debt: Debt) {
-        let mut list = self.debt.lock();
-        if list.len() >= DEBT_MAX {
-            tracing::warn!(member = %self.id, "{DEBT_MAX} writes are owed by the member: it is repaired by comparison instead");
-            list.clear();
-            self.demote();
-        } else {
-            list.push_back(debt);
-        }
-        self.debts.store(list.len(), Ordering::Release);
-    }
-
-    /// How many writes the member owes.
-    pub(crate) fn debts(&self) -> usize {
-        self.debts.load(Ordering::Acquire)
-    }
-
-    /// Whether the member owes a write of this object.
-    pub(crate) fn owes(&self, object: Ouid) -> bool {
-        self.debts() > 0 && self.debt.lock().iter().any(|debt| debt.ouids.contains(&object))
-    }
-
-    /// The objects of all writes that the member owes.
-    pub(crate) fn owed(&self) -> BTreeSet<Ouid> {
-        if self.debts() == 0 {
-            return BTreeSet::new();
-        }
-        self.debt.lock().iter().flat_map(|debt| debt.ouids.iter().copied()).collect()
-    }
-
-    /// The oldest write that the member owes and may take.
-    pub(crate) fn oldest_debt(&self) -> Option<Debt> {
-        self.debt.lock().iter().find(|debt| !debt.given_up).cloned()
-    }
-
-    /// A debt is settled.
-    pub(crate) fn settle_debt(&self, settled: u64) {
-        let mut list = self.debt.lock();
-        list.retain(|debt| debt.number != settled);
-        self.debts.store(list.len(), Ordering::Release);
-    }
-
-    /// The member has refused a debt: it is sent no more. Where the write was acknowledged it is still owed.
-    pub(crate) fn give_up_debt(&self, refused: &Debt) {
-        if !refused.acknowledged {
-            return self.settle_debt(refused.number);
-        }
-        if let Some(debt) = self.debt.lock().iter_mut().find(|debt| debt.number == refused.number) {
-            (debt.given_up, debt.bodies) = (true, Vec::new());
-        }
-    }
-
-    /// What the member has refused and owes.
-    pub(crate) fn given_up_debts(&self) -> Vec<Debt> {
-        if self.debts() == 0 {
-            return Vec::new();
-        }
-        self.debt.lock().iter().filter(|debt| debt.given_up).cloned().collect()
-    }
-
-    /// Whether the member has refused anything that it owes.
-    pub(crate) fn has_given_up(&self) -> bool {
-        self.debts() > 0 && self.debt.lock().iter().any(|debt| debt.given_up)
-    }
 }
 
 #[cfg(test)]
@@ -525,29 +461,6 @@ mod tests {
         member.decide(Moment(6), Phase::Recovering);
         assert_eq!(member.phase_on(Moment(6)), Phase::Recovering);
         assert_eq!(member.phase_on(Moment(5)), Phase::Fresh);
-    }
-
-    #[test]
-    fn debt_is_bounded_and_overflow_demotes() {
-        let member = Member::new(MemberId(1));
-        member.decide(Moment(1), Phase::Admitted);
-        let ouid = Ouid([7; 16]);
-        let debt = |number| Debt {
-            number,
-            ouids: vec![ouid],
-            holders: Vec::new(),
-            bodies: Vec::new(),
-            acknowledged: true,
-            given_up: false,
-        };
-        for number in 0..DEBT_MAX as u64 {
-            member.owe(debt(number));
-        }
-        assert_eq!(member.debts(), DEBT_MAX);
-        assert!(member.owes(ouid) && !member.owes(Ouid([8; 16])));
-        assert_eq!(member.phase_on(Moment(1)), Phase::Admitted);
-        member.owe(debt(9_999));
-        assert_eq!((member.debts(), member.phase_on(Moment(1))), (0, Phase::Recovering));
     }
 
     #[test]

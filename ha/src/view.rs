@@ -5,9 +5,13 @@ use spec::meter::News;
 use spec::record::{Manifest, MemberRole};
 use spec::seam::MemberId;
 
+use crate::debt::Debts;
 use crate::group::Group;
 use crate::member::{Member, Seat};
 use crate::settings::GroupSettings;
+
+/// Of so many partitions that have left the group it is kept what they owe.
+const LEFT_MAX: usize = 8;
 
 /// Who the members are.
 pub(crate) struct View {
@@ -19,6 +23,8 @@ pub(crate) struct View {
     pub(crate) manifest: Option<Manifest>,
     /// The members.
     pub(crate) seats: Vec<Seat>,
+    /// What partitions owe that have left the group, the last to leave last: they may be added again with their old stores.
+    left: Vec<(MemberId, Arc<Debts>)>,
     /// How many of the members a write may have left out at most that was acknowledged before this view was: those that
     /// have left the group since may be who holds it (HA 2.2, 3.1).
     pub(crate) left_out: usize,
@@ -27,14 +33,14 @@ pub(crate) struct View {
 impl View {
     /// The view before any manifest is known.
     pub(crate) fn of_configuration(settings: Arc<GroupSettings>, old: Option<&View>) -> View {
-        let known = |id: MemberId| old.and_then(|old| old.member(id)).cloned();
         let seats = settings.members.iter().map(|id| {
-            let member = known(*id).unwrap_or_else(|| Member::new(*id));
+            let member = old.map_or_else(|| Member::new(*id), |old| old.member_to_be(*id));
             seat(&settings, member, MemberRole::Active, 100)
         });
-        let seats = seats.collect();
+        let seats: Vec<Seat> = seats.collect();
         let (number, left_out) = old.map_or((0, 0), |old| (old.number + 1, old.left_out()));
-        View { number, settings, manifest: None, seats, left_out }
+        let left = old.map_or_else(Vec::new, |old| old.left_by(&seats));
+        View { number, settings, manifest: None, seats, left, left_out }
     }
 
     /// The view of a manifest; members already known are kept.
@@ -44,15 +50,14 @@ impl View {
                 .members
                 .iter()
                 .map(|entry| {
-                    let id = MemberId(entry.serial);
-                    let member = old.member(id).cloned().unwrap_or_else(|| Member::new(id));
+                    let member = old.member_to_be(MemberId(entry.serial));
                     seat(&settings, member, entry.role(), entry.weight)
                 })
                 .collect(),
             None => View::of_configuration(settings.clone(), Some(old)).seats,
         };
-        let (number, left_out) = (old.number + 1, old.left_out());
-        View { number, settings, manifest: Some(manifest), seats, left_out }
+        let (number, left, left_out) = (old.number + 1, old.left_by(&seats), old.left_out());
+        View { number, settings, manifest: Some(manifest), seats, left, left_out }
     }
 
     /// The same members, of which no acknowledged write has left one out so far.
@@ -62,8 +67,30 @@ impl View {
             settings: self.settings.clone(),
             manifest: self.manifest.clone(),
             seats: self.seats.clone(),
+            left: self.left.clone(),
             left_out: 0,
         }
+    }
+
+    /// The member of this id in the view that follows: this one's, or a new one, which owes what it owed when it left.
+    fn member_to_be(&self, id: MemberId) -> Arc<Member> {
+        self.member(id).cloned().unwrap_or_else(|| {
+            let owed = self.left.iter().find(|(left, _)| *left == id).map(|(_, debts)| debts.clone());
+            Member::with_debts(id, owed.unwrap_or_default())
+        })
+    }
+
+    /// What those owe who are not among the members that follow. Calls of before may still add to it; where more partitions have
+    /// left than are kept, those are forgotten first that owed nothing.
+    fn left_by(&self, seats: &[Seat]) -> Vec<(MemberId, Arc<Debts>)> {
+        let now = self.seats.iter().map(|seat| (seat.member.id, seat.member.debts.clone()));
+        let mut left: Vec<_> = self.left.iter().cloned().chain(now).collect();
+        left.retain(|(id, _)| !seats.iter().any(|seat| seat.member.id == *id));
+        while left.len() > LEFT_MAX {
+            let forgotten = left.iter().position(|(_, debts)| debts.number() == 0).unwrap_or(0);
+            left.remove(forgotten);
+        }
+        left
     }
 
     /// The copies that a write needs (HA 2.2).

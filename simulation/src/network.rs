@@ -358,11 +358,13 @@ impl Network {
             let now = Moment(self.world.now());
             let link = state.links.get_mut(&(frame.process, frame.member)).expect("every pair has a link");
             link.heard = now;
-            if let Some(reply) = &reply {
-                let link = (frame.process, frame.member, link.epoch);
-                self.books.hears(link, reply.header.seq);
+            let epoch = link.epoch;
+            // A reply that nobody waits for any more tells the process nothing.
+            let waiter = link.open.remove(&frame.tag);
+            if let Some(reply) = reply.as_ref().filter(|_| waiter.is_some()) {
+                self.books.hears((frame.process, frame.member, epoch), reply.header.seq);
             }
-            link.open.remove(&frame.tag)
+            waiter
         };
         let Some(waiter) = waiter else { return };
         if let Some(reply) = reply.as_ref().filter(|_| call_name(frame.call) == "Random") {

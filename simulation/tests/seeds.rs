@@ -109,6 +109,8 @@ const ONCE_FAILED: &[(u64, &str)] = &[
     (70_768, "a change of a PIN that nobody had heard of was carried out during a try at one (check)"),
     (94_018, "a returner lacked what its reference was heard to hold since it was found to hold all (check)"),
     (94_451, "a change of one attribute, seen once, was not seen where another was changed later (product)"),
+    (150_454, "a member that had been taken out and came again was read where it owed a destroy (HA 2.5)"),
+    (150_596, "what a reply told that nobody waited for was asked of a returner (check)"),
 ];
 
 #[cfg(not(feature = "planted"))]

@@ -1,7 +1,7 @@
 //! Create, change, destroy: every order of outcomes (HA 2.1, 2.2, 2.3, 2.5).
 use std::sync::Arc;
 
-use spec::messages::{Make, MakeKind, SetAttributes};
+use spec::messages::{Make, MakeKind, Outcome, SetAttributes};
 use spec::record::{Manifest, State};
 use spec::seam::MemberId;
 use spec::{Attribute, AttributeType, Ouid, Rv, Template};
@@ -350,4 +350,28 @@ fn ha_2_5_who_comes_while_a_create_runs_owes_it() {
     assert!(member.owes(ouid), "nobody may search it before it has got the object");
     group.pay_debts(world.clock.now().after_ms(1_000));
     assert_eq!(world.holders(ouid), [true; 3]);
+}
+
+/// A partition that is taken out and added again with its old store lacks what it owed when it left.
+#[test]
+fn ha_2_5_who_comes_again_owes_what_it_owed_when_it_left() {
+    let (world, group) = warm(3);
+    let ouid = create(&group).unwrap();
+    world.script(3, DESTROY, Fate::LostBefore);
+    (0..9).for_each(|_| world.script(3, DESTROY, Fate::Answer(Outcome::FAILED)));
+    group.destroy(reference(ouid), TICKET).unwrap();
+    world.unscript(3);
+    assert!(group.view().member(MemberId(3)).unwrap().owes(ouid));
+    let with_all = group.manifest().unwrap();
+    let mut without = with_all.clone();
+    without.members.retain(|member| member.serial != 3);
+    without.epoch += 1;
+    group.learn(&without);
+    assert_eq!(group.view().seats.len(), 2);
+    group.learn(&Manifest { epoch: without.epoch + 1, ..with_all });
+    // The others are gone before it has been compared with them: the only one that can be read pays first.
+    (1..=2).for_each(|member| world.down(member));
+    assert_eq!(group.find(&Template::default(), TICKET).unwrap().len(), 0);
+    assert_eq!(world.model(3, |model| model.state(ouid)), Some(State::Deleted));
+    assert!(matches!(group.any(one_use(ouid), TICKET), Err(Error::Gone(_))));
 }
