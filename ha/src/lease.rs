@@ -7,11 +7,11 @@
 //! held --member cannot be reached to give it back--> runs out by itself, or is taken up by the next repair of this process
 //! ```
 //! The lease spares work and is no safety rule: joins do no harm whoever makes them (HA 1.2). A member that cannot say is
-//! taken to agree.
+//! taken to agree, and so is one whose clock stands still: there no lease ever runs out.
 use std::sync::Arc;
 
 use spec::messages::{Answer, Call, Lease};
-use spec::platform::Moment;
+use spec::platform::{Lock, Moment};
 
 use crate::error::Error;
 use crate::group::Group;
@@ -25,6 +25,21 @@ pub(crate) struct Held {
     holder: Vec<u8>,
     members: Vec<Arc<Member>>,
     renew_at: Moment,
+}
+
+/// When a member began to say that the lease of another repairer has so many milliseconds left.
+#[derive(Default)]
+pub(crate) struct RefusedLease(Lock<Option<(u32, Moment)>>);
+
+impl RefusedLease {
+    /// The lease has so many milliseconds left, says the member; whether it has said just so for as long. A lease that is
+    /// renewed has another time left at each look.
+    fn is_for_ever(&self, left_ms: u32, now: Moment) -> bool {
+        let mut said = self.0.lock();
+        let since = said.filter(|(left, _)| *left == left_ms).map_or(now, |(_, since)| since);
+        *said = Some((left_ms, since));
+        now >= since.after_ms(u64::from(left_ms))
+    }
 }
 
 /// What became of asking for a lease.
@@ -46,6 +61,13 @@ impl Group {
         for member in members {
             match self.ask_lease(&member, &held.holder, LEASE_MS, ticket) {
                 Ok(None) => held.members.push(member),
+                Ok(Some(left_ms)) if member.refused_lease.is_for_ever(left_ms, self.platform.now()) => {
+                    tracing::warn!(
+                        member = %member.id, left_ms,
+                        "the repair lease of another process does not run out at this member, whose clock stands still: it is \
+                         not waited for"
+                    );
+                }
                 Ok(Some(left_ms)) => {
                     self.give_back(held, ticket);
                     return Ok(Asked::Taken(left_ms));

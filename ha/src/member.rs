@@ -28,6 +28,7 @@ use spec::seam::{MemberId, Seam, Standing};
 use crate::admission::Caught;
 use crate::debt::Debts;
 use crate::known::{Known, KnownCell, Shown};
+use crate::lease::RefusedLease;
 use crate::load::Load;
 use crate::view::age;
 
@@ -127,6 +128,8 @@ pub(crate) struct Member {
     pub(crate) caught: Caught,
     /// What it owes this process.
     pub(crate) debts: Arc<Debts>,
+    /// What it says of the lease of another repairer (HA 4.6).
+    pub(crate) refused_lease: RefusedLease,
     /// Its attempts to return are used up (`reconnAtt`).
     given_up: AtomicBool,
     /// When the link came up on which it was first read since `forget_use`; the greatest number for none.
@@ -161,6 +164,7 @@ impl Member {
             refusal: Lock::new(String::new()),
             caught: Caught::default(),
             debts,
+            refused_lease: RefusedLease::default(),
             given_up: AtomicBool::new(false),
             used_link: AtomicU64::new(u64::MAX),
             repair_failures: AtomicU32::new(0),

@@ -214,8 +214,8 @@ impl Member {
     ) -> Option<(ReplyHeader, Zeroizing<Vec<u8>>)> {
         let (partition, offset) = {
             let state = self.state();
-            let seconds = i64::try_from(now / 1_000_000_000).unwrap_or(0);
-            (state.partition.clone()?, state.clock_offset_ms + state.drift_ms * seconds)
+            let ms = i64::try_from(now / 1_000_000).unwrap_or(0);
+            (state.partition.clone()?, state.clock_offset_ms + state.drift_ms * ms / 1_000)
         };
         let now_ms = wall_ms(now).saturating_add_signed(offset);
         Some(partition.handle_on(&LinkFacts::default(), caller, header, body, now_ms))

@@ -297,7 +297,11 @@ impl Theme {
                 [MemberRole::Standby, MemberRole::Draining][usize::from(chance.once_in(4))];
         }
         if chance.once_in(3) && !theme.changes {
-            theme.drift_ms = std::array::from_fn(|_| i64::try_from(chance.below(101)).unwrap_or(0) - 50);
+            theme.drift_ms = std::array::from_fn(|_| match chance.below(101) {
+                // One in twenty stands still.
+                96.. => -1_000,
+                ms => i64::try_from(ms).unwrap_or(0) - 48,
+            });
         }
         theme
     }

@@ -28,8 +28,8 @@ pub(crate) struct World {
 struct State {
     now: u64,
     chance: Chance,
-    /// By priorities that change at random points (PCT), or at random.
-    by_priority: bool,
+    /// Who goes on is drawn, or by priorities.
+    priorities: Option<Priorities>,
     threads: Vec<Thread>,
     current: usize,
     events: BTreeMap<(u64, u64), Event>,
@@ -46,6 +46,36 @@ struct State {
     /// The process that is to fork.
     to_fork: Option<usize>,
     story: Option<Vec<String>>,
+}
+
+/// Probabilistic concurrency testing (Burckhardt et al., ASPLOS 2010): of the threads that are ready the one with the highest
+/// priority goes on. Threads begin with random priorities, and at a few points of a run the one whose turn it is gets the lowest.
+struct Priorities {
+    /// The steps at which that happens, the next one last.
+    change_at: Vec<u64>,
+    /// The lowest given so far.
+    lowest: u64,
+}
+
+impl Priorities {
+    /// One to five points among the first steps of a run; among how many is drawn, too, since runs are of all lengths.
+    fn draw(chance: &mut Chance) -> Self {
+        let within = 1 << chance.between(8, 17);
+        let mut change_at: Vec<u64> = (0..chance.between(1, 5)).map(|_| chance.below(within)).collect();
+        change_at.sort_unstable_by(|one, other| other.cmp(one));
+        Self { change_at, lowest: u64::MAX >> 1 }
+    }
+
+    /// A priority below all others.
+    fn lower(&mut self) -> u64 {
+        self.lowest -= 1;
+        self.lowest
+    }
+
+    /// Whether a point has been reached; once for each.
+    fn is_to_change(&mut self, step: u64) -> bool {
+        self.change_at.pop_if(|at| *at <= step).is_some()
+    }
 }
 
 struct Thread {
@@ -77,12 +107,12 @@ impl World {
     pub(crate) fn enter(seed: u64, processes: usize, story: bool) -> Arc<World> {
         when_contended(give_way);
         let mut chance = Chance::new(seed);
-        let by_priority = chance.once_in(2);
+        let priorities = chance.once_in(2).then(|| Priorities::draw(&mut chance));
         let world = Arc::new(World {
             state: Mutex::new(State {
                 now: 1_000_000_000,
                 chance,
-                by_priority,
+                priorities,
                 threads: vec![Thread {
                     run: Run::Ready,
                     process: OBSERVER,
@@ -268,7 +298,8 @@ impl World {
         let baton = Arc::<Condvar>::default();
         let id = {
             let mut state = self.state();
-            let priority = state.chance.bits() >> 1;
+            // Above those of threads that were made to wait.
+            let priority = u64::MAX - (state.chance.bits() >> 1);
             state.threads.push(Thread { run: Run::Ready, process, baton: baton.clone(), priority });
             state.threads.len() - 1
         };
@@ -334,15 +365,21 @@ impl World {
     /// Another thread may go on; the caller's stays ready.
     pub(crate) fn give_way(&self) {
         let me = me();
-        {
-            let mut state = self.state();
-            // Whoever gives way often must not keep the others from what it waits for.
-            if state.by_priority && state.chance.once_in(8) {
-                state.threads[me].priority = state.chance.bits() >> 32;
-            }
-        }
         self.hand_over(me);
         self.go_on(me);
+    }
+
+    /// The caller's thread waits for what another one must do first, and must not keep it from that.
+    fn give_way_to_all(&self) {
+        {
+            let mut state = self.state();
+            // Time passes for one that tries in vain, so that a holder that sleeps wakes.
+            state.now += 1_000;
+            if let Some(lower) = state.priorities.as_mut().map(Priorities::lower) {
+                state.threads[me()].priority = lower;
+            }
+        }
+        self.give_way();
     }
 
     /// Lets due events happen, chooses who goes on, and waits until the caller is chosen again.
@@ -425,10 +462,16 @@ impl State {
         if ready.is_empty() {
             return None;
         }
-        if self.by_priority && !self.chance.once_in(16) {
-            return ready.into_iter().max_by_key(|id| self.threads[*id].priority);
+        let Some(priorities) = &mut self.priorities else {
+            return Some(ready[self.chance.place(ready.len())]);
+        };
+        loop {
+            let next = ready.iter().copied().max_by_key(|id| self.threads[*id].priority)?;
+            if !priorities.is_to_change(self.steps) {
+                return Some(next);
+            }
+            self.threads[next].priority = priorities.lower();
         }
-        Some(ready[self.chance.place(ready.len())])
     }
 
     /// Nobody is ready: on to the next moment at which something can happen.
@@ -463,11 +506,7 @@ pub(crate) fn current_thread() -> usize {
 fn give_way() {
     let world = ME.with(|me| me.borrow().as_ref().map(|(world, _)| world.clone()));
     match world {
-        Some(world) => {
-            // Time passes for one that tries in vain, so that a holder that sleeps wakes.
-            world.state().now += 1_000;
-            world.give_way();
-        }
+        Some(world) => world.give_way_to_all(),
         None => std::thread::yield_now(),
     }
 }

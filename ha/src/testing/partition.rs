@@ -56,6 +56,9 @@ pub(crate) struct Model {
     pub(crate) mechanisms: Vec<u64>,
     /// Who holds its repair lease.
     pub(crate) lease: Vec<u8>,
+    /// How often it was asked for the lease; a lease of a living holder has another time left each time.
+    pub(crate) lease_asked: u32,
+    pub(crate) clock_stands_still: bool,
     /// The window that it grants; 0 for none.
     pub(crate) window: u32,
     /// It answers Status with another digest: a clone that has gone its own way.
@@ -90,6 +93,8 @@ impl Model {
             exports_strangers: false,
             mechanisms: Vec::new(),
             lease: Vec::new(),
+            lease_asked: 0,
+            clock_stands_still: false,
             window: 0,
             other_root: false,
             seq: 0,
@@ -243,7 +248,8 @@ impl Model {
                 if granted {
                     self.lease = if lease.ms > 0 { lease.holder } else { Vec::new() };
                 }
-                Answer::Lease(LeaseAnswer { granted, left_ms: 15_000 })
+                self.lease_asked += u32::from(!self.clock_stands_still);
+                Answer::Lease(LeaseAnswer { granted, left_ms: 15_000 - self.lease_asked % 7_500 })
             }
             Call::ChangeManifest(change) => {
                 officer()?;

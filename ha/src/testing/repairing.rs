@@ -55,6 +55,29 @@ fn repair_waits_while_another_process_has_the_lease_and_gives_its_own_back() {
     assert!((1..=3).all(|member| world.model(member, |model| model.lease.is_empty())));
 }
 
+/// A lease whose holder has died runs out by the clock of its member; one that stands still holds nobody up for ever.
+#[test]
+fn ha_4_6_a_lease_at_a_clock_that_stands_still_is_not_waited_for() {
+    let (world, group, new, _) = with_a_straggler();
+    world.model(2, |model| model.lease = b"another process.".to_vec());
+    group.set_repair_ticket(Some(TICKET));
+    let tend_for = |ms: u64| {
+        let begun = world.ms();
+        while world.ms() - begun < ms {
+            world.tend(&group, 1);
+        }
+    };
+    // A repairer that goes on renews its lease.
+    tend_for(40_000);
+    world.model(2, |model| model.clock_stands_still = true);
+    tend_for(14_000);
+    assert!(world.sent(JOIN).is_empty());
+    tend_for(3_000);
+    assert_eq!((state(&group, 3), world.holders(new)), (MemberState::Up, vec![true; 3]));
+    assert_eq!(world.model(2, |model| model.lease.clone()), b"another process.");
+    assert!(world.model(1, |model| model.lease.is_empty()), "what was granted is given back");
+}
+
 #[test]
 fn a_long_repair_renews_its_lease() {
     let (world, group, ..) = with_a_straggler();
