@@ -1,6 +1,7 @@
 //! One call's way to the members of its slot: the ticket goes along, and a dead ticket ends the login.
 use std::sync::Arc;
 
+use ha::SentUse;
 use spec::Template;
 use spec::messages::{
     Answer, Call, Found, Make, MakeAnswer, ObjectRef, SetAttributes, SetAttributesAnswer, SetPin, UseAnswer,
@@ -27,9 +28,9 @@ impl Asking<'_> {
         self.heed(|group, ticket| group.any(call, ticket).map(|answered| answered.answer))
     }
 
-    /// One use, by any member.
-    pub(crate) fn use_key(&self, parts: &UseParts<'_>) -> Result<UseAnswer> {
-        self.heed(|group, ticket| group.use_key(parts, ticket))
+    /// One use, by any member. What it has been sent with is told with an error after which it is asked for once more.
+    pub(crate) fn use_key(&self, parts: &UseParts<'_>, sent: &mut Option<SentUse>) -> Result<UseAnswer> {
+        self.heed(|group, ticket| group.use_key(parts, ticket, sent))
     }
 
     /// Makes objects.

@@ -52,7 +52,7 @@ pub(crate) fn init(
     let mechanism = MechanismMessage::from(mechanism);
     let plan = plan(&asking, function.0, &key, &mechanism)?;
     cell.begin(KeyOperation {
-        head: Head { function: function.0, key, mechanism, plan },
+        head: Head { function: function.0, key, mechanism, plan, sent: None },
         stage: Stage::Fresh,
     });
     Ok(())
@@ -127,11 +127,18 @@ impl KeyOperation {
         }
     }
 
-    /// All the data at once; planned anew once when the key has changed: no data has been consumed yet.
+    /// All the data at once; planned anew once when the key has changed. What was sent whole is what is sent again, and what
+    /// was begun otherwise under an IV is not begun again, for the application may have changed its buffer (RULES 1.5).
     fn execute(&mut self, asking: &Asking<'_>, data: &[u8], signature: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         match self.execute_once(asking, data, signature) {
             Err(Error::PlanChanged) => {
-                let outcome = self.execute_once(asking, data, signature);
+                let outcome = match self.head.sent.take() {
+                    Some(sent) if How(sent.how) == How::WHOLE => {
+                        self.execute_once(asking, &sent.data, &sent.signature)
+                    }
+                    Some(_) if self.head.has_iv() => Err(Error::PlanChanged),
+                    _ => self.execute_once(asking, data, signature),
+                };
                 outcome.map_err(|error| self.not_permitted(error))
             }
             outcome => outcome,

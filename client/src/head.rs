@@ -7,11 +7,14 @@
 //!                                |                       and at last without naming the plan
 //!                                '----> the world changed since Init -> the code of RULES 1.1
 //! ```
+//! The application's buffers are read for the first send and never again: each later one is made of what that one carried, so
+//! that two of them differ in nothing but the blob and the plan that they name (RULES 1.5).
 use std::sync::Arc;
 
 use digests::Hash;
+use ha::SentUse;
 use spec::messages::{
-    Answer, Call, How, KeyFunction, MechanismMessage, Plan, PlanAnswer, UseAnswer, UseParts,
+    Answer, Call, How, KeyFunction, MechanismMessage, Plan, PlanAnswer, Use, UseAnswer, UseParts,
 };
 use spec::{MechanismType, Rv, Stamp};
 use zeroize::Zeroizing;
@@ -31,6 +34,8 @@ pub(crate) struct Head {
     pub(crate) key: Handled,
     pub(crate) mechanism: MechanismMessage,
     pub(crate) plan: Arc<Planned>,
+    /// What the last send carried that ended because the plan is of another shape now.
+    pub(crate) sent: Option<Box<Use>>,
 }
 
 /// One send.
@@ -46,6 +51,18 @@ pub(crate) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
+    /// The same send of what the first one carried.
+    fn of(self, first: &'a Use) -> Self {
+        let iv = first.mechanism.as_ref().map(|mechanism| mechanism.iv.as_slice());
+        Self {
+            data: &first.data,
+            signature: &first.signature,
+            state: &first.state,
+            iv: self.iv.and(iv),
+            ..self
+        }
+    }
+
     /// All there is, in one send.
     pub(crate) fn new(how: How, data: &'a [u8]) -> Self {
         Self { how, data, iv: None, last: true, state: &[], number: 0, signature: &[] }
@@ -100,11 +117,32 @@ impl Head {
     /// Sends one part and waits for the answer: with the blob when the member wants it, and once more under a new plan
     /// when the key has changed but is still run the same way.
     pub(crate) fn send(&mut self, asking: &Asking<'_>, part: Part<'_>) -> Result<UseAnswer> {
+        let mut first = None;
+        let answer = self.send_again(asking, part, &mut first);
+        if let Err(Error::PlanChanged) = answer {
+            self.sent = first;
+        }
+        answer
+    }
+
+    /// Sends until nothing is gained by sending again. `first` is what the first send carried, once there is a second one.
+    fn send_again(
+        &mut self,
+        asking: &Asking<'_>,
+        part: Part<'_>,
+        first: &mut Option<Box<Use>>,
+    ) -> Result<UseAnswer> {
         let (mut with_blob, mut planned_again, mut by_plan, mut has_settled) = (false, false, true, false);
         loop {
             let state = self.key.state();
             let plan = self.plan.version.filter(|_| by_plan && state.planned_version().is_some());
-            match self.send_once(asking, &part, plan, &state, with_blob) {
+            let part = first.as_ref().map_or(part, |first| part.of(first));
+            let mut sent = None;
+            let answer = self.send_once(asking, &part, plan, &state, with_blob, &mut sent);
+            if let (None, Some(sent)) = (&first, sent) {
+                *first = Some(Box::new(sent.read()?));
+            }
+            match answer {
                 Ok(answer) => return Ok(answer),
                 Err(Error::NeedBlob) if !with_blob => with_blob = true,
                 Err(Error::PlanChanged) if !planned_again => {
@@ -132,9 +170,10 @@ impl Head {
         plan: Option<Stamp>,
         state: &State,
         with_blob: bool,
+        sent: &mut Option<SentUse>,
     ) -> Result<UseAnswer> {
         let (least, changed) = state.wanted_of_a_use();
-        asking.use_key(&UseParts {
+        let parts = UseParts {
             function: self.function.0,
             mechanism: &self.mechanism,
             iv: part.iv,
@@ -151,7 +190,8 @@ impl Head {
             state: part.state,
             part: part.number,
             pin: &[],
-        })
+        };
+        asking.use_key(&parts, sent)
     }
 
     /// The key has changed since its plan was made: plans again (RULES 1.1). Errs with `PlanChanged` when it is now run
@@ -225,6 +265,11 @@ impl Head {
                 self.plan.prehash
             ))
         })
+    }
+
+    /// Whether two texts must never be sent under this mechanism as it is given.
+    pub(crate) fn has_iv(&self) -> bool {
+        !self.mechanism.iv.is_empty()
     }
 
     pub(crate) fn is_streamed(&self) -> bool {

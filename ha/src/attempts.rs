@@ -17,10 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use prost::Message;
 use spec::Rv;
 use spec::calls::Class;
-use spec::messages::{Outcome, ReplyBody, ReplyHeader, RequestBody};
+use spec::messages::{Outcome, ReplyBody, ReplyHeader};
 use spec::meter::Moved;
 use spec::planted::{self, Bug};
 use spec::platform::Moment;
@@ -451,8 +450,7 @@ impl<'a> Attempts<'a> {
         }
         self.group.look(desk, true);
         let view = self.group.view();
-        let mut old = RequestBody::decode(self.body.bytes.as_slice())
-            .map_err(|error| Error::Ourselves(format!("a body of our own cannot be read: {error}")))?;
+        let mut old = self.body.read()?;
         let same = old.group == view.group() && old.generation == view.generation();
         if std::mem::replace(&mut self.rebuilt, true) || same {
             self.avoid.failed(member.id, error);

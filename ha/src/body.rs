@@ -1,11 +1,13 @@
 //! An encoded request body: made once, the same bytes for all its sends (RULES 1.5).
 use std::sync::Arc;
 
+use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
-use spec::messages::{Call, UseParts};
+use spec::messages::{Call, RequestBody, Use, UseParts};
 use zeroize::Zeroizing;
 
 use crate::cost::Cost;
+use crate::error::Error;
 use crate::view::View;
 
 /// An encoded request body, shared by all its sends.
@@ -18,7 +20,33 @@ pub(crate) struct Body {
     pub(crate) cost: Cost,
 }
 
+/// The body of a use that was sent and may have been carried out: whatever the use is asked for again with, its data,
+/// signature, IV and state are these, for the application may have changed its buffers since (RULES 1.5).
+pub struct SentUse(pub(crate) Body);
+
+impl SentUse {
+    /// What members were sent.
+    ///
+    /// # Errors
+    /// [`Error::Ourselves`] when it is no use.
+    pub fn read(self) -> Result<Use, Error> {
+        match self.0.read()?.call.take() {
+            Some(Call::Use(one)) => Ok(one),
+            _ => Err(Error::Ourselves("a use of our own is something else".to_owned())),
+        }
+    }
+}
+
 impl Body {
+    /// What was encoded.
+    ///
+    /// # Errors
+    /// [`Error::Ourselves`] when it cannot be read.
+    pub(crate) fn read(&self) -> Result<RequestBody, Error> {
+        RequestBody::decode(self.bytes.as_slice())
+            .map_err(|error| Error::Ourselves(format!("a body of our own cannot be read: {error}")))
+    }
+
     /// Encodes a call, as [`spec::messages::RequestBody`] does, from borrowed parts into a buffer of exactly its length,
     /// so that no copy of a secret is left behind by growth.
     pub(crate) fn encode(group: &[u8], generation: u64, ticket: &[u8], call: &Call) -> Body {
@@ -74,8 +102,7 @@ fn put_bytes(field: u32, bytes: &[u8], buffer: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message;
-    use spec::messages::{Random, RequestBody};
+    use spec::messages::Random;
 
     use super::*;
 

@@ -50,6 +50,7 @@ mod testing;
 mod verdict;
 mod view;
 
+pub use body::SentUse;
 pub use compare::{Compared, Comparison, Summary};
 pub use error::Error;
 pub use group::Group;

@@ -8,7 +8,7 @@ use spec::platform::Moment;
 use spec::seam::{MemberId, Standing};
 
 use crate::attempts::Attempts;
-use crate::body::Body;
+use crate::body::{Body, SentUse};
 use crate::desk::Desk;
 use crate::errand::{Errand, generates};
 use crate::error::Error;
@@ -75,8 +75,14 @@ impl Group {
     /// (DESIGN 3).
     ///
     /// # Errors
-    /// Those of [`Group::any`].
-    pub fn use_key(&self, parts: &UseParts<'_>, ticket: &[u8]) -> Result<UseAnswer, Error> {
+    /// Those of [`Group::any`]. With an error after which the use is asked for once more, `sent` is what this one has been
+    /// sent with: the next one is made of that (RULES 1.5).
+    pub fn use_key(
+        &self,
+        parts: &UseParts<'_>,
+        ticket: &[u8],
+        sent: &mut Option<SentUse>,
+    ) -> Result<UseAnswer, Error> {
         // One look at the group for the whole of a call that finds it in order.
         let begun = self.view();
         let mut desk = Desk::of_call(self, &begun);
@@ -88,7 +94,11 @@ impl Group {
         let view = later.as_deref().unwrap_or(&begun);
         let body = Body::of_use(view, ticket, parts, errand.cost, desk.lend_body());
         let given = self.run(&mut desk, &body, errand, Some(view));
-        desk.take_body(body);
+        if let Err(Error::NeedBlob(_) | Error::PlanChanged | Error::OnlyOlder) = given {
+            *sent = Some(SentUse(body));
+        } else {
+            desk.take_body(body);
+        }
         let Given { member, mut reply, .. } = given?;
         match reply.answer.take() {
             Some(Answer::Use(answer)) => {
