@@ -105,6 +105,8 @@ fn a_group_that_goes_keeps_its_slot_without_a_token_and_returns_with_its_session
     assert_eq!(event(&edited), Some(SLOT));
     assert_eq!(rv(module.open_session(SLOT, 4)), Rv::TOKEN_NOT_PRESENT);
     assert_eq!(rv(module.token_info(SLOT)), Rv::TOKEN_NOT_PRESENT);
+    // Half a second before the next look at the file: what is answered now says nothing of the key, and is not remembered.
+    std::thread::sleep(Duration::from_millis(500));
     assert_eq!(
         rv(module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key)),
         Rv::DEVICE_REMOVED
