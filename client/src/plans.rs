@@ -96,8 +96,11 @@ impl Plans {
         self.insert(key, Known::Plan(plan));
     }
 
-    /// Remembers a refusal for a second.
+    /// Remembers a refusal for a second, if it is one: an answer that says nothing of the object is asked for again.
     pub(crate) fn refuse(&self, key: Key, rv: Rv, logins: &Logins, now: Moment) {
+        if is_of_the_device(rv) {
+            return;
+        }
         let era = logins.era.load(Ordering::Acquire);
         self.insert(key, Known::Refused { rv, until: now.after_ms(REFUSAL_MS), era });
     }
@@ -118,6 +121,21 @@ impl Plans {
     pub(crate) fn forget(&self) {
         self.0.store(None);
     }
+}
+
+/// Whether the fault lies with the token, its members or this host, and may be over by the next call.
+fn is_of_the_device(rv: Rv) -> bool {
+    matches!(
+        rv,
+        Rv::HOST_MEMORY
+            | Rv::GENERAL_ERROR
+            | Rv::FUNCTION_FAILED
+            | Rv::DEVICE_ERROR
+            | Rv::DEVICE_MEMORY
+            | Rv::DEVICE_REMOVED
+            | Rv::TOKEN_NOT_PRESENT
+            | Rv::CRYPTOKI_NOT_INITIALIZED
+    )
 }
 
 #[cfg(test)]
@@ -144,6 +162,15 @@ mod tests {
         plans.refuse(key(None), Rv::KEY_FUNCTION_NOT_PERMITTED, &logins, Moment(0));
         logins.change(Moment(0));
         assert!(look_up(Moment(0)).is_none());
+    }
+
+    #[test]
+    fn what_says_nothing_of_the_object_is_not_remembered() {
+        let (plans, logins) = (Plans::default(), Logins::default());
+        for rv in [Rv::DEVICE_REMOVED, Rv::DEVICE_ERROR, Rv::FUNCTION_FAILED] {
+            plans.refuse(key(None), rv, &logins, Moment(0));
+            assert!(plans.look_up(&key(None), &logins, || Moment(0)).is_none(), "{rv}");
+        }
     }
 
     #[test]

@@ -260,9 +260,9 @@ impl Group {
             }
             count
         };
-        // Where nobody can do it, a member's refusal is the answer.
+        // Where nobody can do it, a member's refusal is the answer: not beside a request that is under way.
         let count = match fill(true) {
-            0 => fill(false),
+            0 if without.sound_since.is_none() => fill(false),
             count => count,
         };
         // All callers count together: not where nobody asks whose turn it is.

@@ -1,16 +1,17 @@
 //! Configuration at run time: what an edited file changes in a running module, and what it must not (RULES 2.10 to 2.12).
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use client::InitializeOptions;
 use client::conf::Configuration;
+use client::{InitializeOptions, Produced};
 use ntls::platform::System;
 use partition::in_process::InProcess;
 use spec::platform::{Moment, Platform};
 use spec::seam::{MemberId, Outgoing, Seam, Standing, Tag, Waiter};
-use spec::{Mechanism, MechanismType as M, Rv, SlotId};
+use spec::{HandleObject, HandleSession, Mechanism, MechanismType as M, Rv, SlotId};
 
 use crate::lab::{GROUP_SERIAL, Lab, ROOM, SLOT, bytes, rv};
 
@@ -105,6 +106,8 @@ fn a_group_that_goes_keeps_its_slot_without_a_token_and_returns_with_its_session
     assert_eq!(event(&edited), Some(SLOT));
     assert_eq!(rv(module.open_session(SLOT, 4)), Rv::TOKEN_NOT_PRESENT);
     assert_eq!(rv(module.token_info(SLOT)), Rv::TOKEN_NOT_PRESENT);
+    // Half a second before the next look at the file: what is answered now says nothing of the key, and is not remembered.
+    std::thread::sleep(Duration::from_millis(500));
     assert_eq!(
         rv(module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key)),
         Rv::DEVICE_REMOVED
@@ -384,4 +387,110 @@ fn reconn_att_changed_to_0_while_the_module_runs_takes_no_lost_member_back() {
     edited.write(&text("", &section(-1)));
     soon("the member is taken back", || used(&edited)[1] == Rv::OK);
     edited.lab.module.finalize().unwrap();
+}
+
+/// The numbers of Compare, Export and Join: what repair is made of.
+const REPAIR: [u32; 3] = [26, 27, 28];
+
+fn synchronizing(on: bool) -> String {
+    format!("HASynchronize = {{ lab = {}; }}\n{SHORT}", u8::from(on))
+}
+
+/// A module whose file says `HASynchronize = 0`, with a pair on the first member alone, which it has used all the time, and
+/// a data object on one member.
+struct Apart {
+    edited: Edited,
+    session: HandleSession,
+    key: HandleObject,
+    /// How many objects each member holds.
+    held: Vec<u64>,
+}
+
+impl Apart {
+    fn new(threads: bool) -> Self {
+        let edited = Edited::new(threads, "", &synchronizing(false));
+        let session = edited.lab.user();
+        soon("equal members are used", || used(&edited) == [Rv::OK; 3]);
+        let others_down = |down: bool| {
+            edited.lab.members[1..].iter().for_each(|other| edited.lab.seam.set_down(*other, down))
+        };
+        others_down(true);
+        let (_, key) = edited.lab.p256(session, true);
+        others_down(false);
+        let mut apart = Self { edited, session, key, held: Vec::new() };
+        // Calls do the work of the thread where there is none.
+        soon("members that lack what another one holds are used", || {
+            apart.sign() && used(&apart.edited) == [Rv::OK; 3]
+        });
+        assert_eq!(apart.objects(), [2, 0, 0], "threads: {threads}");
+        apart.edited.lab.data(session, true, "x").unwrap();
+        apart.held = apart.objects();
+        assert_eq!(apart.held.iter().sum::<u64>(), 3, "one copy of each, threads: {threads}");
+        apart
+    }
+
+    /// Whether the key of the first member signs.
+    fn sign(&self) -> bool {
+        let module = &self.edited.lab.module;
+        module.sign_init(self.session, Some(Mechanism::plain(M::ECDSA_SHA256)), self.key).is_ok()
+            && matches!(module.sign(self.session, b"m", ROOM), Ok(Produced::Bytes(_)))
+    }
+
+    fn finds(&self) -> usize {
+        self.edited.lab.find(self.session, vec![]).len()
+    }
+
+    /// How many objects each member holds.
+    fn objects(&self) -> Vec<u64> {
+        let lab = &self.edited.lab;
+        lab.members.iter().map(|member| lab.status(*member).objects).collect()
+    }
+
+    /// How many requests of a repair have reached members.
+    fn repair_requests(&self) -> u64 {
+        let lab = &self.edited.lab;
+        let at = |member: &MemberId| REPAIR.iter().map(|call| lab.seam.count(*member, *call)).sum::<u64>();
+        lab.members.iter().map(at).sum()
+    }
+}
+
+#[test]
+fn ha_2_9_has_synchronize_0_in_the_file_neither_replicates_nor_repairs_nor_admits_by_content() {
+    for threads in [false, true] {
+        let apart = Apart::new(threads);
+        let (lab, session) = (&apart.edited.lab, apart.session);
+        // Longer than a divergence is watched and repaired (HA 4.6).
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(6_000) {
+            assert!(apart.sign(), "threads: {threads}");
+            assert_eq!((used(&apart.edited), apart.finds()), (vec![Rv::OK; 3], 3), "threads: {threads}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let made = lab.data(session, true, "y").unwrap();
+        assert_eq!(apart.objects().iter().sum::<u64>(), 4, "one copy, threads: {threads}");
+        lab.module.destroy_object(session, made).unwrap();
+        assert_eq!((apart.objects(), apart.repair_requests()), (apart.held, 0), "threads: {threads}");
+        lab.module.finalize().unwrap();
+    }
+}
+
+#[test]
+fn ha_2_9_has_synchronize_changed_from_0_to_1_while_the_module_runs_repairs_and_replicates() {
+    for threads in [false, true] {
+        let apart = Apart::new(threads);
+        let lab = &apart.edited.lab;
+        assert_eq!(apart.repair_requests(), 0, "threads: {threads}");
+        apart.edited.write(&text("", &synchronizing(true)));
+        soon("all members hold all", || {
+            assert!(apart.sign(), "threads: {threads}");
+            apart.objects() == [3; 3]
+        });
+        let roots: BTreeSet<Vec<u8>> = lab.members.iter().map(|member| lab.status(*member).root).collect();
+        assert_eq!(roots.len(), 1, "threads: {threads}");
+        assert!(apart.repair_requests() > 0, "threads: {threads}");
+        lab.data(apart.session, true, "y").unwrap();
+        soon("what is created now is replicated", || apart.objects() == [4; 3]);
+        assert_eq!(apart.finds(), 4, "threads: {threads}");
+        lab.module.finalize().unwrap();
+    }
 }

@@ -215,7 +215,7 @@ fn promote_asks_the_present_home_and_takes_over_when_it_is_gone() {
     assert_eq!(world.model(2, |model| model.manifest.home), 3);
 }
 
-fn with_mechanism(ouid: Ouid, mechanism: u64) -> Call {
+pub(super) fn with_mechanism(ouid: Ouid, mechanism: u64) -> Call {
     let mut one = Use::default();
     one.key = Some(reference(ouid));
     one.mechanism = Some(MechanismMessage { number: mechanism, ..MechanismMessage::default() });

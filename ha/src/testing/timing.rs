@@ -3,8 +3,9 @@ use std::sync::Arc;
 
 use spec::messages::{Make, MakeKind, Outcome};
 use spec::record::State;
-use spec::{Ouid, Template};
+use spec::{MechanismType, Ouid, Template};
 
+use super::members::with_mechanism;
 use super::{Fate, TICKET, World, one_use};
 use crate::error::Error;
 use crate::group::Group;
@@ -60,6 +61,27 @@ fn the_first_answer_counts_whoever_gives_it() {
     world.script(2, USE, Fate::Slow(16));
     assert_eq!(used(&group, ouid), Ok(1));
     assert_eq!((world.sent(USE), world.cancelled()), (vec![1, 2], vec![2]));
+}
+
+#[test]
+fn ha_4_3_a_slow_or_silent_request_is_not_sent_to_members_that_lack_its_mechanism_too() {
+    let world = World::new(3);
+    let (ouid, ecdsa, gcm) = (Ouid([0x42; 16]), MechanismType::ECDSA.0, MechanismType::AES_GCM.0);
+    for member in 1..=3 {
+        world.model(member, |model| {
+            model.put(ouid, State::Committed);
+            model.mechanisms = if member == 1 { vec![ecdsa, gcm] } else { vec![ecdsa] };
+        });
+    }
+    let group = world.group();
+    world.tend(&group, 2);
+    let by = |mechanism| group.any(with_mechanism(ouid, mechanism), TICKET).map(|done| done.member.0);
+    (0..450).for_each(|_| assert!(by(ecdsa).is_ok() && by(gcm) == Ok(1)));
+    for slow_ms in [20, 200] {
+        world.forget();
+        world.script(1, USE, Fate::Slow(slow_ms));
+        assert_eq!((by(gcm), world.sent(USE)), (Ok(1), vec![1]), "{slow_ms} ms");
+    }
 }
 
 #[test]
