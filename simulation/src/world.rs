@@ -48,33 +48,58 @@ struct State {
     story: Option<Vec<String>>,
 }
 
-/// Probabilistic concurrency testing (Burckhardt et al., ASPLOS 2010): of the threads that are ready the one with the highest
-/// priority goes on. Threads begin with random priorities, and at a few points of a run the one whose turn it is gets the lowest.
-struct Priorities {
-    /// The steps at which that happens, the next one last.
-    change_at: Vec<u64>,
-    /// The lowest given so far.
-    lowest: u64,
+/// Of the threads that are ready the one with the highest priority goes on; they begin with random ones.
+enum Priorities {
+    /// Probabilistic concurrency testing (Burckhardt et al., ASPLOS 2010): at a few points of a run the thread whose turn it is
+    /// gets the lowest priority.
+    Few {
+        /// The steps at which that happens, the next one last.
+        change_at: Vec<u64>,
+        /// The lowest given so far.
+        lowest: u64,
+    },
+    /// A thread that gives way gets another one now and then, and now and then anybody goes on.
+    Many,
 }
 
 impl Priorities {
-    /// One to five points among the first steps of a run; among how many is drawn, too, since runs are of all lengths.
-    fn draw(chance: &mut Chance) -> Self {
-        let within = 1 << chance.between(8, 17);
-        let mut change_at: Vec<u64> = (0..chance.between(1, 5)).map(|_| chance.below(within)).collect();
-        change_at.sort_unstable_by(|one, other| other.cmp(one));
-        Self { change_at, lowest: u64::MAX >> 1 }
+    /// For half of all runs.
+    fn draw(chance: &mut Chance) -> Option<Self> {
+        match chance.below(4) {
+            0 => {
+                // Among how many steps is drawn, too: runs are of all lengths.
+                let within = 1 << chance.between(9, 14);
+                let points = chance.between(1, 5);
+                let mut change_at: Vec<u64> = (0..points).map(|_| chance.below(within)).collect();
+                change_at.sort_unstable_by(|one, other| other.cmp(one));
+                Some(Priorities::Few { change_at, lowest: u64::MAX >> 1 })
+            }
+            1 => Some(Priorities::Many),
+            _ => None,
+        }
     }
 
-    /// A priority below all others.
-    fn lower(&mut self) -> u64 {
-        self.lowest -= 1;
-        self.lowest
+    /// The priority of a thread that waits for what another one must do first, if it changes: it must not keep it from that.
+    fn of_waiting(&mut self, chance: &mut Chance) -> Option<u64> {
+        match self {
+            Priorities::Few { lowest, .. } => {
+                *lowest -= 1;
+                Some(*lowest)
+            }
+            Priorities::Many => chance.once_in(8).then(|| chance.bits() >> 32),
+        }
     }
 
-    /// Whether a point has been reached; once for each.
-    fn is_to_change(&mut self, step: u64) -> bool {
-        self.change_at.pop_if(|at| *at <= step).is_some()
+    /// The priority of the thread whose turn it is at this step, if it changes.
+    fn of_next(&mut self, step: u64) -> Option<u64> {
+        match self {
+            Priorities::Few { change_at, lowest } => {
+                change_at.pop_if(|at| *at <= step)?;
+                *lowest -= 1;
+                Some(*lowest)
+            }
+            Priorities::Many => None,
+        }
     }
 }
 
@@ -107,7 +132,7 @@ impl World {
     pub(crate) fn enter(seed: u64, processes: usize, story: bool) -> Arc<World> {
         when_contended(give_way);
         let mut chance = Chance::new(seed);
-        let priorities = chance.once_in(2).then(|| Priorities::draw(&mut chance));
+        let priorities = Priorities::draw(&mut chance);
         let world = Arc::new(World {
             state: Mutex::new(State {
                 now: 1_000_000_000,
@@ -365,21 +390,27 @@ impl World {
     /// Another thread may go on; the caller's stays ready.
     pub(crate) fn give_way(&self) {
         let me = me();
+        {
+            let mut state = self.state();
+            if matches!(state.priorities, Some(Priorities::Many)) {
+                state.lower(me);
+            }
+        }
         self.hand_over(me);
         self.go_on(me);
     }
 
-    /// The caller's thread waits for what another one must do first, and must not keep it from that.
+    /// The caller's thread waits for what another one must do first.
     fn give_way_to_all(&self) {
+        let me = me();
         {
             let mut state = self.state();
             // Time passes for one that tries in vain, so that a holder that sleeps wakes.
             state.now += 1_000;
-            if let Some(lower) = state.priorities.as_mut().map(Priorities::lower) {
-                state.threads[me()].priority = lower;
-            }
+            state.lower(me);
         }
-        self.give_way();
+        self.hand_over(me);
+        self.go_on(me);
     }
 
     /// Lets due events happen, chooses who goes on, and waits until the caller is chosen again.
@@ -465,12 +496,23 @@ impl State {
         let Some(priorities) = &mut self.priorities else {
             return Some(ready[self.chance.place(ready.len())]);
         };
+        if matches!(priorities, Priorities::Many) && self.chance.once_in(16) {
+            return Some(ready[self.chance.place(ready.len())]);
+        }
         loop {
             let next = ready.iter().copied().max_by_key(|id| self.threads[*id].priority)?;
-            if !priorities.is_to_change(self.steps) {
-                return Some(next);
+            match priorities.of_next(self.steps) {
+                Some(lower) => self.threads[next].priority = lower,
+                None => return Some(next),
             }
-            self.threads[next].priority = priorities.lower();
+        }
+    }
+
+    /// A thread waits: its priority changes where there are priorities.
+    fn lower(&mut self, thread: usize) {
+        let State { priorities, chance, threads, .. } = self;
+        if let Some(priority) = priorities.as_mut().and_then(|priorities| priorities.of_waiting(chance)) {
+            threads[thread].priority = priority;
         }
     }
 
