@@ -136,7 +136,7 @@ impl Nemesis {
             Fault::StallThere => self.network.stall(process, member, true, self.draw(50, 1_500) * MS),
             Fault::StallBack => self.network.stall(process, member, false, self.draw(50, 1_500) * MS),
             Fault::StallAll => {
-                let ns = self.draw(500, 2_800) * MS;
+                let ns = self.draw(1_000, 4_000) * MS;
                 (0..MEMBERS).for_each(|member| self.network.stall(process, member, false, ns));
             }
             Fault::Crash => self.crash(member),

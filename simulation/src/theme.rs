@@ -289,7 +289,7 @@ impl Theme {
             "attributes" => (22, 15, (100, 700)),
             "disks" => (12, 60, (20, 400)),
             "load" => (16, 20, (200, 1_000)),
-            "silence" => (12, 80, (200, 1_000)),
+            "silence" => (30, 60, (300, 1_200)),
             _ => (theme.calls, theme.pause_ms_max, theme.fault_ms),
         };
         if theme.name == "membership" || chance.once_in(6) {
