@@ -255,7 +255,7 @@ impl Lab {
         expect_ok(&self.vtl(words), &format!("vtl {}", words.join(" ")))
     }
 
-    /// `hsm` of one appliance, as its HSM SO; it must succeed; what it printed.
+    /// `hsm` of one appliance, as its HSM SO, with the Crypto Officer's PIN for new partitions; it must succeed; what it printed.
     ///
     /// # Panics
     /// When it does not.
@@ -263,6 +263,7 @@ impl Lab {
         let socket = self.path().join(format!("hsm{member}/data/admin.sock")).display().to_string();
         let mut environment = BTreeMap::from([("HSM_SOCKET".to_owned(), socket)]);
         environment.insert("HSM_SO_PIN".to_owned(), self.value("P11_SO_PIN").to_owned());
+        environment.insert("HSM_CO_PIN".to_owned(), self.value("P11_PIN").to_owned());
         expect_ok(&run("hsm", words, &environment), &format!("hsm {}", words.join(" ")))
     }
 

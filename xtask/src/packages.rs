@@ -31,6 +31,8 @@ pub const PROCPS: Package = Package { name: "procps", there: || is_program("ps")
 pub const STRACE: Package = Package { name: "strace", there: || is_program("strace") };
 /// taskset.
 pub const UTIL_LINUX: Package = Package { name: "util-linux", there: || is_program("taskset") };
+/// script, which gives a program a terminal.
+pub const BSDUTILS: Package = Package { name: "bsdutils", there: || is_program("script") };
 /// Runs programs on a machine of its own: finds wrong memory accesses, counts instructions.
 pub const VALGRIND: Package = Package { name: "valgrind", there: || is_program("valgrind") };
 
@@ -38,7 +40,7 @@ pub const VALGRIND: Package = Package { name: "valgrind", there: || is_program("
 pub const FOR_DEMO: &[Package] = &[OPENSC, OPENSSL, ENGINE];
 /// What the tests need.
 pub const FOR_TESTS: &[Package] =
-    &[OPENSC, OPENSSL, ENGINE, JAVA, SOFTHSM, PROCPS, STRACE, UTIL_LINUX, VALGRIND];
+    &[OPENSC, OPENSSL, ENGINE, JAVA, SOFTHSM, PROCPS, STRACE, UTIL_LINUX, BSDUTILS, VALGRIND];
 /// What the measurements need.
 pub const FOR_BENCH: &[Package] = &[SOFTHSM, UTIL_LINUX];
 /// What the count of instructions needs.

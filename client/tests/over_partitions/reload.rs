@@ -494,3 +494,45 @@ fn ha_2_9_has_synchronize_changed_from_0_to_1_while_the_module_runs_repairs_and_
         lab.module.finalize().unwrap();
     }
 }
+
+#[test]
+fn a_member_that_answers_as_deactivated_is_left_with_failover_on_deactivation_0_as_with_1() {
+    for (flag, threads) in [(0, false), (0, true), (1, false), (1, true)] {
+        // The deactivated one would get every request.
+        let section = format!(
+            "HAConfiguration = {{ failover_on_deactivation = {flag}; }}\n\
+             Hatoki = {{ LogLevel = off; OutageWaitMs = 200; Policy = primary-first; }}"
+        );
+        let edited = Edited::new(threads, "", &section);
+        let conf = Configuration::from_bytes(&std::fs::read(&edited.file).unwrap(), &edited.file).unwrap();
+        assert_eq!((conf.failover_on_deactivation, conf.warnings.len()), (flag == 1, 0));
+        let session = edited.lab.user();
+        let (_, key) = edited.lab.p256(session, true);
+        edited.lab.seam.set_down(edited.lab.members[2], true);
+        let sign = || {
+            edited.lab.module.sign_init(session, Some(Mechanism::plain(M::ECDSA_SHA256)), key).unwrap();
+            bytes(edited.lab.module.sign(session, b"m", ROOM));
+        };
+        let is_used = || used(&edited)[0] == Rv::OK;
+        soon("both members are used", || {
+            sign();
+            is_used()
+        });
+        // What a partition that waits for its PIN is to answer (docs/adr/0006-deviations.md, item 8), again and again, since
+        // repair ends it.
+        let deactivated = edited.lab.seam.partition(edited.lab.members[0]).unwrap();
+        let mut left = 0;
+        for _ in 0..100 {
+            deactivated.reincarnate(true).unwrap();
+            sign();
+            left += usize::from(!is_used());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(left > 0, "it is left, flag {flag}, threads: {threads}");
+        soon("it is used again", || {
+            sign();
+            is_used()
+        });
+        edited.lab.module.finalize().unwrap();
+    }
+}
