@@ -79,7 +79,7 @@ fn wholes_without_faults_are_quiet_and_a_signature_takes_one_message() {
 const RECORDED: &[(simulation::Bug, u64)] = &[
     (simulation::Bug::StandbyLeftOut, 0),
     (simulation::Bug::SlotWithoutGeneration, 1),
-    (simulation::Bug::HandOverUnread, 5),
+    (simulation::Bug::HandOverUnread, 1),
 ];
 
 /// Replays the recorded seed of each bug. A change of the code moves the runs of all seeds; then the bug must be found
