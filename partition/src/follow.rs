@@ -15,15 +15,43 @@ use spec::messages::{RequestHeader, SealedRecord};
 use spec::record::Ouid;
 
 use crate::contents::{Contents, open_record};
+use crate::digest_tree::RecordHasher;
 use crate::error::Error;
 use crate::index::{Held, Index};
 use crate::partition::Partition;
+use crate::seal::Sealer;
 use crate::store::{Key, Seq, Store};
 
 /// Commits asked for at once.
 const PAGE: usize = 1_000;
 /// So often a look is begun again because others have committed meanwhile.
 const TRIES: usize = 20;
+
+/// All contents of a store that other processes may write to meanwhile.
+///
+/// # Errors
+/// `Store` when they never stop; what the store or its contents are amiss with.
+pub(crate) fn load(store: &dyn Store, sealer: &Sealer, hasher: &RecordHasher) -> Result<Contents, Error> {
+    for _ in 0..TRIES {
+        if let Some(contents) = at_rest(store, sealer, hasher)? {
+            return Ok(contents);
+        }
+    }
+    Err(never_at_rest())
+}
+
+/// All contents, if nobody writes meanwhile: what was read then is of several moments, and may look like damage.
+fn at_rest(store: &dyn Store, sealer: &Sealer, hasher: &RecordHasher) -> Result<Option<Contents>, Error> {
+    let before = store.seq()?;
+    let contents = Contents::load(store, sealer, hasher);
+    if store.seq()? == before { contents.map(Some) } else { Ok(None) }
+}
+
+fn never_at_rest() -> Error {
+    let text =
+        "wanted a moment at which no other process writes to the store, found none; let fewer share it";
+    Error::Store(text.into())
+}
 
 /// How far the store is said to have come, and how far the contents have.
 pub(crate) struct Progress {
@@ -125,13 +153,7 @@ impl Partition {
             let seq = match fresh {
                 Some(changed) => self.take_over(changed),
                 None => {
-                    let before = self.store.seq()?;
-                    let whole = Contents::load(&*self.store, &self.sealer, &self.hasher);
-                    // What was read while others wrote is of several moments, and may look like damage.
-                    if self.store.seq()? != before {
-                        continue;
-                    }
-                    let whole = whole?;
+                    let Some(whole) = at_rest(&*self.store, &self.sealer, &self.hasher)? else { continue };
                     let seq = whole.seq;
                     *self.contents.write() = whole;
                     seq
@@ -140,9 +162,7 @@ impl Partition {
             self.progress.reached(seq);
             return Ok(());
         }
-        let text =
-            "wanted a moment at which no other process writes to the store, found none; let fewer share it";
-        Err(Error::Store(text.into()))
+        Err(never_at_rest())
     }
 
     /// What the commits behind `from` have touched, as it is now; `None` when the store went on meanwhile.

@@ -11,7 +11,7 @@ use crate::contents::{Change, Contents, META_IDENTITY};
 use crate::digest_tree::RecordHasher;
 use crate::domain::DomainSecret;
 use crate::error::{Error, Refusal};
-use crate::follow::Progress;
+use crate::follow::{self, Progress};
 use crate::lease::LeaseCell;
 use crate::random::{Random, SystemRandom, bytes};
 use crate::roles::{Credentials, Opened, Remembered, Role, Turns, Verifier};
@@ -164,14 +164,7 @@ impl Partition {
             )));
         }
         let (sealer, hasher) = (Sealer::new(&domain), hasher(&domain));
-        let contents = loop {
-            let before = store.seq()?;
-            let contents = Contents::load(&*store, &sealer, &hasher);
-            // What was read while another process wrote is of several moments, and may look like damage.
-            if store.seq()? == before {
-                break contents?;
-            }
-        };
+        let contents = follow::load(&*store, &sealer, &hasher)?;
         Ok(Self::assemble(store, &domain, serial, label, settings, contents))
     }
 

@@ -186,3 +186,16 @@ fn ha_1_5_a_process_that_has_not_heard_of_the_last_commit_of_its_store_takes_nob
     assert!(!other.partition.is_recovering() && !one.partition.is_recovering());
     assert_same(&one, &other);
 }
+
+#[test]
+fn ha_7_a_store_that_others_write_to_is_opened_once_they_pause_and_refused_while_they_never_do() {
+    let one = logged_in();
+    let opened = |looks: u64| {
+        let store = Altered::over(one.store.clone());
+        store.restless.store(looks, Ordering::Relaxed);
+        Partition::open(Arc::new(store), domain(), 1001, Settings::for_tests())
+    };
+    assert!(opened(12).is_ok());
+    let error = opened(u64::MAX / 2).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error.contains("no other process writes"), "{error}");
+}
