@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use spec::Rv;
+use spec::wipe::discard_zeroizing;
 use zeroize::Zeroizing;
 
 /// Most that one operation gathers, in bytes.
@@ -71,7 +72,7 @@ impl Buffer {
             self.reserved = wanted;
             let mut grown = Zeroizing::new(Vec::with_capacity(wanted));
             grown.extend_from_slice(&self.bytes);
-            self.bytes = grown;
+            discard_zeroizing(std::mem::replace(&mut self.bytes, grown));
         }
         self.bytes.extend_from_slice(data);
         Ok(())
@@ -80,6 +81,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        discard_zeroizing(std::mem::take(&mut self.bytes));
         self.pool.taken.fetch_sub(self.reserved, Ordering::AcqRel);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use spec::messages::ReplyBody;
 use spec::platform::Platform;
 use spec::seam::Waiter;
-use spec::wipe::wipe_out;
+use spec::wipe::{discard, discard_zeroizing, wipe_out};
 use zeroize::Zeroizing;
 
 use crate::member::Member;
@@ -46,6 +46,8 @@ pub fn give_back(mut output: Zeroizing<Vec<u8>>) {
     if (1..=OUTPUT_BYTES_MAX).contains(&output.capacity()) {
         wipe_out(&mut output);
         let _ = OUTPUT.try_with(|kept| kept.set(Some(output)));
+    } else {
+        discard_zeroizing(output);
     }
 }
 
@@ -82,10 +84,13 @@ impl Kit {
 
     /// Takes back the room of a body that is sent no more: wiped, and kept if it is small.
     pub(crate) fn take_body(&mut self, mut body: Arc<Zeroizing<Vec<u8>>>) {
-        if let Some(bytes) = Arc::get_mut(&mut body).filter(|bytes| bytes.capacity() <= BODY_BYTES_MAX) {
-            wipe_out(bytes);
-            self.body = Some(body);
+        // A seam that still holds on to it wipes it when it lets go.
+        let Some(bytes) = Arc::get_mut(&mut body) else { return };
+        if bytes.capacity() > BODY_BYTES_MAX {
+            return discard(std::mem::take(&mut **bytes));
         }
+        wipe_out(bytes);
+        self.body = Some(body);
     }
 
     /// Room for what is read of a reply.

@@ -6,13 +6,13 @@
 //! ```
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, BufRead as _, ErrorKind, Write as _};
 use std::sync::Arc;
 
 use rustls::ClientConnection;
 use rustls_pki_types::{CertificateDer, ServerName};
 use spec::platform::{Platform, Stream};
-use spec::wipe::{wipe, wipe_out};
+use spec::wipe::wipe_out;
 use zeroize::Zeroizing;
 
 use crate::certificate::{Certificate, Identity};
@@ -56,6 +56,15 @@ const PIECE_BYTES: usize = 64 << 10;
 /// Longer requests are encrypted from where they lie; shorter ones of several callers become one run of records.
 const COPIED_BYTES_MAX: usize = 16 << 10;
 
+/// The memory of more encrypted bytes is not kept for the next long request.
+const CIPHER_BYTES_KEPT: usize = 2 << 20;
+
+/// Bytes of records that carry so many plain ones, at most: each of 16 KiB has 22 more, and those at the ends of pieces are
+/// shorter.
+fn sealed_bytes_max(plain_bytes: usize) -> usize {
+    plain_bytes.saturating_add(plain_bytes >> 9).saturating_add(1 << 10)
+}
+
 /// A connection without its socket.
 pub(crate) struct Channel {
     tls: ClientConnection,
@@ -74,8 +83,6 @@ pub(crate) struct Channel {
     /// Where the plain bytes end that have left as a whole: their runs are forgotten.
     gone: u64,
     has_ended: bool,
-    /// What is read from TLS at once.
-    room: Zeroizing<Vec<u8>>,
     own: Certificate,
     server: ServerAddress,
     first: Vec<u8>,
@@ -104,7 +111,7 @@ impl Channel {
         tls.set_buffer_limit(None);
         let mut channel = Self {
             tls,
-            frames: FrameReader::new(),
+            frames: FrameReader::of_a_member(),
             inbox: VecDeque::new(),
             plain: Zeroizing::default(),
             queued: 0,
@@ -113,7 +120,6 @@ impl Channel {
             runs: VecDeque::new(),
             gone: 0,
             has_ended: false,
-            room: Zeroizing::new(vec![0; READ_BYTES]),
             own: identity.certificate().clone(),
             server: server.clone(),
             first: Vec::new(),
@@ -160,6 +166,7 @@ impl Channel {
             return start;
         }
         self.seal(start);
+        self.cipher.reserve(sealed_bytes_max(bytes));
         for piece in parts.iter().flat_map(|part| part.chunks(PIECE_BYTES)) {
             self.encrypt(piece);
         }
@@ -225,13 +232,25 @@ impl Channel {
     pub(crate) fn take(&mut self, outgoing: &mut Outgoing) {
         self.seal(self.queued);
         outgoing.bytes.clear();
-        outgoing.bytes.shrink_to(READ_BYTES);
+        // What a long request has taken is there for the next one, if that comes at once.
+        let is_long = self.cipher.len() > READ_BYTES;
+        outgoing.bytes.shrink_to(if is_long { CIPHER_BYTES_KEPT } else { READ_BYTES });
         outgoing.written = 0;
         std::mem::swap(&mut self.cipher, &mut outgoing.bytes);
         outgoing.end = self.encrypted;
         let left = outgoing.start();
         while self.runs.front().is_some_and(|run| run.end <= left) && self.runs.len() > 1 {
             self.gone = self.runs.pop_front().map_or(self.gone, |run| run.plain_end);
+        }
+    }
+
+    /// The link is idle: what long requests have taken is given back.
+    pub(crate) fn shrink(&mut self, outgoing: &mut Outgoing) {
+        self.cipher.shrink_to(READ_BYTES);
+        if outgoing.left() == 0 {
+            outgoing.bytes.clear();
+            outgoing.written = 0;
+            outgoing.bytes.shrink_to(READ_BYTES);
         }
     }
 
@@ -274,14 +293,16 @@ impl Channel {
 
     fn split(&mut self) -> Result<(), String> {
         loop {
-            let count = match self.tls.reader().read(&mut self.room) {
+            let mut reader = self.tls.reader();
+            let mut plain = match reader.fill_buf() {
                 // The end of the TLS stream ([`Channel::has_ended`]).
-                Ok(0) => return Ok(()),
-                Ok(count) => count,
+                Ok([]) => return Ok(()),
+                Ok(plain) => plain,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(format!("TLS with {}: {error}", self.server)),
             };
-            let mut plain = self.room.get(..count).unwrap_or_default();
+            // From where it was decrypted into the bodies of its frames.
+            let count = plain.len();
             while let Some(frame) = self
                 .frames
                 .take(&mut plain)
@@ -289,7 +310,7 @@ impl Channel {
             {
                 self.inbox.push_back(frame);
             }
-            wipe(self.room.get_mut(..count).unwrap_or_default());
+            reader.consume(count);
         }
     }
 

@@ -71,6 +71,41 @@ fn ha_4_1_a_request_that_left_as_a_whole_is_never_not_sent() {
 }
 
 #[test]
+fn records_of_a_long_request_take_memory_once_and_an_idle_link_gives_it_back() {
+    let (mut channel, mut outgoing) = shaken();
+    let body = vec![7; 1 << 20];
+    let mut memory = Vec::new();
+    for _ in 0..6 {
+        channel.queue(&[&[1; 61], &body]);
+        channel.take(&mut outgoing);
+        assert!(outgoing.left() > body.len());
+        memory.push((outgoing.bytes.as_ptr(), outgoing.bytes.capacity()));
+        outgoing.written = outgoing.bytes.len();
+    }
+    let most = sealed_bytes_max(61 + body.len());
+    assert!(memory.iter().all(|(_, room)| *room <= most), "nothing grows by doubling");
+    let turns: Vec<_> = memory.chunks(2).collect();
+    assert!(turns.windows(2).all(|pair| pair.first() == pair.last()), "two buffers in turn");
+    channel.shrink(&mut outgoing);
+    assert!(channel.cipher.capacity() + outgoing.bytes.capacity() <= 2 * READ_BYTES);
+    channel.queue(&[b"short"]);
+    channel.take(&mut outgoing);
+    assert!(outgoing.left() > 0);
+}
+
+#[test]
+fn memory_of_a_long_request_does_not_stay_under_short_ones() {
+    let (mut channel, mut outgoing) = shaken();
+    channel.queue(&[&vec![7; 1 << 20]]);
+    for _ in 0..3 {
+        channel.take(&mut outgoing);
+        outgoing.written = outgoing.bytes.len();
+        channel.queue(&[b"short"]);
+    }
+    assert!(channel.cipher.capacity() + outgoing.bytes.capacity() <= 2 * READ_BYTES);
+}
+
+#[test]
 fn what_is_queued_only_has_not_left() {
     let (mut channel, outgoing) = shaken();
     let queued = channel.queue(&[b"queued"]);

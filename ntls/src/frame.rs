@@ -18,7 +18,7 @@ use std::fmt;
 
 use prost::Message as _;
 use spec::messages::{BODY_BYTES_MAX, Hello, HelloReply, ReplyHeader, RequestHeader};
-use spec::wipe::{discard_zeroizing, wipe_out};
+use spec::wipe::{discard_written, discard_zeroizing, wipe_out};
 use zeroize::Zeroizing;
 
 /// Bytes of the length in front of every frame.
@@ -35,6 +35,10 @@ pub const HELLO_BYTES_MAX: usize = 256 << 10;
 pub const REASON_BYTES_MAX: usize = 1 << 10;
 /// Bytes set aside for a body before any of it has come: a claimed length alone costs no memory.
 const FIRST_BODY_BYTES: usize = 64 << 10;
+/// When that is full, so many times as much is set aside for a body of anybody's.
+const AHEAD: usize = 2;
+/// The same for one of a member's, whom a client trusts with its keys: up to 2 MiB are moved once, with their first 64 KiB.
+const AHEAD_OF_A_MEMBER: usize = 32;
 
 /// What kind of frame it is: the byte behind the length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -325,8 +329,9 @@ fn put_reply(out: &mut impl Put, header: &ReplyHeader) {
 /// ```text
 /// Head (4 + 1 + fixed header bytes) -> Body -> Head ...        any error is for ever
 /// ```
-#[derive(Default)]
 pub struct FrameReader {
+    /// How much more than what has come is set aside.
+    ahead: usize,
     head: Vec<u8>,
     body: Option<Zeroizing<Vec<u8>>>,
     spare: Vec<Zeroizing<Vec<u8>>>,
@@ -338,10 +343,30 @@ const SPARE_MAX: usize = 24;
 /// A body that has taken more bytes is not kept: those of uses over a KiB of data are.
 const SPARE_BYTES_MAX: usize = 1_280;
 
+impl Default for FrameReader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What has come of a body that was never whole is wiped; the memory that its length had claimed is not touched for that.
+impl Drop for FrameReader {
+    fn drop(&mut self) {
+        self.body.take().into_iter().for_each(discard_written);
+    }
+}
+
 impl FrameReader {
     /// A reader at the start of a stream.
     pub fn new() -> Self {
-        Self::default()
+        Self { ahead: AHEAD, head: Vec::new(), body: None, spare: Vec::new(), failed: None }
+    }
+
+    /// One for what members send.
+    pub fn of_a_member() -> Self {
+        let mut reader = Self::new();
+        reader.ahead = AHEAD_OF_A_MEMBER;
+        reader
     }
 
     /// Takes bytes from the front of `input` until a frame is whole or the input is used up. Call it again with
@@ -387,7 +412,7 @@ impl FrameReader {
         }
         let spare = &mut self.spare;
         let body = self.body.get_or_insert_with(|| spare.pop().unwrap_or_default());
-        if !fill_wiped(body, body_bytes, input) {
+        if !fill_wiped(body, body_bytes, self.ahead, input) {
             return Ok(None);
         }
         let body = self.body.take().unwrap_or_default();
@@ -409,7 +434,7 @@ impl FrameReader {
         let Some((mut body, rest)) = rest.split_at_checked(body_bytes) else { return Ok(None) };
         let mut room =
             if body.is_empty() { Zeroizing::default() } else { self.spare.pop().unwrap_or_default() };
-        fill_wiped(&mut room, body_bytes, &mut body);
+        fill_wiped(&mut room, body_bytes, self.ahead, &mut body);
         *input = rest;
         decode(kind, header, room).map(Some)
     }
@@ -441,14 +466,14 @@ fn fill(buffer: &mut Vec<u8>, wanted: usize, input: &mut &[u8]) -> bool {
     buffer.len() >= wanted
 }
 
-/// As [`fill`], growing by doubling and wiping what it grows out of.
-fn fill_wiped(buffer: &mut Zeroizing<Vec<u8>>, wanted: usize, input: &mut &[u8]) -> bool {
+/// As [`fill`], growing towards what is wanted and wiping what it grows out of.
+fn fill_wiped(buffer: &mut Zeroizing<Vec<u8>>, wanted: usize, ahead: usize, input: &mut &[u8]) -> bool {
     let needed = buffer.len().saturating_add(input.len()).min(wanted);
     if needed > buffer.capacity() || buffer.capacity() == 0 {
-        let room = needed.max(buffer.capacity().saturating_mul(2)).max(FIRST_BODY_BYTES).min(wanted);
+        let room = needed.max(buffer.capacity().saturating_mul(ahead)).max(FIRST_BODY_BYTES).min(wanted);
         let mut larger = Zeroizing::new(Vec::with_capacity(room));
         larger.extend_from_slice(buffer);
-        discard_zeroizing(std::mem::replace(buffer, larger));
+        discard_written(std::mem::replace(buffer, larger));
     }
     fill(buffer, wanted, input)
 }

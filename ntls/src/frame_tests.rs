@@ -138,10 +138,36 @@ fn a_body_given_back_is_wiped_and_holds_the_next_one() {
 
 #[test]
 fn a_claimed_length_costs_no_memory_before_the_bytes_come() {
-    let mut reader = FrameReader::new();
-    let head = request_head(&RequestHeader::default(), BODY_BYTES_MAX);
-    assert!(reader.take(&mut head.as_slice()).unwrap().is_none());
-    assert!(reader.body.as_ref().unwrap().capacity() <= FIRST_BODY_BYTES);
+    for (mut reader, ahead) in [(FrameReader::new(), AHEAD), (FrameReader::of_a_member(), AHEAD_OF_A_MEMBER)]
+    {
+        let head = request_head(&RequestHeader::default(), BODY_BYTES_MAX);
+        assert!(reader.take(&mut head.as_slice()).unwrap().is_none());
+        assert!(reader.body.as_ref().unwrap().capacity() <= FIRST_BODY_BYTES);
+        // Nor much more than what has come, whatever comes.
+        for come in [1, 1_000, FIRST_BODY_BYTES - 1_002, 2, 100_000, 200_000] {
+            assert!(reader.take(&mut vec![0; come].as_slice()).unwrap().is_none());
+            let body = reader.body.as_ref().unwrap();
+            let most = (body.len() * ahead).max(FIRST_BODY_BYTES);
+            assert!(body.capacity() <= most, "{} for {} bytes", body.capacity(), body.len());
+        }
+    }
+}
+
+#[test]
+fn a_body_of_a_mebibyte_from_a_member_is_moved_once_with_its_first_bytes() {
+    let whole = encode(&Frame::Request(RequestHeader::default(), Zeroizing::new(vec![7; (1 << 20) + 300])));
+    let mut reader = FrameReader::of_a_member();
+    let mut places = Vec::new();
+    let mut found = None;
+    for mut piece in whole.chunks(16 << 10) {
+        found = reader.take(&mut piece).unwrap();
+        places.extend(reader.body.as_ref().map(|body| (body.as_ptr(), body.capacity())));
+    }
+    places.dedup();
+    let room: Vec<usize> = places.iter().map(|(_, room)| *room).collect();
+    assert_eq!(room, [FIRST_BODY_BYTES, (1 << 20) + 300]);
+    let Some(Frame::Request(_, body)) = found else { panic!("a request") };
+    assert!(body.iter().all(|byte| *byte == 7) && body.as_ptr() == places[1].0);
 }
 
 #[test]

@@ -162,10 +162,14 @@ impl Link {
         self.look(|up| up.stream.clone())
     }
 
-    /// The socket to watch while nobody leads and nothing was asked since `idle`; the next request ends the watch.
+    /// The socket to watch while nobody leads and nothing was asked since `idle`; the next request ends the watch. A link that is
+    /// idle keeps no memory of long requests.
     pub(crate) fn watch(&self, idle: Moment) -> Option<Arc<dyn Stream>> {
-        let state = self.state.lock();
-        let up = state.up.as_ref().filter(|up| up.lead.leader().is_none() && self.used() <= idle)?;
+        let mut state = self.state.lock();
+        let up = state.up.as_mut().filter(|up| up.lead.leader().is_none() && self.used() <= idle)?;
+        if let Some(writer) = &mut up.writer {
+            up.channel.shrink(writer);
+        }
         self.watched.store(true, Ordering::Release);
         Some(up.stream.clone())
     }

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::bounds;
 use crate::contents::Contents;
 use crate::error::Refusal;
+use crate::mechanisms::REPLY_ROOM_BYTES;
 use crate::partition::{Caller, LinkFacts, Partition};
 use crate::random::{Random as _, SystemRandom};
 use crate::reading::{Hot, Kind, Reading};
@@ -113,8 +114,8 @@ impl Partition {
     ) -> ReplyHeader {
         let Reading { body, kind, row, .. } = reading;
         let answer = match kind {
-            Kind::Hot(hot) => self.answer_use(link, caller, header, &hot, body, now_ms).map(|answer| {
-                put_use_answer(&answer, reply);
+            Kind::Hot(hot) => self.answer_use(link, caller, header, &hot, body, now_ms).map(|mut answer| {
+                put_use_answer(&mut answer, reply);
                 None
             }),
             Kind::Counted => self.answer(link, caller, header, row, body, now_ms).map(Some),
@@ -296,8 +297,26 @@ fn make_room(bytes: usize, reply: &mut Zeroizing<Vec<u8>>) {
     }
 }
 
-/// As [`put`], for the answer to a use: the same bytes, in place.
-fn put_use_answer(answer: &UseAnswer, reply: &mut Zeroizing<Vec<u8>>) {
+/// A shorter output is copied into its reply: the memory of short replies is used again.
+const MOVED_BYTES_MIN: usize = 16 << 10;
+
+/// As [`put`], for the answer to a use: the same bytes, in place. A long output becomes the reply, if its memory has the room.
+fn put_use_answer(answer: &mut UseAnswer, reply: &mut Zeroizing<Vec<u8>>) {
+    if answer.state.is_empty() && answer.output.len() >= MOVED_BYTES_MIN {
+        let (bytes, mut head) = (answer.output.len(), Vec::with_capacity(REPLY_ROOM_BYTES));
+        let inside = 1 + encoded_len_varint(bytes as u64) + bytes;
+        encode_key(UseParts::NUMBER, WireType::LengthDelimited, &mut head);
+        encode_varint(inside as u64, &mut head);
+        encode_key(1, WireType::LengthDelimited, &mut head);
+        encode_varint(bytes as u64, &mut head);
+        if answer.output.capacity() - bytes >= head.len() {
+            **reply = std::mem::take(&mut answer.output);
+            reply.resize(bytes + head.len(), 0);
+            reply.copy_within(..bytes, head.len());
+            reply[..head.len()].copy_from_slice(&head);
+            return;
+        }
+    }
     let fields = [(1, &answer.output), (2, &answer.state)];
     let mut inside = 0;
     for (_, bytes) in fields.iter().filter(|(_, bytes)| !bytes.is_empty()) {
@@ -328,13 +347,28 @@ mod tests {
 
     #[test]
     fn the_answer_to_a_use_is_put_as_the_codec_of_all_others_would() {
-        for (output, state) in [(0, 0), (1, 0), (64, 0), (127, 1), (0, 200), (300, 70_000)] {
+        let lengths =
+            [(0, 0), (1, 0), (64, 0), (127, 1), (0, 200), (300, 70_000), (1 << 20, 0), (1 << 20, 1)];
+        for ((output, state), room) in lengths.into_iter().flat_map(|one| [(one, 0), (one, REPLY_ROOM_BYTES)])
+        {
             let mut answer = UseAnswer::default();
-            (answer.output, answer.state) = (vec![7; output], vec![8; state]);
+            (answer.output, answer.state) = (Vec::with_capacity(output + room), vec![8; state]);
+            answer.output.extend((0..output).map(|at| at.to_le_bytes()[0]));
+            let (place, whole) = (answer.output.as_ptr(), answer.clone());
             let mut reply = Zeroizing::default();
-            put_use_answer(&answer, &mut reply);
-            let body = ReplyBody { answer: Some(Answer::Use(answer)), ..ReplyBody::default() };
-            assert_eq!(*reply, body.encode_to_vec(), "{output} and {state} bytes");
+            put_use_answer(&mut answer, &mut reply);
+            let body = ReplyBody { answer: Some(Answer::Use(whole)), ..ReplyBody::default() };
+            assert!(*reply == body.encode_to_vec(), "{output} and {state} bytes");
+            let is_moved = output >= MOVED_BYTES_MIN && state == 0 && room > 0;
+            assert_eq!(reply.as_ptr() == place, is_moved, "{output} and {state} bytes, room for {room}");
+        }
+    }
+
+    #[test]
+    fn a_long_output_of_every_mechanism_that_takes_much_data_has_room_for_its_reply() {
+        for more in [0, 1, 16] {
+            let copy = crate::mechanisms::working_copy(&[7; 100], more);
+            assert!(copy.capacity() - copy.len() - more >= REPLY_ROOM_BYTES);
         }
     }
 }

@@ -25,6 +25,13 @@ pub fn discard_zeroizing(mut buffer: Zeroizing<Vec<u8>>) {
     discard(std::mem::take(&mut *buffer));
 }
 
+/// As [`discard_zeroizing`], for a buffer in which nothing but what it holds was ever written: memory that was reserved and not
+/// used is not touched.
+pub fn discard_written(mut buffer: Zeroizing<Vec<u8>>) {
+    wipe(&mut buffer);
+    drop(std::mem::take(&mut *buffer));
+}
+
 /// Wipes all of a buffer's memory and empties it.
 pub fn wipe_memory(buffer: &mut Vec<u8>) {
     buffer.clear();
@@ -49,6 +56,7 @@ mod tests {
         wipe_memory(&mut kept);
         assert!(kept.is_empty());
         discard_zeroizing(kept);
+        discard_written(Zeroizing::new(vec![7; 100]));
         discard(Vec::new());
     }
 

@@ -4,13 +4,13 @@
 //! stripped in constant time with one answer for every fault of it.
 
 use super::aes_ecb::{BLOCK_BYTES, unbound, whole_blocks};
-use super::{Bytes, Family, Use, answer};
+use super::{Bytes, Family, Use, answer, working_copy};
 use aws_lc_rs::cipher::{DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext};
 use aws_lc_rs::iv::FixedLength;
 use spec::messages::{How, KeyFunction, OutputRule, PlanAnswer};
 use spec::{Parameters, Rv};
 use subtle::{Choice, ConstantTimeEq, ConstantTimeGreater};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 /// The family, with or without PKCS #7 padding.
 pub(super) struct AesCbc {
@@ -72,8 +72,7 @@ fn cbc(job: &Use<'_>, mut blocks: Bytes) -> Result<Bytes, Rv> {
 /// Data and 1 to 16 bytes of padding, each of them the number of bytes.
 fn pad(data: &[u8]) -> Bytes {
     let filling = BLOCK_BYTES - data.len() % BLOCK_BYTES;
-    let mut blocks = Zeroizing::new(Vec::with_capacity(data.len() + filling));
-    blocks.extend_from_slice(data);
+    let mut blocks = working_copy(data, filling);
     blocks.resize(data.len() + filling, u8::try_from(filling).expect("a filling has at most 16 bytes"));
     blocks
 }

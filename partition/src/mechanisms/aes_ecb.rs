@@ -1,13 +1,12 @@
 //! CKM_AES_ECB (PKCS #11 v3.1, 6.10.4; SP 800-38A, 6.1), and the AES block operations that the other modes of blocks use.
 
-use super::{Bytes, Family, KeyMaterial, Use, answer};
+use super::{Bytes, Family, KeyMaterial, Use, answer, working_copy};
 use aws_lc_rs::cipher::{
     AES_128, AES_192, AES_256, Algorithm, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext,
     UnboundCipherKey,
 };
 use spec::Rv;
 use spec::messages::{How, KeyFunction, OutputRule, PlanAnswer};
-use zeroize::Zeroizing;
 
 /// Length of an AES block in bytes.
 pub(super) const BLOCK_BYTES: usize = 16;
@@ -49,7 +48,7 @@ impl Family for AesEcb {
 /// A copy of data that must be whole blocks.
 pub(super) fn whole_blocks(job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
     match (data.len().is_multiple_of(BLOCK_BYTES), job.function) {
-        (true, _) => Ok(Zeroizing::new(data.to_vec())),
+        (true, _) => Ok(working_copy(data, 0)),
         (false, KeyFunction::ENCRYPT) => Err(Rv::DATA_LEN_RANGE),
         (false, _) => Err(Rv::ENCRYPTED_DATA_LEN_RANGE),
     }

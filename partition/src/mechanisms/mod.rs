@@ -39,6 +39,16 @@ use zeroize::Zeroizing;
 /// Bytes that are wiped when dropped.
 pub type Bytes = Zeroizing<Vec<u8>>;
 
+/// Bytes behind a long output that a mechanism leaves free in its memory, so that the output can become the reply.
+pub(crate) const REPLY_ROOM_BYTES: usize = 16;
+
+/// A copy of the data to be worked on in place, with room for so many bytes more, and for what stands around it in a reply.
+pub(crate) fn working_copy(data: &[u8], more: usize) -> Bytes {
+    let mut copy = Zeroizing::new(Vec::with_capacity(data.len() + more + REPLY_ROOM_BYTES));
+    copy.extend_from_slice(data);
+    copy
+}
+
 /// What is done with which key: the same for every part of an operation.
 pub struct Job<'a> {
     /// The mechanism with its parameters.
