@@ -61,6 +61,8 @@ pub struct Group {
     pub(crate) under_way: Lock<Option<UnderWay>>,
     /// Who holds a lease of ours that could not be given back.
     pub(crate) unreturned: Lock<Option<Vec<u8>>>,
+    /// From when on the lease is asked for again after another repairer had it.
+    pub(crate) lease_again: AtomicU64,
     suspects: Lock<BTreeSet<Ouid>>,
     /// Where the members were seen, to be told to them (HA 1.5).
     pub(crate) sightings: Lock<Sightings>,
@@ -100,6 +102,7 @@ impl Group {
             last_difference: Lock::new(None),
             under_way: Lock::new(None),
             unreturned: Lock::new(None),
+            lease_again: AtomicU64::new(0),
             suspects: Lock::new(BTreeSet::new()),
             sightings: Lock::default(),
             repair_ticket: Lock::new(None),

@@ -10,6 +10,7 @@
 //! no bucket of it differs in two comparisons 2 s apart: unequal roots at an instant mean nothing.
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use spec::Ouid;
 use spec::meter::News;
@@ -24,6 +25,9 @@ use crate::moves::{Participant, union};
 
 /// A bucket that differs in two comparisons so far apart is a divergence, in milliseconds (HA 4.6).
 const DIVERGENCE_MS: u64 = 2_000;
+
+/// A lease that another process has is asked for again after so many milliseconds, or at its end.
+const LEASE_AGAIN_MS: u32 = 1_000;
 
 /// A repair that has begun and is not finished: it goes on with the next round, under the same lease.
 pub(crate) struct UnderWay {
@@ -91,11 +95,16 @@ impl Group {
         suspects: &[Ouid],
         ticket: &[u8],
     ) -> Result<Option<UnderWay>, Error> {
+        if self.platform.now().0 < self.lease_again.load(Ordering::Acquire) {
+            return Ok(None);
+        }
         let members = participants.iter().map(|one| one.member.clone()).collect();
         let lease = match self.take_lease(members, ticket)? {
             Asked::Granted(lease) => lease,
             Asked::Taken(left_ms) => {
                 tracing::debug!(left_ms, "another process repairs the group");
+                let again_ms = self.jitter_ms(left_ms.min(LEASE_AGAIN_MS).into());
+                self.lease_again.store(self.platform.now().after_ms(again_ms).0, Ordering::Release);
                 return Ok(None);
             }
         };

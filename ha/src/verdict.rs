@@ -264,12 +264,9 @@ impl Attempts<'_> {
 
 impl Group {
     /// The members that must still be asked before an object is called gone when these do not know it (HA 3.1, 4.6): none
-    /// when all members of the manifest are among these, or enough verified ones.
+    /// when all members of the manifest are among these, or enough verified ones. Without replication an object lives on one
+    /// member, which may be any of them (HA 2.9).
     pub(crate) fn who_may_know(&self, without: &[Arc<Member>]) -> Vec<Arc<Member>> {
-        // Without replication an object lives on one member, and one that is lost is lost with it (HA 2.9).
-        if !self.settings().synchronize {
-            return Vec::new();
-        }
         let view = self.view();
         let members = view.seats.iter().map(|seat| &seat.member);
         let missed: Vec<Arc<Member>> =
@@ -279,7 +276,8 @@ impl Group {
         };
         // More than the members that an acknowledged write may have left out (HA 2.2).
         let left_out = view.left_out();
-        let enough = without.iter().filter(verified).count() >= VERIFIED_MAX.min(left_out + 1);
+        let enough = self.settings().synchronize
+            && without.iter().filter(verified).count() >= VERIFIED_MAX.min(left_out + 1);
         if enough { Vec::new() } else { missed }
     }
 

@@ -101,6 +101,7 @@ const ONCE_FAILED: &[(u64, &str)] = &[
     (25_251, "what a silent reference had done since it was heard was asked of a returner (check)"),
     (28_965, "the power failed after the last fault (check)"),
     (29_386, "the PIN of a home that was made while the old one was down was not known (check)"),
+    (53_541, "a lease at a clock that stood still was asked for at every look"),
     (53_554, "two members lost their stores (check)"),
     (
         56_753,

@@ -49,8 +49,15 @@ fn repair_waits_while_another_process_has_the_lease_and_gives_its_own_back() {
     assert!(world.sent(JOIN).is_empty());
     assert_eq!(state(&group, 3), MemberState::Recovering);
     assert!(world.model(1, |model| model.lease.is_empty()), "what was granted is given back");
+    let begun = world.ms();
+    world.forget();
+    while world.ms() - begun < 5_000 {
+        world.tend(&group, 1);
+    }
+    let asked = world.executed(LEASE).iter().filter(|member| **member == 2).count();
+    assert!((2..=8).contains(&asked), "it is asked for about once in a second: {asked} times");
     world.model(2, |model| model.lease.clear());
-    world.tend(&group, 2);
+    world.tend(&group, 6);
     assert_eq!((state(&group, 3), world.holders(new)), (MemberState::Up, vec![true; 3]));
     assert!((1..=3).all(|member| world.model(member, |model| model.lease.is_empty())));
 }

@@ -264,6 +264,24 @@ fn ha_2_9_without_replication_an_object_lives_on_the_member_that_made_it() {
     assert_eq!(group.status().members.iter().map(|member| member.debt).sum::<usize>(), 0);
 }
 
+/// Who does not hold it does not decide that it is gone: the one that made it may come back.
+#[test]
+fn ha_2_9_without_replication_an_object_is_not_gone_while_its_member_is_away() {
+    let world = World::new(3);
+    let group = world.group_with(|settings| settings.synchronize = false);
+    let ouid = create(&group).unwrap();
+    let holder = (1..=3).zip(world.holders(ouid)).find(|(_, holds)| *holds).unwrap().0;
+    world.down(holder);
+    assert!(matches!(group.any(one_use(ouid), TICKET), Err(Error::Undecided(_))));
+    assert!(matches!(group.destroy(reference(ouid), TICKET), Err(Error::Undecided(_))));
+    world.up(holder);
+    world.tend(&group, 1);
+    group.any(one_use(ouid), TICKET).unwrap();
+    group.destroy(reference(ouid), TICKET).unwrap();
+    // All have been asked.
+    assert!(matches!(group.any(one_use(ouid), TICKET), Err(Error::Gone(_))));
+}
+
 #[test]
 fn the_configured_minimum_decides() {
     for (minimum, down, works) in [
