@@ -7,8 +7,9 @@
 //!                                |                       and at last without naming the plan
 //!                                '----> the world changed since Init -> the code of RULES 1.1
 //! ```
-//! The application's buffers are read for the first send and never again: each later one is made of what that one carried, so
-//! that two of them differ in nothing but the blob and the plan that they name (RULES 1.5).
+//! The application's buffers are read for the first send of a part: each later one is made of what that one carried, so that two
+//! of them differ in nothing but the blob and the plan that they name (RULES 1.5). Only what has no IV, and is to be run another way
+//! under a new plan, is made of the buffers again.
 use std::sync::Arc;
 
 use digests::Hash;

@@ -95,12 +95,14 @@ fn advance_chain(
     for start in (0..now).step_by(PIECE_BYTES) {
         let piece = stretch(&chain.held, part, start..now.min(start + PIECE_BYTES));
         let piece = piece.bytes();
+        // Taken before the send, for the application may change what it decrypts.
+        let end = piece[piece.len().saturating_sub(iv.len())..].to_vec();
         let answer =
             head.send(asking, Part { iv: Some(&iv), last: false, ..Part::new(How::CHAIN, piece) })?;
         if answer.output.len() != piece.len() {
             return Err(strange("Use of a chained part"));
         }
-        iv = head.next_iv(&iv, piece, &answer.output);
+        iv = head.next_iv(&iv, &end, &answer.output);
         output.extend_from_slice(&answer.output);
     }
     let held = Zeroizing::new(stretch(&chain.held, part, now..total).bytes().to_vec());

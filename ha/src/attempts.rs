@@ -266,7 +266,7 @@ impl<'a> Attempts<'a> {
                 return;
             }
             let Some(member) = self.another(desk, heard_lately) else {
-                return self.group.call_for_others(desk);
+                return self.group.call_for_others(desk, heard_lately);
             };
             desk.requests().filter(|open| open.member.id == from).for_each(|open| open.moved = true);
             desk.settings().meter.moved(from, member.id, self.body.call, Moved::Evacuation);
@@ -498,11 +498,13 @@ impl<'a> Attempts<'a> {
 }
 
 impl Group {
-    /// Asks all members of the read set that this desk is not asking whether they are there.
-    pub(crate) fn call_for_others(&self, desk: &mut Desk<'_>) {
-        for seat in &self.view().seats {
-            if !desk.is_asking(seat.member.id) && seat.member.is_readable(&*self.seam) {
-                desk.probe(&seat.member);
+    /// Asks all members of the read set that this desk is not asking whether they are there; those that were heard since the
+    /// moment are.
+    pub(crate) fn call_for_others(&self, desk: &mut Desk<'_>, since: Moment) {
+        let was_heard = |member: &Member| matches!(self.seam.standing(member.id), Standing::Up { heard, .. } if heard > since);
+        for Seat { member, .. } in &self.view().seats {
+            if !desk.is_asking(member.id) && member.is_readable(&*self.seam) && !was_heard(member) {
+                desk.probe(member);
             }
         }
     }

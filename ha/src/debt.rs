@@ -68,6 +68,11 @@ impl Debts {
         })
     }
 
+    /// Nothing is owed any more.
+    pub(crate) fn clear(&self) {
+        self.change(VecDeque::clear);
+    }
+
     fn settle(&self, settled: u64) {
         self.change(|list| list.retain(|debt| debt.number != settled));
     }
@@ -269,8 +274,10 @@ impl Group {
         let id = member.id;
         tracing::warn!(member = %id, reason, "the member refuses a write that it owes: it is repaired by comparison instead");
         member.give_up_debt(debt);
-        if self.view().seats.len() > 1 {
-            member.demote();
+        let view = self.view();
+        if view.seats.len() > 1 {
+            // It may have left the group, and come again, since it was asked.
+            view.member(id).map_or(member, |now| &**now).demote();
         }
     }
 }

@@ -20,6 +20,9 @@ use crate::member::Member;
 /// The life of a lease in milliseconds.
 const LEASE_MS: u32 = 15_000;
 
+/// Who waits for a lease looks at it more often than this, in milliseconds.
+const LOOKS_MS: u64 = 5_000;
+
 /// A lease that this process holds.
 pub(crate) struct Held {
     holder: Vec<u8>,
@@ -27,18 +30,32 @@ pub(crate) struct Held {
     renew_at: Moment,
 }
 
-/// When a member began to say that the lease of another repairer has so many milliseconds left.
+/// What a member says, look after look, of the lease of another repairer.
 #[derive(Default)]
-pub(crate) struct RefusedLease(Lock<Option<(u32, Moment)>>);
+pub(crate) struct RefusedLease(Lock<Option<Said>>);
+
+/// The lease has so many milliseconds left: said since when, and when last.
+#[derive(Clone, Copy)]
+struct Said {
+    left_ms: u32,
+    since: Moment,
+    last: Moment,
+}
 
 impl RefusedLease {
     /// The lease has so many milliseconds left, says the member; whether it has said just so for as long. A lease that is
     /// renewed has another time left at each look.
     fn is_for_ever(&self, left_ms: u32, now: Moment) -> bool {
         let mut said = self.0.lock();
-        let since = said.filter(|(left, _)| *left == left_ms).map_or(now, |(_, since)| since);
-        *said = Some((left_ms, since));
+        let same = said.filter(|said| said.left_ms == left_ms && now < said.last.after_ms(LOOKS_MS));
+        let since = same.map_or(now, |said| said.since);
+        *said = Some(Said { left_ms, since, last: now });
         now >= since.after_ms(u64::from(left_ms))
+    }
+
+    /// The member has granted the lease.
+    fn forget(&self) {
+        *self.0.lock() = None;
     }
 }
 
@@ -60,7 +77,10 @@ impl Group {
         let mut held = Held { holder, members: Vec::new(), renew_at: half_life(now) };
         for member in members {
             match self.ask_lease(&member, &held.holder, LEASE_MS, ticket) {
-                Ok(None) => held.members.push(member),
+                Ok(None) => {
+                    member.refused_lease.forget();
+                    held.members.push(member);
+                }
                 Ok(Some(left_ms)) if member.refused_lease.is_for_ever(left_ms, self.platform.now()) => {
                     tracing::warn!(
                         member = %member.id, left_ms,
@@ -130,4 +150,25 @@ impl Group {
 
 fn half_life(now: Moment) -> Moment {
     now.after_ms(u64::from(LEASE_MS / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_looks_all_the_time_and_hears_the_same_stops_to_wait() {
+        let at = |seconds: u64| Moment(0).after_ms(seconds * 1_000);
+        let refused = RefusedLease::default();
+        assert!((0..15).all(|second| !refused.is_for_ever(15_000, at(second))));
+        assert!(refused.is_for_ever(15_000, at(15)));
+        // Another time left: its clock goes.
+        assert!(!refused.is_for_ever(14_000, at(16)) && !refused.is_for_ever(15_000, at(17)));
+        // What was said long ago says nothing of the lease of today.
+        assert!(!refused.is_for_ever(15_000, at(90)) && !refused.is_for_ever(15_000, at(91)));
+        let again = RefusedLease::default();
+        (0..15).for_each(|second| drop(again.is_for_ever(15_000, at(second))));
+        again.forget();
+        assert!(!again.is_for_ever(15_000, at(15)));
+    }
 }

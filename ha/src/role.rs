@@ -79,7 +79,15 @@ impl Group {
             return Ok(());
         }
         let mover = match (ticket.is_empty(), login) {
-            (true, Some(login)) => self.home_ticket(login, deadline),
+            (true, Some(login)) => match self.home_ticket(login, deadline) {
+                None if self.view().copies_wanted() > 1 => {
+                    let what =
+                        "the PIN has changed at the home member, and no other one could be told in time";
+                    tracing::error!("outcome unknown: {what}");
+                    return Err(Error::OutcomeUnknown(what.to_owned()));
+                }
+                mover => mover,
+            },
             (true, None) => self.repair_ticket().map(|ticket| ticket.to_vec()),
             (false, _) => Some(ticket.to_vec()),
         };

@@ -56,7 +56,8 @@ impl View {
                 .collect(),
             None => View::of_configuration(settings.clone(), Some(old)).seats,
         };
-        let (number, left, left_out) = (old.number + 1, old.left_by(&seats), old.left_out());
+        let (number, left_out) = (old.number + 1, old.left_out());
+        let left = if old.is_before(&manifest) { Vec::new() } else { old.left_by(&seats) };
         View { number, settings, manifest: Some(manifest), seats, left, left_out }
     }
 
@@ -80,6 +81,13 @@ impl View {
         })
     }
 
+    /// Whether the manifest is of another group or generation: nothing that was written before it is there any more.
+    fn is_before(&self, manifest: &Manifest) -> bool {
+        let is_other =
+            |old: &Manifest| (old.generation, &old.group) != (manifest.generation, &manifest.group);
+        self.manifest.as_ref().is_some_and(is_other)
+    }
+
     /// What those owe who are not among the members that follow. Calls of before may still add to it; where more partitions have
     /// left than are kept, those are forgotten first that owed nothing.
     fn left_by(&self, seats: &[Seat]) -> Vec<(MemberId, Arc<Debts>)> {
@@ -88,7 +96,14 @@ impl View {
         left.retain(|(id, _)| !seats.iter().any(|seat| seat.member.id == *id));
         while left.len() > LEFT_MAX {
             let forgotten = left.iter().position(|(_, debts)| debts.number() == 0).unwrap_or(0);
-            left.remove(forgotten);
+            let (member, debts) = left.remove(forgotten);
+            if debts.number() > 0 {
+                tracing::warn!(
+                    %member, writes = debts.number(),
+                    "more than {LEFT_MAX} partitions have left the group while they lacked writes: what this one lacks is \
+                     forgotten; empty it before it is added again (hsm partition)"
+                );
+            }
         }
         left
     }
@@ -154,6 +169,9 @@ impl Group {
                 label = manifest.label,
                 "the group's manifest is known"
             );
+            if old.is_before(manifest) {
+                new.seats.iter().for_each(|seat| seat.member.debts.clear());
+            }
             self.announce(old, new);
         });
     }

@@ -237,9 +237,12 @@ impl Watch {
         self.state().verified.remove(&link);
     }
 
-    /// The disk of a member was put back, and the member knows.
+    /// The disk of a member was put back, and the member knows: it is nobody's reference any more, also over a link that never
+    /// went down, since one of its connections was made anew before the other one ended.
     pub(crate) fn put_back(&self, member: usize) {
-        self.state().unproved[member] = true;
+        let mut state = self.state();
+        state.unproved[member] = true;
+        state.verified.retain(|(_, other, _)| *other != member);
     }
 
     /// All tickets given before this epoch of the credentials have ended.

@@ -194,7 +194,7 @@ impl Group {
             search.others.extend(asked.into_iter().map(|member| (member, SearchEnd::Lost { maybe: true })));
             (search.member, search.end) = (last, SearchEnd::Lost { maybe: true });
         } else {
-            self.call_for_others(desk);
+            self.call_for_others(desk, lately);
         }
     }
 }

@@ -81,6 +81,11 @@ fn ha_4_3_a_slow_or_silent_request_is_not_sent_to_members_that_lack_its_mechanis
         world.forget();
         world.script(1, USE, Fate::Slow(slow_ms));
         assert_eq!((by(gcm), world.sent(USE)), (Ok(1), vec![1]), "{slow_ms} ms");
+        let probes = world.sent(STATUS).iter().filter(|member| **member != 1).count();
+        assert!(
+            probes <= 2,
+            "who was just heard is not asked whether it is there: {probes} times in {slow_ms} ms"
+        );
     }
 }
 

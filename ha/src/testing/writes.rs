@@ -264,6 +264,23 @@ fn ha_2_9_without_replication_an_object_lives_on_the_member_that_made_it() {
     assert_eq!(group.status().members.iter().map(|member| member.debt).sum::<usize>(), 0);
 }
 
+/// C_InitToken ends all that was written before it (RULES 2.9).
+#[test]
+fn rules_2_9_what_was_owed_before_another_generation_is_owed_no_more() {
+    let (world, group) = warm(3);
+    (0..50).for_each(|_| world.script(3, STORE, Fate::LostBefore));
+    create(&group).unwrap();
+    let with_all = group.manifest().unwrap();
+    let mut without = with_all.clone();
+    without.members.retain(|member| member.serial != 3);
+    without.epoch += 1;
+    assert_eq!(group.view().member(MemberId(3)).unwrap().debts(), 1);
+    group.learn(&without);
+    let (epoch, generation) = (without.epoch + 1, without.generation + 1);
+    group.learn(&Manifest { epoch, generation, ..with_all });
+    assert_eq!(group.view().seats.iter().map(|seat| seat.member.debts()).sum::<usize>(), 0);
+}
+
 /// Who does not hold it does not decide that it is gone: the one that made it may come back.
 #[test]
 fn ha_2_9_without_replication_an_object_is_not_gone_while_its_member_is_away() {
