@@ -1,5 +1,5 @@
 //! Login and PIN changes (HA 2.7, 4.2; RULES 2.5, 2.9).
-use spec::messages::{Login, SetPin};
+use spec::messages::{Login, Outcome, SetPin};
 use spec::record::State;
 use spec::{Ouid, Rv};
 
@@ -109,6 +109,17 @@ fn ha_2_7_a_login_goes_to_the_newest_credentials_though_that_member_lacks_object
     // When it does not answer, a PIN is tried where it is known.
     world.down(1);
     assert_eq!(login(&group, b"1234567").unwrap(), TICKET);
+}
+
+#[test]
+fn rules_2_9_a_pin_change_that_only_the_home_has_is_of_unknown_outcome() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    // Nobody is logged in, and the login that would prove the right to tell the others fails.
+    (0..9).for_each(|_| world.script(1, LOGIN, Fate::Answer(Outcome::FAILED)));
+    assert!(matches!(set_pin(&group, b"1234567", b"7654321", &[]), Err(Error::OutcomeUnknown(_))));
+    assert!(world.model(1, |model| model.pin == b"7654321"));
 }
 
 #[test]
