@@ -17,6 +17,22 @@ pub fn cargo() -> Command {
     command
 }
 
+/// Of which state the figures of a page are: the last commit, and whether anything has changed since.
+pub(crate) fn state() -> String {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").current_dir(root()).args(args).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned()).filter(|text| !text.is_empty())
+    };
+    let commit = git(&["log", "-1", "--format=\"%s\" of %as"]);
+    let changed =
+        git(&["status", "--porcelain", "--untracked-files=no"]).map_or("", |_| ", with changes since");
+    commit.map_or_else(
+        || "a state without history".to_owned(),
+        |commit| format!("the commit {commit}{changed}"),
+    )
+}
+
 /// Where cargo puts what it builds.
 ///
 /// # Errors

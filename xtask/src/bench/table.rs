@@ -188,7 +188,8 @@ fn page(judged: &[Judged], results: &Results, quick: bool) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let how = if quick { "cargo xtask bench --quick" } else { "cargo xtask bench" };
     let mut text = format!(
-        "Made by `{how}` on a host of {cores} processors ({}), which client and members share.\n\n",
+        "Made by `{how}` of {} on a host of {cores} processors ({}), which client and members share.\n\n",
+        crate::cargo::state(),
         processor()
     );
     let _ = writeln!(text, "![How much of each bar is reached](performance.svg)\n");

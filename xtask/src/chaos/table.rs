@@ -66,10 +66,11 @@ fn rendered(rows: &[Row], figures: &[Figure]) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     let mut text = format!(
-        "Made by `cargo xtask chaos` ({build} build) on a host of {cores} cores, which the three appliances, the application and the \
+        "Made by `cargo xtask chaos` ({build} build) of {} on a host of {cores} cores, which the three appliances, the application and the \
          proxies share.\n\n\
          | fault | made by | errors | longest stall, ms | the same, fault-free | above it | p99.9, ms | fault-free | longest create, \
-         ms |\n|---|---|---|---|---|---|---|---|---|\n"
+         ms |\n|---|---|---|---|---|---|---|---|---|\n",
+        cargo::state()
     );
     for row in rows {
         // Writing to a String does not fail.
