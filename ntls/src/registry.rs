@@ -9,6 +9,8 @@
 //! descriptor and opened a file of its own under the same number. So device and inode stand beside each number, and
 //! whoever closes by number compares them first. Event descriptors have no inode of their own and are not registered: a
 //! child leaves them open. What owned a descriptor before the fork leaves its number alone after it.
+//!
+//! DEVIATION: docs/adr/0006-deviations.md, item 12: a forked child leaves event descriptors open, where HA 6 has all closed.
 
 use std::os::fd::{AsRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
