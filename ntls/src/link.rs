@@ -35,7 +35,7 @@ use crate::dial::Opened;
 use crate::frame::{Frame, encode, request_head};
 use crate::lead::{Lead, Left};
 use crate::links::{Shared, retry_delay};
-use crate::server::Public;
+use crate::server::{Public, SHORT_BYTES_MAX};
 use crate::up::{News, Outstanding, Pending, Up, unlist};
 
 mod clock;
@@ -61,8 +61,9 @@ pub(crate) struct Link {
     open: AtomicBool,
     /// Whether a newer link takes its place as soon as that one is up.
     retired: AtomicBool,
-    /// Requests that have not ended.
+    /// Requests that have not ended, and how many of them are long.
     load: AtomicU32,
+    long: AtomicU32,
     /// When the last request was queued.
     used: AtomicU64,
     /// Whether bytes wait for room in the socket: the leader polls for that, too.
@@ -112,6 +113,7 @@ impl Link {
             open: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             load: AtomicU32::new(0),
+            long: AtomicU32::new(0),
             used: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
             watched: AtomicBool::new(false),
@@ -134,6 +136,11 @@ impl Link {
 
     pub(crate) fn load(&self) -> u32 {
         self.load.load(Ordering::Relaxed)
+    }
+
+    /// Whether a reply may have to wait for that of a long request.
+    pub(crate) fn has_long(&self) -> bool {
+        self.long.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn is_blocked(&self) -> bool {
@@ -217,6 +224,7 @@ impl Link {
             writer: Some(opened.outgoing),
             handed,
             outstanding: Outstanding::default(),
+            long: 0,
             woken: 0,
             since: now,
             heard: now,
@@ -227,6 +235,7 @@ impl Link {
             goodbye: None,
         });
         self.load.store(0, Ordering::Relaxed);
+        self.long.store(0, Ordering::Relaxed);
         self.blocked.store(false, Ordering::Release);
         self.used.store(now.0, Ordering::Release);
         self.server.hear(now);
@@ -257,8 +266,8 @@ impl Link {
             if let Some(spare) = waiter.expect(self.number) {
                 up.channel.lend(spare);
             }
-            up.outstanding
-                .insert(Tag(header.tag), Pending { waiter: waiter.clone(), start, deadline, since });
+            let is_long = body.len() > SHORT_BYTES_MAX;
+            up.begin(Tag(header.tag), Pending { waiter: waiter.clone(), start, deadline, since, is_long });
             self.count(up);
         }
         self.used.store(since.0, Ordering::Release);
@@ -357,7 +366,7 @@ impl Link {
         {
             let mut state = self.state.lock();
             let Some(up) = state.up.as_mut() else { return false };
-            let Some(pending) = up.outstanding.remove(&tag) else { return false };
+            let Some(pending) = up.take(tag) else { return false };
             pending.waiter.forget(self.number);
             if !up.outstanding.values().any(|other| Arc::ptr_eq(&other.waiter, &pending.waiter)) {
                 up.withdraw(&pending.waiter, &mut news);
@@ -447,6 +456,7 @@ impl Link {
             self.open.store(false, Ordering::Release);
             self.watched.store(false, Ordering::Release);
             self.load.store(0, Ordering::Relaxed);
+            self.long.store(0, Ordering::Relaxed);
             let was_good = shared.platform.now().since(up.since) >= GOOD_LIFE;
             state.attempt = if was_good { 0 } else { state.attempt.min(SHORT_LIFE_ATTEMPT) };
             state.put_off(shared);
@@ -479,6 +489,7 @@ impl Link {
     /// Publishes how many requests are outstanding; under the lock.
     fn count(&self, up: &Up) {
         self.load.store(u32::try_from(up.outstanding.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.long.store(up.long, Ordering::Relaxed);
     }
 
     /// Tells what was found under the lock.
@@ -582,5 +593,16 @@ impl Held {
         let seen = self.link.look(|up| up.lead.last()).flatten();
         shared.platform.yield_now();
         seen
+    }
+}
+
+#[cfg(test)]
+impl Link {
+    /// As if it were up, with so many requests outstanding, and so many long ones.
+    pub(crate) fn pretend(&self, load: u32, long: u32, is_blocked: bool) {
+        self.open.store(true, Ordering::Relaxed);
+        self.load.store(load, Ordering::Relaxed);
+        self.long.store(long, Ordering::Relaxed);
+        self.blocked.store(is_blocked, Ordering::Relaxed);
     }
 }

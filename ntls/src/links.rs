@@ -290,16 +290,16 @@ impl Shared {
         self.servers.load().iter().find(|server| server.leads_to(member)).cloned().or(routed)
     }
 
-    /// The link for a request now.
-    fn pick(&self, waiter: &Arc<Waiter>, member: MemberId, now: Moment) -> Option<Arc<Link>> {
-        let link = self.server_for(member)?.pick()?;
+    /// The link for a request of so many bytes now.
+    fn pick(&self, waiter: &Arc<Waiter>, member: MemberId, bytes: usize, now: Moment) -> Option<Arc<Link>> {
+        let link = self.server_for(member)?.pick(bytes)?;
         // Without an attendant nobody has watched an idle link: what has come on it is read first.
         if self.attendant.load(Ordering::Acquire) == 0
             && now >= link.used().after_ms(IDLE_MS)
             && link.load() == 0
         {
             duty::glance(self, &link, waiter);
-            return if link.is_open() { Some(link) } else { self.server_for(member)?.pick() };
+            return if link.is_open() { Some(link) } else { self.server_for(member)?.pick(bytes) };
         }
         Some(link)
     }
@@ -400,7 +400,8 @@ impl Links {
                 continue;
             }
             let known = before.iter().find(|server| server.address() == address).cloned();
-            servers.push(known.unwrap_or_else(|| Arc::new(Server::new(address.clone()))));
+            let together = shared.platform.has_one_processor();
+            servers.push(known.unwrap_or_else(|| Arc::new(Server::new(address.clone(), together))));
         }
         let wanted = settings.links_per_member.clamp(1, LINKS_PER_MEMBER_MAX);
         for server in &servers {
@@ -513,7 +514,7 @@ impl Drop for Links {
 
 impl Seam for Links {
     fn submit(&self, waiter: &Arc<Waiter>, member: MemberId, request: &Outgoing, deadline: Moment) -> Tag {
-        let now = self.shared.platform.now();
+        let (shared, now) = (&self.shared, self.shared.platform.now());
         let mut header = request.header.clone();
         if header.partition == 0 {
             header.partition = member.0;
@@ -522,10 +523,9 @@ impl Seam for Links {
             let left = deadline.since(now).as_millis();
             header.remaining_ms = u32::try_from(left).unwrap_or(u32::MAX);
         }
-        let shared = &self.shared;
         // A link may begin to drain between the choice and the request; the one that takes its place is there then.
         for _ in 0..LINKS_PER_MEMBER_MAX {
-            let Some(link) = shared.pick(waiter, member, now) else { break };
+            let Some(link) = shared.pick(waiter, member, request.body.len(), now) else { break };
             let tag = next_tag(Some(&link));
             header.tag = tag.0;
             if link.submit(shared, waiter, &header, &request.body, (now, deadline)) {

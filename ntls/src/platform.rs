@@ -87,6 +87,10 @@ impl Platform for System {
         thread::yield_now();
     }
 
+    fn has_one_processor(&self) -> bool {
+        thread::available_parallelism().is_ok_and(|processors| processors.get() == 1)
+    }
+
     fn parker(&self) -> Arc<dyn Park> {
         Arc::new(Place::new())
     }

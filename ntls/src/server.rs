@@ -12,6 +12,9 @@ use crate::channel::ServerAddress;
 use crate::link::Link;
 use crate::names::Names;
 
+/// A longer request is one that others would wait behind, in bytes: it fills more than one record of TLS.
+pub(crate) const SHORT_BYTES_MAX: usize = 16 << 10;
+
 /// What all links of one server share.
 pub(crate) struct Public {
     pub(crate) address: ServerAddress,
@@ -98,26 +101,36 @@ pub(crate) struct Server {
     pub(crate) links: ArcSwap<Vec<Arc<Link>>>,
     /// Its addresses.
     pub(crate) names: Names,
+    /// Whether all short requests share one link. What is written together is encrypted, sent and read together, on both sides;
+    /// and where threads cannot run at once, several links give nothing for it.
+    together: bool,
 }
 
 impl Server {
-    pub(crate) fn new(address: ServerAddress) -> Self {
-        Self { public: Arc::new(Public::new(address)), links: ArcSwap::default(), names: Names::default() }
+    pub(crate) fn new(address: ServerAddress, together: bool) -> Self {
+        Self {
+            public: Arc::new(Public::new(address)),
+            links: ArcSwap::default(),
+            names: Names::default(),
+            together,
+        }
     }
 
     pub(crate) fn address(&self) -> &ServerAddress {
         &self.public.address
     }
 
-    /// The link for the next request: of those that take requests the one with the fewest outstanding, a newer one
-    /// before an older one.
-    pub(crate) fn pick(&self) -> Option<Arc<Link>> {
+    /// The link for a request of so many bytes now, of those that take requests, a newer one before an older one: that with
+    /// the fewest outstanding. Short ones together: the first on which nothing long is outstanding, while its socket takes
+    /// bytes.
+    pub(crate) fn pick(&self, bytes: usize) -> Option<Arc<Link>> {
         let links = self.links.load();
-        links
-            .iter()
-            .filter(|link| link.is_open())
-            .min_by_key(|link| (link.is_retired(), link.load()))
-            .cloned()
+        let open = || links.iter().filter(|link| link.is_open());
+        if !self.together || bytes > SHORT_BYTES_MAX {
+            return open().min_by_key(|link| (link.is_retired(), link.load())).cloned();
+        }
+        // Of equal ones the first is the least.
+        open().min_by_key(|link| (link.is_retired(), link.is_blocked() || link.has_long())).cloned()
     }
 
     /// A link has come up or gone, or takes no more requests: where the server stands is worked out anew. `reason` says
@@ -193,5 +206,60 @@ impl Server {
             Standing::Up { .. } => None,
             Standing::Down { reason } => Some(reason),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A server whose links, numbered from 0, have so many requests outstanding.
+    fn server(together: bool, loads: &[u32]) -> Server {
+        let server = Server::new(ServerAddress { host: "hsm".to_owned(), port: 1792 }, together);
+        let links = (0..).zip(loads).map(|(number, load)| {
+            let link = Link::new(number, server.public.clone());
+            link.pretend(*load, 0, false);
+            Arc::new(link)
+        });
+        let links: Vec<Arc<Link>> = links.collect();
+        server.links.store(Arc::new(links));
+        server
+    }
+
+    fn link(server: &Server, place: usize) -> Arc<Link> {
+        server.links.load().get(place).unwrap().clone()
+    }
+
+    /// The links for a short request and for a long one.
+    fn picked(server: &Server) -> [u32; 2] {
+        [SHORT_BYTES_MAX, SHORT_BYTES_MAX + 1].map(|bytes| server.pick(bytes).unwrap().number)
+    }
+
+    #[test]
+    fn requests_are_spread_over_the_links_where_threads_run_at_once() {
+        assert_eq!(picked(&server(false, &[3, 2, 2])), [1, 1]);
+    }
+
+    #[test]
+    fn short_requests_go_together_and_behind_no_long_one_nor_a_socket_that_is_full() {
+        let server = server(true, &[30, 2, 1]);
+        assert_eq!(picked(&server), [0, 2]);
+        link(&server, 0).pretend(30, 1, false);
+        assert_eq!(picked(&server), [1, 2]);
+        link(&server, 1).pretend(2, 0, true);
+        assert_eq!(picked(&server), [2, 2]);
+        link(&server, 2).pretend(1, 1, false);
+        assert_eq!(picked(&server), [0, 2], "when all have something long, together again");
+    }
+
+    #[test]
+    fn what_goes_together_leaves_a_link_that_is_retired() {
+        let server = server(true, &[0, 9, 9]);
+        link(&server, 0).retire();
+        assert_eq!(picked(&server), [1, 1]);
+        link(&server, 1).retire();
+        link(&server, 2).pretend(9, 1, true);
+        assert_eq!(picked(&server), [2, 2], "even behind a long one");
     }
 }

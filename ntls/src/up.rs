@@ -27,6 +27,8 @@ pub(crate) struct Up {
     /// Encrypted bytes that a writer has had in its hands.
     pub(crate) handed: u64,
     pub(crate) outstanding: Outstanding,
+    /// How many of them are long.
+    pub(crate) long: u32,
     /// How many requests have ended since the last write: their callers are about to ask again.
     pub(crate) woken: u32,
     pub(crate) since: Moment,
@@ -73,6 +75,8 @@ pub(crate) struct Pending {
     pub(crate) start: u64,
     pub(crate) deadline: Moment,
     pub(crate) since: Moment,
+    /// Whether others would wait behind it (`Server::pick`).
+    pub(crate) is_long: bool,
 }
 
 /// What is told once the lock is free again.
@@ -100,9 +104,22 @@ impl Up {
         news.extend(left.token.map(News::Token));
     }
 
+    /// A request is outstanding from now on.
+    pub(crate) fn begin(&mut self, tag: Tag, pending: Pending) {
+        self.long = self.long.saturating_add(u32::from(pending.is_long));
+        self.outstanding.insert(tag, pending);
+    }
+
+    /// A request is outstanding no more.
+    pub(crate) fn take(&mut self, tag: Tag) -> Option<Pending> {
+        let pending = self.outstanding.remove(&tag)?;
+        self.long = self.long.saturating_sub(u32::from(pending.is_long));
+        Some(pending)
+    }
+
     /// Takes an ended request out.
     pub(crate) fn end(&mut self, tag: Tag, event: impl FnOnce() -> Event, news: &mut Vec<News>) {
-        if let Some(pending) = self.outstanding.remove(&tag) {
+        if let Some(pending) = self.take(tag) {
             self.woken = self.woken.saturating_add(1);
             self.withdraw(&pending.waiter, news);
             news.push(News::End(pending.waiter, event()));

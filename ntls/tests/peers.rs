@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use ntls::links::{Links, ServerAddress};
+use ntls::links::{LinkSettings, Links, ServerAddress};
 use ntls::platform::System;
 use rustix::net::{AddressFamily, SocketType};
 use spec::platform::{Joiner, Moment, Park, Platform, Stream, Watched};
@@ -26,11 +26,21 @@ struct Names {
     refused: AtomicUsize,
     /// No thread goes on from a poll that ends between these two moments before the later one.
     stall: Mutex<Option<(Moment, Moment)>>,
+    /// Whether there is one processor.
+    is_small: bool,
 }
 
 impl Names {
     fn new(resolver: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Arc<Self> {
+        Self::on(false, resolver)
+    }
+
+    fn on(
+        is_small: bool,
+        resolver: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            is_small,
             resolver: Box::new(resolver),
             polls: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
@@ -60,6 +70,9 @@ impl Platform for Names {
     }
     fn yield_now(&self) {
         System.yield_now();
+    }
+    fn has_one_processor(&self) -> bool {
+        self.is_small
     }
     fn parker(&self) -> Arc<dyn Park> {
         System.parker()
@@ -215,4 +228,36 @@ fn ha_5_an_answer_that_lies_unread_after_a_stall_of_our_own_is_read() {
     let event = next(&links, &waiter, 10_000);
     let is_fault = matches!(event, Event::Fault(..));
     assert!(matches!(event, Event::Reply(found, _) if found == tag), "given up: {is_fault}");
+}
+
+#[test]
+fn short_requests_go_together_on_one_processor_and_behind_no_long_one() {
+    for is_small in [true, false] {
+        let world = World::new();
+        let late = |body: &[u8]| vec![Act::Sleep(300), Act::Reply(body.to_vec())];
+        let server = Server::start(world.plan(Arc::new(move |_, body| late(body))));
+        let name = server.name();
+        let platform = Names::on(is_small, move |host| System.resolve(host, name.port));
+        let settings = world.settings(vec![server.name()]);
+        let links = Tended::over(platform, LinkSettings { links_per_member: 2, ..settings });
+        let until = within(10_000);
+        while links.links_up() < 2 {
+            assert!(System.now() < until);
+            thread::sleep(Duration::from_millis(5));
+        }
+        // A tag tells its link in its lower bits.
+        let waiter = waiter();
+        let link = |bytes| links.submit(&waiter, MEMBER, &request(vec![7; bytes]), within(20_000)).0 & 0xffff;
+        let answered = |count| {
+            (0..count).for_each(|_| assert!(matches!(next(&links, &waiter, 20_000), Event::Reply(..))));
+        };
+        let (short, other, long) = (link(10), link(10), link(20_000));
+        assert_eq!((short == other, short == long), (is_small, !is_small));
+        answered(3);
+        let (long, behind) = (link(20_000), link(10));
+        assert_ne!(long, behind);
+        answered(2);
+        assert_eq!(link(10), short, "a long request that has ended is in nobody's way");
+        answered(1);
+    }
 }

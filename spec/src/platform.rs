@@ -116,6 +116,11 @@ pub trait Platform: Send + Sync + 'static {
     fn thread(&self) -> u64;
     /// Lets other threads run before this one goes on.
     fn yield_now(&self);
+    /// Whether the threads of this process share one processor, as far as the system tells; what is faster there may be slower
+    /// where two threads can run at once.
+    fn has_one_processor(&self) -> bool {
+        false
+    }
     /// A new place to wait.
     fn parker(&self) -> Arc<dyn Park>;
     /// Waits until a stream is ready, a token lies in `park` (and takes it) or the moment has come; what was found
