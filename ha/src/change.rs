@@ -200,7 +200,7 @@ impl Group {
         let holder = settled.iter().find(|(_, settled)| matches!(settled, Settled::Done { .. }));
         let spread = match holder {
             Some((holder, _)) if !missing.is_empty() => {
-                self.spread_tombstone(view, holder, &missing, ouid, ticket, deadline)
+                self.spread_tombstone(view, holder, &missing, ouid, (ticket, &bodies[0]), deadline)
             }
             _ => 0,
         };
@@ -220,15 +220,16 @@ impl Group {
         Error::OutcomeUnknown(what)
     }
 
-    /// Members that do not hold the object get the tombstone itself, so that a late copy cannot bring it back; how
-    /// many took it. Without the right to move records they are left to repair.
+    /// Members that do not hold the object get what a holder has of it, so that a late copy cannot bring it back, and are then
+    /// asked to destroy it: the holder's store may have been put back to an image without the tombstone. How many hold the
+    /// tombstone then. Without the right to move records they are left to repair.
     fn spread_tombstone(
         &self,
         view: &crate::view::View,
         holder: &Arc<Member>,
         missing: &[Arc<Member>],
         ouid: Ouid,
-        ticket: &[u8],
+        (ticket, destroy): (&[u8], &Body),
         deadline: Moment,
     ) -> usize {
         self.suspect(&[ouid]);
@@ -239,10 +240,10 @@ impl Group {
         let Ok(answered) = self.ask_member(&mut desk, holder, &body, soon()) else { return 0 };
         let Answer::Export(exported) = answered.answer else { return 0 };
         let join = Join { records: exported.records, ..Join::default() };
-        let body = Body::of(view, ticket, Call::Join(join));
+        let bodies = [Body::of(view, ticket, Call::Join(join)), destroy.clone()];
         let members: Vec<(Arc<Member>, usize)> = missing.iter().map(|member| (member.clone(), 0)).collect();
         let goal = Goal { enough: members.len(), deadline: soon(), lost_ms: 0, sends_max: None };
-        acknowledged(&self.spread(&members, &[body], &goal))
+        acknowledged(&self.spread(&members, &bodies, &goal))
     }
 
     /// Without replication an object lives on one member: the one that answers for it (HA 2.9).

@@ -24,6 +24,8 @@ pub(crate) const MEMBERS: usize = 3;
 pub(crate) const CO_PIN: &[u8] = b"co-pin-1";
 /// The group's serial number.
 pub(crate) const GROUP_SERIAL: u64 = 11_001;
+/// The drift of a clock that stands still, in milliseconds in a second.
+pub(crate) const STANDS_STILL: i64 = -1_000;
 const DOMAIN: [u8; 32] = [9; 32];
 
 /// The member at a place.
@@ -197,6 +199,16 @@ impl Member {
     /// Its clock gains so many milliseconds in each second.
     pub(crate) fn set_drift(&self, ms: i64) {
         self.state().drift_ms = ms;
+    }
+
+    /// A clock that stood still goes on from where it is. No `hsmd` has one for good: what it measures time with stands only
+    /// while its machine does.
+    pub(crate) fn let_clock_go_on(&self, now: u64) {
+        let mut state = self.state();
+        if state.drift_ms == STANDS_STILL {
+            state.clock_offset_ms -= i64::try_from(now / 1_000_000).unwrap_or(0);
+            state.drift_ms = 0;
+        }
     }
 
     /// Its wall clock jumps.

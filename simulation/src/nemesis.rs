@@ -83,6 +83,7 @@ impl Nemesis {
             member.slow_down(0);
             member.overload(0);
             member.go_on();
+            member.let_clock_go_on(self.world.now());
             if member.partition().is_none() {
                 self.start(place);
             }

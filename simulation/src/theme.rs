@@ -4,7 +4,7 @@
 use spec::record::MemberRole;
 
 use crate::chance::Chance;
-use crate::members::MEMBERS;
+use crate::members::{MEMBERS, STANDS_STILL};
 use crate::network::MS;
 
 /// One kind of thing that goes wrong.
@@ -299,7 +299,7 @@ impl Theme {
         if chance.once_in(3) && !theme.changes {
             theme.drift_ms = std::array::from_fn(|_| match chance.below(101) {
                 // One in twenty stands still.
-                96.. => -1_000,
+                96.. => STANDS_STILL,
                 ms => i64::try_from(ms).unwrap_or(0) - 48,
             });
         }

@@ -248,6 +248,21 @@ fn a_member_that_misses_the_object_gets_its_tombstone() {
     assert_eq!(world.model(2, |model| model.state(ouid)), Some(State::Deleted));
 }
 
+/// The store of the one member that took the destroy is put back before those that do not know the object have it from there.
+#[test]
+fn ha_2_2_a_destroy_counts_the_tombstones_that_there_are() {
+    let (world, group) = warm(3);
+    let ouid = create(&group).unwrap();
+    world.model(2, |model| model.things.clear());
+    (0..9).for_each(|_| world.script(3, DESTROY, Fate::Answer(Outcome::FAILED)));
+    let image = world.model(1, |model| model.things.clone());
+    world.script(2, DESTROY, Fate::Slow(100));
+    world.later(60, move |world| world.model(1, |model| model.things = image));
+    group.destroy(reference(ouid), TICKET).unwrap();
+    assert_eq!(world.model(1, |model| model.state(ouid)), Some(State::Committed));
+    assert_eq!(world.model(2, |model| model.state(ouid)), Some(State::Deleted));
+}
+
 #[test]
 fn ha_2_9_without_replication_an_object_lives_on_the_member_that_made_it() {
     let world = World::new(3);

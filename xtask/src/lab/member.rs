@@ -85,17 +85,14 @@ impl Member {
         self.dir.join("hsmd.log")
     }
 
-    /// The process, if it runs: the one that has our configuration on its command line, so that a number that was
-    /// given to another process since is not taken for it.
+    /// The process, if it runs: the one that was started when ours was, so that a number that was given to another process
+    /// since is not taken for it.
     pub fn process(&self) -> Option<Pid> {
         let text = fs::read_to_string(self.dir.join("hsmd.pid")).ok()?;
-        let number: i32 = text.trim().parse().ok()?;
-        let words = fs::read(format!("/proc/{number}/cmdline")).ok()?;
-        let wanted = self.configuration();
-        let ours = words.split(|byte| *byte == 0).any(|word| word == wanted.as_os_str().as_encoded_bytes());
-        // A process that comes or goes has no command line, yet or any more.
-        let comes_or_goes = words.is_empty() && !has_ended(number);
-        Pid::from_raw(number).filter(|_| ours || comes_or_goes)
+        let (number, started) = text.trim().split_once(' ')?;
+        let number: i32 = number.parse().ok()?;
+        let is_ours = stat_field(number, STARTED)? == started && !has_ended(number);
+        Pid::from_raw(number).filter(|_| is_ours)
     }
 
     /// Whether it runs.
@@ -106,7 +103,7 @@ impl Member {
     /// What the system says of the process.
     pub fn process_state(&self) -> String {
         let Some(pid) = self.process() else { return "not running".into() };
-        match self.stat_field(0).as_deref() {
+        match stat_field(pid.as_raw_nonzero().get(), STATE).as_deref() {
             Some("T") => format!("frozen (process {})", pid.as_raw_nonzero()),
             _ => format!("running (process {})", pid.as_raw_nonzero()),
         }
@@ -114,16 +111,9 @@ impl Member {
 
     /// The processor time it has used, in clock ticks; 0 when it does not run.
     pub fn processor_ticks(&self) -> u64 {
-        let field = |number| self.stat_field(number).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-        field(11).saturating_add(field(12))
-    }
-
-    /// A field of `/proc/PID/stat` behind the program's name, from 0.
-    fn stat_field(&self, number: usize) -> Option<String> {
-        let pid = self.process()?.as_raw_nonzero();
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (_, behind) = text.rsplit_once(") ")?;
-        behind.split(' ').nth(number).map(str::to_owned)
+        let Some(pid) = self.process() else { return 0 };
+        let field = |field| stat_field(pid.as_raw_nonzero().get(), field)?.parse::<u64>().ok();
+        [USER_TICKS, SYSTEM_TICKS].into_iter().filter_map(field).sum()
     }
 
     /// Sends a signal.
@@ -175,7 +165,11 @@ impl Member {
         command.stdin(Stdio::null()).stdout(log).stderr(other).process_group(0);
         let mut child = command.spawn().map_err(|error| Problem(format!("{}: {error}", hsmd.display())))?;
         let path = self.dir.join("hsmd.pid");
-        fs::write(&path, format!("{}\n", child.id())).map_err(|error| Problem::at(&path, &error))?;
+        let started = i32::try_from(child.id()).ok().and_then(|number| stat_field(number, STARTED));
+        let started =
+            started.ok_or_else(|| Problem(format!("hsm{}: /proc does not know it", self.number)))?;
+        fs::write(&path, format!("{} {started}\n", child.id()))
+            .map_err(|error| Problem::at(&path, &error))?;
         // Collects the process when it ends, should we still be here.
         std::thread::spawn(move || child.wait());
         Ok(())
@@ -190,11 +184,23 @@ impl Member {
     }
 }
 
+/// Fields of `/proc/PID/stat` behind the program's name, from 0.
+const STATE: usize = 0;
+const USER_TICKS: usize = 11;
+const SYSTEM_TICKS: usize = 12;
+const STARTED: usize = 19;
+
+/// A field of a process that there is, be it only until it is waited for.
+fn stat_field(number: i32, field: usize) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+    let (_, behind) = text.rsplit_once(") ")?;
+    behind.split_whitespace().nth(field).map(str::to_owned)
+}
+
 /// Whether a process has ended, all of its threads: while one of them is on its way out it still holds the files of all,
 /// the lock of the data folder among them.
 fn has_ended(number: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-    let first = stat.rsplit_once(") ").is_none_or(|(_, behind)| behind.starts_with(['Z', 'X']));
+    let first = stat_field(number, STATE).is_none_or(|state| matches!(state.as_str(), "Z" | "X"));
     let others = fs::read_dir(format!("/proc/{number}/task")).map_or(0, |threads| threads.skip(1).count());
     first && others == 0
 }
