@@ -192,7 +192,7 @@ const RECORDED: &[(simulation::Bug, u64)] = &[
     (simulation::Bug::JoinMintsStamp, 1),
     (simulation::Bug::SlotWithoutGeneration, 3),
     (simulation::Bug::UnknownOfOne, 36),
-    (simulation::Bug::TombstoneAfterCommit, 117),
+    (simulation::Bug::TombstoneAfterCommit, 44),
     (simulation::Bug::SearchOnDebtor, 61),
     (simulation::Bug::IncarnationKept, 62),
     (simulation::Bug::ReadBeforeRepair, 54),
