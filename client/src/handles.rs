@@ -179,7 +179,7 @@ impl Object {
 }
 
 fn hash_of(blob: &[u8]) -> Vec<u8> {
-    if blob.is_empty() { Vec::new() } else { digest(Hash::Sha256, blob) }
+    if blob.is_empty() { Vec::new() } else { digest(Hash::Sha256, blob).to_vec() }
 }
 
 /// The keys of token objects by slot and ouid; part of the `World`.

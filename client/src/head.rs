@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::handles::{Handled, State};
 use crate::local::{self, Planned};
 use crate::objects;
-use crate::parameters::Relevant;
+use crate::parameters::{self, Relevant};
 use crate::plans::Key;
 
 /// What Init decided.
@@ -111,6 +111,12 @@ pub(crate) fn plan(
             Err(rv.into())
         }
         Err(error) => Err(error),
+    }
+}
+
+impl Drop for Head {
+    fn drop(&mut self) {
+        parameters::give_back(&mut self.mechanism);
     }
 }
 

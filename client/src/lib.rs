@@ -59,6 +59,7 @@ pub use module::{Entered, Life, Module, Root};
 #[cfg(unix)]
 pub use ntls::platform::Inherited;
 pub use page::{Mapper, Mapping};
+pub use parameters::parameter_bytes;
 pub use process::Through;
 pub use spec::messages::MechanismFacts;
 

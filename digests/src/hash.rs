@@ -1,5 +1,7 @@
 //! The hashes of FIPS 180-4 that are supported, with their facts and a one-shot digest.
 
+use std::ops::Deref;
+
 use aws_lc_rs::digest as aws;
 
 /// A hash of FIPS 180-4.
@@ -83,10 +85,22 @@ impl Hash {
     }
 }
 
+/// A digest, in place.
+#[derive(Clone, Copy)]
+pub struct Digest(aws::Digest);
+
+impl Deref for Digest {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
+
 /// The digest of `data`, `hash.len_bytes()` long, in one step.
 #[must_use]
-pub fn digest(hash: Hash, data: &[u8]) -> Vec<u8> {
-    aws::digest(hash.algorithm(), data).as_ref().to_vec()
+pub fn digest(hash: Hash, data: &[u8]) -> Digest {
+    Digest(aws::digest(hash.algorithm(), data))
 }
 
 #[cfg(test)]

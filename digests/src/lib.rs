@@ -9,7 +9,7 @@ mod public;
 mod running;
 
 pub use ecdsa::{EcCurve, Refusal, verify_ecdsa};
-pub use hash::{Hash, digest};
+pub use hash::{Digest, Hash, digest};
 pub use public::{
     EcPublicKey, PublicKey, Random, RsaPublicKey, Scheme, filled, modulus_bits, public_exponent, significant,
 };

@@ -165,7 +165,7 @@ mod tests {
                 running = Running::from_state(&state).unwrap();
             }
             assert_eq!(running.hash(), hash);
-            assert_eq!(*running.finish(), digest(hash, &message));
+            assert_eq!(**running.finish(), *digest(hash, &message));
         }
     }
 

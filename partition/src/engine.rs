@@ -37,7 +37,7 @@ pub(crate) fn check_value(key_type: Option<KeyType>, value: &[u8]) -> Option<[u8
         key.encrypt(&mut block).ok()?;
         block
     } else {
-        digest(Hash::Sha1, value)
+        digest(Hash::Sha1, value).to_vec()
     };
     bytes.get(..3)?.try_into().ok()
 }

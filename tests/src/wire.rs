@@ -306,7 +306,7 @@ pub fn token_ref(ouid: &[u8]) -> ObjectRef {
 pub fn with_blob(ouid: &[u8], blob: &[u8]) -> ObjectRef {
     let blob_hash = match blob {
         [] => Vec::new(),
-        blob => digests::digest(digests::Hash::Sha256, blob),
+        blob => digests::digest(digests::Hash::Sha256, blob).to_vec(),
     };
     ObjectRef { ouid: ouid.to_vec(), blob_hash, blob: blob.to_vec(), ..ObjectRef::default() }
 }

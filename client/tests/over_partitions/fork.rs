@@ -21,7 +21,7 @@ fn a_child_keeps_sessions_handles_and_login() {
     }
     lab.module.digest_update(session, b"and after").unwrap();
     let digest = bytes(lab.module.digest_final(session, ROOM));
-    assert_eq!(digest, digests::digest(digests::Hash::Sha256, b"before the fork and after"));
+    assert_eq!(digest, digests::digest(digests::Hash::Sha256, b"before the fork and after").to_vec());
     let class = Attribute::ulong(A::CLASS, spec::ObjectClass::PRIVATE_KEY.0);
     let mut found = lab.find(session, vec![class]);
     found.sort_unstable();

@@ -99,7 +99,7 @@ fn rsa_signs_with_every_mechanism_whole_and_in_parts() {
         both_ways(&lab, session, &plain, keys, b"");
         both_ways(&lab, session, &pss(salted, hash, mgf), keys, b"the message");
     }
-    let digest = digests::digest(Hash::Sha256, b"the message");
+    let digest = digests::digest(Hash::Sha256, b"the message").to_vec();
     both_ways(&lab, session, &pss(M::RSA_PKCS_PSS, M::SHA256, MgfType::MGF1_SHA256), keys, &digest);
     both_ways(&lab, session, &Mechanism::plain(M::RSA_X_509), keys, &[&[0][..], &[1; 255]].concat());
 }
@@ -129,7 +129,7 @@ fn ecdsa_signs_raw_and_hashed_whole_and_in_parts() {
     for mechanism in [M::ECDSA_SHA1, M::ECDSA_SHA224, M::ECDSA_SHA256, M::ECDSA_SHA384, M::ECDSA_SHA512] {
         assert_eq!(both_ways(&lab, session, &Mechanism::plain(mechanism), keys, b"the message").len(), 64);
     }
-    let digest = digests::digest(Hash::Sha256, b"the message");
+    let digest = digests::digest(Hash::Sha256, b"the message").to_vec();
     both_ways(&lab, session, &Mechanism::plain(M::ECDSA), keys, &digest);
 }
 

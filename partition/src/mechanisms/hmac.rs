@@ -65,8 +65,11 @@ fn verdict(mac: &[u8], signature: &[u8]) -> Result<(), Rv> {
 
 /// The key in one block: hashed if it is longer, filled with zeros (RFC 2104, 2).
 fn key_block(hash: Hash, key: &[u8]) -> Bytes {
-    let hashed =
-        Zeroizing::new(if key.len() > hash.block_bytes() { digest(hash, key) } else { key.to_vec() });
+    let hashed = Zeroizing::new(if key.len() > hash.block_bytes() {
+        digest(hash, key).to_vec()
+    } else {
+        key.to_vec()
+    });
     let mut block = Zeroizing::new(vec![0; hash.block_bytes()]);
     block[..hashed.len()].copy_from_slice(&hashed);
     block

@@ -175,7 +175,7 @@ mod tests {
         contents.push(vec![0; 1]);
         for (content, answer) in CONTENTS {
             let signature = sign(&raw, &rsa_private(), content).unwrap();
-            assert_eq!(digest(Hash::Sha256, &signature), unhex(answer), "{} bytes", content.len());
+            assert_eq!(*digest(Hash::Sha256, &signature), unhex(answer), "{} bytes", content.len());
             contents.push(content.to_vec());
         }
         for content in contents {
@@ -197,7 +197,7 @@ mod tests {
             let expected = second_rsa().sign(rsa::Pkcs1v15Sign::new_unprefixed(), &info).unwrap();
             let whole = sign(&mechanism, &rsa_private(), b"first second").unwrap();
             assert_eq!(*whole, expected, "{form}");
-            assert_eq!(digest(Hash::Sha256, &whole), unhex(answer), "{form}");
+            assert_eq!(*digest(Hash::Sha256, &whole), unhex(answer), "{form}");
             let digest = digest(hash, b"first second");
             assert_eq!(*use_prehash(&mechanism, &rsa_private(), &digest).unwrap(), expected);
             assert_eq!(

@@ -241,7 +241,7 @@ pub fn login(user: UserType, pin: &[u8]) -> Call {
 pub fn reference(made: &MadeObject) -> ObjectRef {
     let blob_hash = match made.blob.as_slice() {
         [] => Vec::new(),
-        blob => digests::digest(digests::Hash::Sha256, blob),
+        blob => digests::digest(digests::Hash::Sha256, blob).to_vec(),
     };
     ObjectRef { ouid: made.ouid.clone(), blob_hash, blob: made.blob.clone(), ..ObjectRef::default() }
 }

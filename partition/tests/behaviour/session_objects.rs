@@ -83,7 +83,7 @@ fn damaged_and_mislabelled_blobs_are_refused() {
     assert_eq!(bench.outcome(read(&wrong_hash)), Outcome::MALFORMED);
     let with = |blob: Vec<u8>, ouid: &[u8]| ObjectRef {
         ouid: ouid.to_vec(),
-        blob_hash: digests::digest(digests::Hash::Sha256, &blob),
+        blob_hash: digests::digest(digests::Hash::Sha256, &blob).to_vec(),
         blob,
         ..ObjectRef::default()
     };
@@ -103,7 +103,7 @@ fn a_changed_session_object_is_a_new_blob_of_the_same_ouid() {
     let Answer::SetAttributes(answer) = bench.ok(bench.set(&key, vec![label("after"), no(A::SIGN)])) else {
         unreachable!("a change is answered by a change")
     };
-    let blob_hash = digests::digest(digests::Hash::Sha256, &answer.blob);
+    let blob_hash = digests::digest(digests::Hash::Sha256, &answer.blob).to_vec();
     let changed =
         ObjectRef { ouid: key.ouid.clone(), blob_hash, blob: answer.blob.clone(), ..ObjectRef::default() };
     assert_eq!(bench.attribute(&changed, A::LABEL), Ok(b"after".to_vec()));

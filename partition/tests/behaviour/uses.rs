@@ -18,7 +18,7 @@ fn limited(to: &[M]) -> Attribute {
 }
 
 fn prehashed(mechanism: &Mechanism, key: &ObjectRef, data: &[u8]) -> Use {
-    let data = digests::digest(digests::Hash::Sha256, data);
+    let data = digests::digest(digests::Hash::Sha256, data).to_vec();
     changed!(whole(KeyFunction::SIGN, mechanism, key, &data); how: How::PREHASH.0)
 }
 

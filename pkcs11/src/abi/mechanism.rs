@@ -73,7 +73,7 @@ impl Caller {
         if usize::try_from(length).map_or(true, |length| length > bytes_max) {
             return Err(Rv::MECHANISM_PARAM_INVALID);
         }
-        self.bytes(place, length).map(<[u8]>::to_vec).map_err(|_| Rv::MECHANISM_PARAM_INVALID)
+        self.bytes(place, length).map(client::parameter_bytes).map_err(|_| Rv::MECHANISM_PARAM_INVALID)
     }
 
     /// `ulIvBits` is not looked at: callers leave it unset, and the length in bytes says the same.

@@ -41,7 +41,7 @@ impl Hash {
     /// The digest by another implementation than the module's.
     pub(super) fn of(&self, data: &[u8]) -> Vec<u8> {
         let hash = digests::Hash::from_mechanism(self.digest).expect("every hash here is known");
-        digests::digest(hash, data)
+        digests::digest(hash, data).to_vec()
     }
 
     /// The DigestInfo of data.
