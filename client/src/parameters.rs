@@ -64,6 +64,7 @@ pub fn parameter_bytes(bytes: &[u8]) -> Vec<u8> {
             kept.set([one, other]);
         });
     }
+    copy.reserve_exact(bytes.len());
     copy.extend_from_slice(bytes);
     copy
 }
@@ -74,7 +75,7 @@ pub(crate) fn give_back(mechanism: &mut MechanismMessage) {
         if !(1..=SPARE_BYTES_MAX).contains(&bytes.capacity()) {
             continue;
         }
-        bytes.clear();
+        spec::wipe::wipe_out(&mut bytes);
         let _ = SPARE.try_with(|kept| {
             let [mut one, mut other] = kept.take();
             let least = if one.capacity() <= other.capacity() { &mut one } else { &mut other };

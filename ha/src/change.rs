@@ -1,4 +1,5 @@
 //! Change and destroy (HA 2.3): one member decides, all members hold the result.
+use std::slice;
 use std::sync::Arc;
 
 use prost::Message;
@@ -200,7 +201,8 @@ impl Group {
         let holder = settled.iter().find(|(_, settled)| matches!(settled, Settled::Done { .. }));
         let spread = match holder {
             Some((holder, _)) if !missing.is_empty() => {
-                self.spread_tombstone(view, holder, &missing, ouid, (ticket, &bodies[0]), deadline)
+                let enough = wanted.saturating_sub(copies).clamp(1, missing.len());
+                self.spread_tombstone(view, holder, &missing, ouid, (ticket, &bodies[0]), (enough, deadline))
             }
             _ => 0,
         };
@@ -230,7 +232,7 @@ impl Group {
         missing: &[Arc<Member>],
         ouid: Ouid,
         (ticket, destroy): (&[u8], &Body),
-        deadline: Moment,
+        (enough, deadline): (usize, Moment),
     ) -> usize {
         self.suspect(&[ouid]);
         let export = Export { ouids: vec![ouid.0.to_vec()], ..Export::default() };
@@ -240,10 +242,17 @@ impl Group {
         let Ok(answered) = self.ask_member(&mut desk, holder, &body, soon()) else { return 0 };
         let Answer::Export(exported) = answered.answer else { return 0 };
         let join = Join { records: exported.records, ..Join::default() };
-        let bodies = [Body::of(view, ticket, Call::Join(join)), destroy.clone()];
-        let members: Vec<(Arc<Member>, usize)> = missing.iter().map(|member| (member.clone(), 0)).collect();
-        let goal = Goal { enough: members.len(), deadline: soon(), lost_ms: 0, sends_max: None };
-        acknowledged(&self.spread(&members, &bodies, &goal))
+        let join = Body::of(view, ticket, Call::Join(join));
+        // One that refuses or is lost keeps none of the others from it.
+        let mut members = missing.to_vec();
+        for (body, sends_max) in [(&join, None), (destroy, Some(missing.len() + 1))] {
+            let goal = Goal { enough: enough.min(members.len()), deadline: soon(), lost_ms: 0, sends_max };
+            let each: Vec<(Arc<Member>, usize)> = members.into_iter().map(|member| (member, 0)).collect();
+            let settled = self.spread(&each, slice::from_ref(body), &goal).into_iter();
+            let done = settled.filter(|(_, settled)| matches!(settled, Settled::Done { .. }));
+            members = done.map(|(member, _)| member).collect();
+        }
+        members.len()
     }
 
     /// Without replication an object lives on one member: the one that answers for it (HA 2.9).

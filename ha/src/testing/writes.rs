@@ -248,6 +248,21 @@ fn a_member_that_misses_the_object_gets_its_tombstone() {
     assert_eq!(world.model(2, |model| model.state(ouid)), Some(State::Deleted));
 }
 
+/// Of two members that do not know the object one refuses its tombstone: the other has it nevertheless, and it counts.
+#[test]
+fn ha_2_2_a_member_that_refuses_the_tombstone_keeps_no_other_from_it() {
+    for fate in [Fate::Answer(Outcome::FAILED), Fate::LostBefore] {
+        let (world, group) = warm(4);
+        let ouid = create(&group).unwrap();
+        [3, 4].into_iter().for_each(|member| world.model(member, |model| model.things.clear()));
+        (0..9).for_each(|_| world.script(2, DESTROY, Fate::Answer(Outcome::FAILED)));
+        (0..9).for_each(|_| world.script(3, JOIN, fate));
+        world.script(4, JOIN, Fate::Slow(50));
+        group.destroy(reference(ouid), TICKET).unwrap();
+        assert_eq!(world.model(4, |model| model.state(ouid)), Some(State::Deleted));
+    }
+}
+
 /// The store of the one member that took the destroy is put back before those that do not know the object have it from there.
 #[test]
 fn ha_2_2_a_destroy_counts_the_tombstones_that_there_are() {

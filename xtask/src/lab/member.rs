@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
+use super::started;
 use crate::problem::Problem;
 
 /// An appliance.
@@ -85,14 +86,9 @@ impl Member {
         self.dir.join("hsmd.log")
     }
 
-    /// The process, if it runs: the one that was started when ours was, so that a number that was given to another process
-    /// since is not taken for it.
+    /// The process, if it runs.
     pub fn process(&self) -> Option<Pid> {
-        let text = fs::read_to_string(self.dir.join("hsmd.pid")).ok()?;
-        let (number, started) = text.trim().split_once(' ')?;
-        let number: i32 = number.parse().ok()?;
-        let is_ours = stat_field(number, STARTED)? == started && !has_ended(number);
-        Pid::from_raw(number).filter(|_| is_ours)
+        started::read(&self.dir.join("hsmd.pid"))
     }
 
     /// Whether it runs.
@@ -103,7 +99,7 @@ impl Member {
     /// What the system says of the process.
     pub fn process_state(&self) -> String {
         let Some(pid) = self.process() else { return "not running".into() };
-        match stat_field(pid.as_raw_nonzero().get(), STATE).as_deref() {
+        match started::field(pid.as_raw_nonzero().get(), started::STATE).as_deref() {
             Some("T") => format!("frozen (process {})", pid.as_raw_nonzero()),
             _ => format!("running (process {})", pid.as_raw_nonzero()),
         }
@@ -112,8 +108,8 @@ impl Member {
     /// The processor time it has used, in clock ticks; 0 when it does not run.
     pub fn processor_ticks(&self) -> u64 {
         let Some(pid) = self.process() else { return 0 };
-        let field = |field| stat_field(pid.as_raw_nonzero().get(), field)?.parse::<u64>().ok();
-        [USER_TICKS, SYSTEM_TICKS].into_iter().filter_map(field).sum()
+        let field = |field| started::field(pid.as_raw_nonzero().get(), field)?.parse::<u64>().ok();
+        [started::USER_TICKS, started::SYSTEM_TICKS].into_iter().filter_map(field).sum()
     }
 
     /// Sends a signal.
@@ -164,12 +160,7 @@ impl Member {
         command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(log).stderr(other).process_group(0);
         let mut child = command.spawn().map_err(|error| Problem(format!("{}: {error}", hsmd.display())))?;
-        let path = self.dir.join("hsmd.pid");
-        let started = i32::try_from(child.id()).ok().and_then(|number| stat_field(number, STARTED));
-        let started =
-            started.ok_or_else(|| Problem(format!("hsm{}: /proc does not know it", self.number)))?;
-        fs::write(&path, format!("{} {started}\n", child.id()))
-            .map_err(|error| Problem::at(&path, &error))?;
+        started::write(&self.dir.join("hsmd.pid"), child.id())?;
         // Collects the process when it ends, should we still be here.
         std::thread::spawn(move || child.wait());
         Ok(())
@@ -182,25 +173,4 @@ impl Member {
         let start = lines.len().saturating_sub(20);
         format!("{}:\n{}", self.log().display(), lines[start..].join("\n"))
     }
-}
-
-/// Fields of `/proc/PID/stat` behind the program's name, from 0.
-const STATE: usize = 0;
-const USER_TICKS: usize = 11;
-const SYSTEM_TICKS: usize = 12;
-const STARTED: usize = 19;
-
-/// A field of a process that there is, be it only until it is waited for.
-fn stat_field(number: i32, field: usize) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
-    let (_, behind) = text.rsplit_once(") ")?;
-    behind.split_whitespace().nth(field).map(str::to_owned)
-}
-
-/// Whether a process has ended, all of its threads: while one of them is on its way out it still holds the files of all,
-/// the lock of the data folder among them.
-fn has_ended(number: i32) -> bool {
-    let first = stat_field(number, STATE).is_none_or(|state| matches!(state.as_str(), "Z" | "X"));
-    let others = fs::read_dir(format!("/proc/{number}/task")).map_or(0, |threads| threads.skip(1).count());
-    first && others == 0
 }

@@ -17,6 +17,7 @@ pub mod proxied;
 mod reservation;
 mod setup;
 pub(crate) mod spaces;
+mod started;
 
 use std::fs;
 use std::io::Write as _;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use super::{Lab, Member};
+use super::{Lab, Member, started};
 use crate::problem::Problem;
 use crate::proxy::{Proxy, control};
 
@@ -48,8 +48,7 @@ pub(super) fn start(lab: &Lab) -> Result<(), Problem> {
     command.arg("lab-proxy").arg("--dir").arg(&lab.dir);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
     let mut child = command.spawn().map_err(|error| Problem(format!("the proxies: {error}")))?;
-    let path = lab.dir.join("proxy.pid");
-    fs::write(&path, format!("{}\n", child.id())).map_err(|error| Problem::at(&path, &error))?;
+    started::write(&lab.dir.join("proxy.pid"), child.id())?;
     let begun = Instant::now();
     while control::tell(&socket(&lab.dir), "fired").is_err() {
         let ended = child.try_wait().is_ok_and(|ended| ended.is_some());
@@ -82,9 +81,5 @@ pub(super) fn stop(dir: &Path) {
 
 /// The process, if it runs: the one that has our folder on its command line.
 pub(super) fn process(dir: &Path) -> Option<Pid> {
-    let text = fs::read_to_string(dir.join("proxy.pid")).ok()?;
-    let number: i32 = text.trim().parse().ok()?;
-    let words = fs::read(format!("/proc/{number}/cmdline")).ok()?;
-    let ours = words.split(|byte| *byte == 0).any(|word| word == dir.as_os_str().as_encoded_bytes());
-    Pid::from_raw(number).filter(|_| ours)
+    started::read(&dir.join("proxy.pid"))
 }
