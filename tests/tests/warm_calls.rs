@@ -258,3 +258,19 @@ fn a_warm_signature_that_hashes_here_allocates_nothing_and_takes_no_lock() {
     assert_eq!(asked, 0, "allocations in a hundred signatures");
     assert!(places.is_empty(), "{places:?}");
 }
+
+/// A member that answers every request for random bytes with the same ones.
+#[test]
+fn random_bytes_are_a_members_combined_with_the_systems() {
+    // From the buffer, which is filled anew after four, and past it.
+    for (bytes, every) in [(1_024, 4), (2_000, 1)] {
+        let bench = Bench::new();
+        REPEATS.set(true);
+        let drawn: Vec<_> = (0..8).map(|_| bench.module.random(bench.session, bytes).unwrap()).collect();
+        REPEATS.set(false);
+        let differ = |(one, other): (&zeroize::Zeroizing<Vec<u8>>, &zeroize::Zeroizing<Vec<u8>>)| {
+            one.iter().zip(other.iter()).filter(|(one, other)| one != other).count() > bytes / 2
+        };
+        assert!(drawn.iter().zip(&drawn[every..]).all(differ), "{bytes} bytes");
+    }
+}

@@ -28,6 +28,40 @@ fn a_signature_with_a_warm_key_is_one_request_and_a_length_query_none() {
 }
 
 #[test]
+fn an_encryption_a_decryption_and_a_verification_with_a_warm_key_are_one_request_each() {
+    let lab = Lab::new();
+    let session = lab.user();
+    let (aes, mac) = (lab.aes(session, true), lab.hmac_key(session, true));
+    let module = &lab.module;
+    let cbc = || Some(Mechanism { mechanism_type: M::AES_CBC_PAD, parameters: Parameters::Iv(vec![1; 16]) });
+    let hmac = || Some(Mechanism::plain(M::SHA256_HMAC));
+    let encrypt = || {
+        module.encrypt_init(session, cbc(), aes).unwrap();
+        bytes(module.encrypt(session, b"data", ROOM))
+    };
+    let text = encrypt();
+    module.sign_init(session, hmac(), mac).unwrap();
+    let tag = bytes(module.sign(session, b"data", ROOM));
+    let decrypt = || {
+        module.decrypt_init(session, cbc(), aes).unwrap();
+        assert_eq!(bytes(module.decrypt(session, &text, ROOM)), b"data");
+    };
+    let verify = || {
+        module.verify_init(session, hmac(), mac).unwrap();
+        module.verify(session, b"data", &tag).unwrap();
+    };
+    let encrypt = || drop(encrypt());
+    let rows: [(&str, &dyn Fn()); 3] =
+        [("encryption", &encrypt), ("decryption", &decrypt), ("verification", &verify)];
+    for (what, call) in rows {
+        call();
+        let warm = lab.seam.count_all();
+        call();
+        assert_eq!(lab.seam.count_all(), warm + 1, "{what}");
+    }
+}
+
+#[test]
 fn what_needs_no_member_sends_nothing_once_it_is_warm() {
     let lab = Lab::new();
     let session = lab.user();

@@ -60,14 +60,9 @@ fn step(p11: &P11, session: Session, selected: &mut Vec<CK_OBJECT_HANDLE>, words
             assert_eq!(whole.len(), 32);
             Ok(())
         }),
-        ["macs", count] => {
+        [verb @ ("macs" | "verifications" | "encryptions" | "decryptions"), count] => {
             let count = count.parse().unwrap_or_else(|_| panic!("wanted a count, found {count:?}"));
-            for _ in 0..count {
-                for key in selected.iter() {
-                    p11.sign_once(session, Mech::plain(CKM_SHA256_HMAC), *key, &[9; 32])?;
-                }
-            }
-            Ok(count)
+            selected.iter().try_for_each(|key| many(p11, session, *key, verb, count)).map(|()| count)
         }
         ["secret", label] => secret_key(p11, session, CKM_GENERIC_SECRET_KEY_GEN, 32, true, label).map(|_| 1),
         ["rename", to] => {
@@ -75,5 +70,32 @@ fn step(p11: &P11, session: Session, selected: &mut Vec<CK_OBJECT_HANDLE>, words
         }
         ["destroy"] => each(&|object| p11.destroy_object(session, object)),
         _ => panic!("no step is called {words:?}"),
+    }
+}
+
+/// So many calls of one kind with a key, one after the other.
+fn many(p11: &P11, session: Session, key: CK_OBJECT_HANDLE, verb: &str, count: usize) -> Outcome<()> {
+    const DATA: [u8; 32] = [9; 32];
+    let mac = || p11.sign_once(session, Mech::plain(CKM_SHA256_HMAC), key, &DATA);
+    let gcm = || Mech::gcm(&[7; 12], b"with this", 128);
+    let encrypted = || {
+        p11.encrypt_init(session, gcm(), key)?;
+        p11.encrypt(session, &DATA)
+    };
+    let mut times = 0..count;
+    match verb {
+        "macs" => times.try_for_each(|_| mac().map(drop)),
+        "verifications" => {
+            let mac = mac()?;
+            times.try_for_each(|_| p11.verify_once(session, Mech::plain(CKM_SHA256_HMAC), key, &DATA, &mac))
+        }
+        "encryptions" => times.try_for_each(|_| encrypted().map(drop)),
+        _ => {
+            let text = encrypted()?;
+            times.try_for_each(|_| {
+                p11.decrypt_init(session, gcm(), key)?;
+                p11.decrypt(session, &text).map(drop)
+            })
+        }
     }
 }
