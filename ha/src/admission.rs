@@ -146,7 +146,7 @@ impl Group {
     }
 
     /// With no reference alive members are admitted as they are: verified when several agree, else unverified. One
-    /// whose store went back is not, until it agrees with another one (HA 1.5).
+    /// whose store went back is not, nor one that has come to the group since, until it agrees with another one (HA 1.5, 2.4).
     fn judge_without_reference(&self, able: &[&Seen], whole: bool, mark: u64) {
         let agree = able.windows(2).all(|pair| pair[0].status.root == pair[1].status.root);
         let verified = agree && able.len() > 1;
@@ -159,7 +159,7 @@ impl Group {
             }
             let phase = match equal {
                 true => Phase::Admitted,
-                false if seen.member.is_rolled_back() => Phase::Recovering,
+                false if seen.member.must_be_compared() => Phase::Recovering,
                 false => Phase::Unverified,
             };
             self.decide(&seen.member, seen.since, phase);

@@ -122,6 +122,7 @@ pub(crate) struct Member {
     known: KnownCell,
     root: Lock<Option<SeenRoot>>,
     rolled_back: AtomicBool,
+    came_late: AtomicBool,
     report: Lock<Option<StatusAnswer>>,
     refusal: Lock<String>,
     /// With which references it has caught up on its link (HA 4.6).
@@ -160,6 +161,7 @@ impl Member {
             known: KnownCell::default(),
             root: Lock::new(None),
             rolled_back: AtomicBool::new(false),
+            came_late: AtomicBool::new(false),
             report: Lock::new(None),
             refusal: Lock::new(String::new()),
             caught: Caught::default(),
@@ -303,7 +305,7 @@ impl Member {
         match shown {
             Shown::Usual => {}
             // A store that knows of its restore says `recovering` itself.
-            Shown::Other => self.compared(),
+            Shown::Other => self.rolled_back.store(false, Ordering::Release),
             Shown::WentBack(before, now) => self.roll_back(&format!(
                 "went back from commit {before} to {now}: its store was replaced by an older image"
             )),
@@ -350,9 +352,22 @@ impl Member {
         self.rolled_back.load(Ordering::Acquire)
     }
 
+    /// The member has come to the group while this process ran: it lacks what was written before and may hold what was
+    /// destroyed, and of that it owes this process nothing.
+    pub(crate) fn come_late(&self) {
+        self.came_late.store(true, Ordering::Release);
+    }
+
+    /// Whether nobody knows that the member holds what others held, so that it is not read as it is where there is no other
+    /// (HA 2.4, 4.6): its store went back, or it has come to the group since, and it was not compared with another one.
+    pub(crate) fn must_be_compared(&self) -> bool {
+        self.is_rolled_back() || self.came_late.load(Ordering::Acquire)
+    }
+
     /// The member has been compared with another one.
     pub(crate) fn compared(&self) {
         self.rolled_back.store(false, Ordering::Release);
+        self.came_late.store(false, Ordering::Release);
     }
 
     /// What is known of its store.

@@ -275,6 +275,7 @@ impl Group {
                 for (_, reference) in &references {
                     one.member.caught.up_with(one.since, &reference.member, reference.mark.0, one.mark.0);
                 }
+                one.member.compared();
                 self.decide(&one.member, one.since, Phase::Admitted);
             }
         }

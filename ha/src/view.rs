@@ -45,12 +45,17 @@ impl View {
 
     /// The view of a manifest; members already known are kept.
     pub(crate) fn of_manifest(settings: Arc<GroupSettings>, old: &View, manifest: Manifest) -> View {
+        // What was written under the manifest that was known, those lack who were not in it.
+        let comes_late = |id| old.manifest.is_some() && !old.is_before(&manifest) && old.member(id).is_none();
         let seats = match settings.serial {
             Some(_) => manifest
                 .members
                 .iter()
                 .map(|entry| {
                     let member = old.member_to_be(MemberId(entry.serial));
+                    if comes_late(member.id) {
+                        member.come_late();
+                    }
                     seat(&settings, member, entry.role(), entry.weight)
                 })
                 .collect(),

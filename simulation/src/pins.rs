@@ -89,12 +89,14 @@ impl Process {
 
     /// Gives a wrong PIN to the home: that spends one try, however often the request is sent (HA 4.2). A member that was
     /// started meanwhile knows no longer which try it has counted, and one that has become the home meanwhile counts it as
-    /// well. A request of an earlier call that nobody has heard of may be carried out now.
+    /// well; so do those that were home before and do not know yet that they are it no more. A request of an earlier call that
+    /// nobody has heard of may be carried out now.
     pub(crate) fn give_wrong_pin(&self, session: HandleSession) {
         self.alone(|| {
             self.may_lose_the_answer();
             let (logins, before, lives) = (self.logins.load(Ordering::Relaxed), self.tries(), self.lives());
             let (manifest, late) = (self.manifest_epoch(), self.unheard.load(Ordering::Relaxed));
+            let homes = self.homes();
             let mut unheard = false;
             let answer = self.timed("C_SetPIN with a wrong PIN", || {
                 self.module.set_pin(session, Some(b"never-this"), Some(b"never-that"))
@@ -107,7 +109,7 @@ impl Process {
             }
             let spent = (self.tries() - before) as u64;
             let alone = logins.is_multiple_of(2) && logins == self.logins.load(Ordering::Relaxed);
-            let homes = 1 + u64::from(manifest != self.manifest_epoch());
+            let homes = homes + u64::from(manifest != self.manifest_epoch());
             let more = spent.saturating_sub(homes + self.lives() - lives);
             if alone && more > late {
                 self.world.fail(format!("one wrong PIN has spent {spent} tries (HA 4.2)"));
@@ -138,6 +140,13 @@ impl Process {
     fn manifest_epoch(&self) -> u64 {
         let up = self.members.iter().filter_map(|member| member.partition());
         up.map(|partition| partition.manifest().epoch).max().unwrap_or(0)
+    }
+
+    /// How many of the members that are up take themselves for the home; one at least.
+    fn homes(&self) -> u64 {
+        let up = self.members.iter().filter_map(|member| member.partition());
+        let homes = up.filter(|partition| partition.manifest().home == partition.serial());
+        (homes.count() as u64).max(1)
     }
 
     fn lives(&self) -> u64 {

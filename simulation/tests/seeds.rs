@@ -102,6 +102,7 @@ const ONCE_FAILED: &[(u64, &str)] = &[
     (25_251, "what a silent reference had done since it was heard was asked of a returner (check)"),
     (28_965, "the power failed after the last fault (check)"),
     (29_386, "the PIN of a home that was made while the old one was down was not known (check)"),
+    (45_291, "a member that had come again was searched alone before it was compared (HA 2.4, 4.6)"),
     (53_541, "a lease at a clock that stood still was asked for at every look"),
     (53_554, "two members lost their stores (check)"),
     (
@@ -113,6 +114,7 @@ const ONCE_FAILED: &[(u64, &str)] = &[
     (70_768, "a change of a PIN that nobody had heard of was carried out during a try at one (check)"),
     (94_018, "a returner lacked what its reference was heard to hold since it was found to hold all (check)"),
     (94_451, "a change of one attribute, seen once, was not seen where another was changed later (product)"),
+    (98_868, "a home that did not know yet that it was none any more counted a wrong PIN as well (check)"),
     (150_454, "a member that had been taken out and came again was read where it owed a destroy (HA 2.5)"),
     (150_596, "what a reply told that nobody waited for was asked of a returner (check)"),
 ];

@@ -1,12 +1,14 @@
 //! Start, return, divergence and repair (HA 2.4, 3.2, 4.6).
 use std::sync::Arc;
 
-use spec::record::State;
+use spec::record::{MemberRole, State};
+use spec::seam::MemberId;
 use spec::{Ouid, Template};
 
 use super::{Fate, TICKET, World, one_use};
 use crate::error::Error;
 use crate::group::Group;
+use crate::membership::Change;
 use crate::status::MemberState;
 
 const STATUS: u32 = 10;
@@ -130,6 +132,37 @@ fn a_member_whose_store_asks_for_comparison_serves_after_it() {
     world.tend(&group, 2);
     assert_eq!(states(&group)[1], MemberState::Up);
     assert!(!world.model(2, |model| model.recovering));
+}
+
+#[test]
+fn ha_2_4_a_member_that_comes_to_the_group_is_not_read_before_it_was_compared() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    group.change_members(&Change::Remove(MemberId(3)), TICKET).unwrap();
+    let new = Ouid([6; 16]);
+    (1..=2).for_each(|member| world.model(member, |model| model.put(new, State::Committed)));
+    let changed =
+        group.change_members(&Change::Add { member: MemberId(3), role: MemberRole::Active }, TICKET).unwrap();
+    world.model(3, |model| model.manifest = changed.manifest);
+    // What was written without it, it lacks, and nobody in reach can tell.
+    (1..=2).for_each(|member| world.down(member));
+    world.tend(&group, 2);
+    assert_eq!(states(&group)[2], MemberState::Recovering);
+    assert!(matches!(group.find(&Template::default(), TICKET), Err(Error::Outage { .. })));
+    world.up(1);
+    world.tend(&group, 1);
+    assert_eq!(found(&group), [new.0]);
+    group.set_repair_ticket(Some(TICKET));
+    world.tend(&group, 2);
+    assert_eq!(states(&group)[2], MemberState::Up);
+    // Since then it is a member like the others.
+    world.down(1);
+    world.down(3);
+    world.up(3);
+    world.tend(&group, 1);
+    assert_eq!(states(&group)[2], MemberState::Unverified);
+    assert_eq!(found(&group), [new.0]);
 }
 
 #[test]

@@ -434,9 +434,13 @@ fn ha_2_5_who_comes_again_owes_what_it_owed_when_it_left() {
     group.learn(&without);
     assert_eq!(group.view().seats.len(), 2);
     group.learn(&Manifest { epoch: without.epoch + 1, ..with_all });
-    // The others are gone before it has been compared with them: the only one that can be read pays first.
+    // The others are gone before it has been compared with them: it pays, and is read when it has been.
     (1..=2).for_each(|member| world.down(member));
-    assert_eq!(group.find(&Template::default(), TICKET).unwrap().len(), 0);
+    assert!(group.view().member(MemberId(3)).unwrap().owes(ouid));
+    assert!(matches!(group.find(&Template::default(), TICKET), Err(Error::Outage { .. })));
+    world.tend(&group, 1);
     assert_eq!(world.model(3, |model| model.state(ouid)), Some(State::Deleted));
+    world.up(1);
+    assert_eq!(group.find(&Template::default(), TICKET).unwrap().len(), 0);
     assert!(matches!(group.any(one_use(ouid), TICKET), Err(Error::Gone(_))));
 }
