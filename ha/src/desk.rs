@@ -69,7 +69,7 @@ impl Deref for Terms<'_> {
 /// The desk of one calling thread. Dropping it cancels what is on its way.
 pub(crate) struct Desk<'a> {
     group: &'a Group,
-    kit: Option<Kit>,
+    kit: Option<Box<Kit>>,
     settings: Terms<'a>,
     trace: u64,
     /// When the call must have ended.
@@ -458,7 +458,7 @@ impl Drop for Desk<'_> {
     fn drop(&mut self) {
         self.clear();
         if let Some(kit) = self.kit.take() {
-            kit.keep(self.group.identity);
+            kit.keep();
         }
     }
 }

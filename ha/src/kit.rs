@@ -23,6 +23,8 @@ const MEMBERS_MAX: usize = 4;
 
 /// A mailbox, room for the requests on their way, room for the body of a use and for what is read of its reply.
 pub(crate) struct Kit {
+    /// The number of the group.
+    group: u64,
     pub(crate) waiter: Arc<Waiter>,
     pub(crate) open: Vec<Open>,
     body: Option<Arc<Zeroizing<Vec<u8>>>>,
@@ -58,22 +60,23 @@ pub fn spare_output() -> Option<Zeroizing<Vec<u8>>> {
 
 thread_local! {
     static OUTPUT: Cell<Option<Zeroizing<Vec<u8>>>> = const { Cell::new(None) };
-    static KEPT: Cell<Option<(u64, Kit)>> = const { Cell::new(None) };
+    static KEPT: Cell<Option<Box<Kit>>> = const { Cell::new(None) };
 }
 
 impl Kit {
     /// The kit that this thread keeps for the group of this number, or a new one.
-    pub(crate) fn take(group: u64, platform: &Arc<dyn Platform>) -> Kit {
+    pub(crate) fn take(group: u64, platform: &Arc<dyn Platform>) -> Box<Kit> {
         // A thread that ends has no kit any more; a desk within another one finds it taken.
         match KEPT.try_with(Cell::take) {
-            Ok(Some((owner, kit))) if owner == group => kit,
-            _ => Kit {
+            Ok(Some(kit)) if kit.group == group => kit,
+            _ => Box::new(Kit {
+                group,
                 waiter: Waiter::new(platform),
                 open: Vec::new(),
                 body: None,
                 reply: None,
                 members: Vec::new(),
-            },
+            }),
         }
     }
 
@@ -121,8 +124,8 @@ impl Kit {
     }
 
     /// Keeps the kit for the thread's next call; nothing may be on its way.
-    pub(crate) fn keep(self, group: u64) {
-        let _ = KEPT.try_with(|kept| kept.set(Some((group, self))));
+    pub(crate) fn keep(self: Box<Self>) {
+        let _ = KEPT.try_with(|kept| kept.set(Some(self)));
     }
 }
 
@@ -138,12 +141,12 @@ mod tests {
         for (forks, is_kept) in [(false, false), (true, true)] {
             let kit = Kit::take(u64::MAX, &platform);
             let mailbox = Arc::downgrade(&kit.waiter);
-            kit.keep(u64::MAX);
+            kit.keep();
             if forks {
                 world.fork();
             }
             // Another group's first call on this thread puts its own kit in the place.
-            Kit::take(u64::MAX - 1, &platform).keep(u64::MAX - 1);
+            Kit::take(u64::MAX - 1, &platform).keep();
             assert_eq!(mailbox.upgrade().is_some(), is_kept, "forked: {forks}");
         }
     }

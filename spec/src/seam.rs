@@ -191,11 +191,15 @@ impl Waiter {
 
     /// The next event, if one has come. Those of one tag come in their order; `Progress` may be left out.
     pub fn take(&self) -> Option<Event> {
-        let event = self.events.pop().or_else(|| self.take_more());
-        event.or_else(|| {
-            let woken = self.woken.load(Ordering::Acquire) && self.woken.swap(false, Ordering::AcqRel);
-            woken.then_some(Event::Woken)
-        })
+        // An event is large, and is moved once only where each is returned from where it lay.
+        if let event @ Some(_) = self.events.pop() {
+            return event;
+        }
+        if let event @ Some(_) = self.take_more() {
+            return event;
+        }
+        let woken = self.woken.load(Ordering::Acquire) && self.woken.swap(false, Ordering::AcqRel);
+        woken.then_some(Event::Woken)
     }
 
     fn take_more(&self) -> Option<Event> {

@@ -142,6 +142,47 @@ fn a_drained_member_takes_writes_and_no_work_and_a_standby_works_while_no_active
     lab.wait_until_equal(3);
 }
 
+/// In turn, a member of weight 300 gets three signatures while one of weight 100 gets one; the application hears of it by itself.
+#[test]
+fn members_share_the_signatures_of_a_running_application_by_their_weights() {
+    let lab = Lab::up(2);
+    let file = PathBuf::from(lab.value("ChrystokiConfigurationPath")).join("Chrystoki.conf");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}\nHatoki = {{\n   Policy = round-robin;\n}}\n")).unwrap();
+    let (serial, group) = (lab.serials()[1].clone(), lab.value("P11_TOKEN_LABEL").to_owned());
+    let mut scene = lab.scene("sign-loop", &["4"]);
+    scene.expect("READY");
+    for (weight, percent) in [("100", 50), ("300", 75), ("25", 20)] {
+        lab.vtl_done(&["haAdmin", "weight", "-group", &group, "-serialNum", &serial, "-weight", weight]);
+        // The shares of before count until the application has heard of it.
+        let shares = std::iter::repeat_with(|| share_of_second(&lab, &mut scene));
+        let (mut near, mut last) = (0, Vec::new());
+        for share in shares.take(200) {
+            last.push(share);
+            near = if (percent - 4..=percent + 4).contains(&share) { near + 1 } else { 0 };
+            if near == 3 {
+                break;
+            }
+        }
+        assert_eq!(near, 3, "weight {weight}: of a hundred signatures the second member made {last:?}");
+        println!("weight {weight}: {:?} of a hundred signatures", &last[last.len() - 3..]);
+    }
+    scene.finish_without_error();
+}
+
+/// How many of a hundred signatures the second of two appliances makes, of some hundred that are made now.
+fn share_of_second(lab: &Lab, scene: &mut Scene) -> u64 {
+    let uses = || [1, 2].map(|member| uses_and_stores(lab, member).0);
+    let (before, mut after) = (uses(), uses());
+    let made = |after: [u64; 2]| [after[0] - before[0], after[1] - before[1]];
+    while made(after).iter().sum::<u64>() < 800 {
+        scene.signatures_go_on();
+        after = uses();
+    }
+    let [first, second] = made(after);
+    (100 * second + (first + second) / 2) / (first + second)
+}
+
 /// Restarts every appliance in turn, so that all connections are made anew, and waits until the application uses it again.
 fn reconnect_to_all(lab: &Lab, scene: &mut Scene) {
     let serials = lab.serials();
