@@ -19,7 +19,7 @@ use crate::greeting::Greeted;
 use crate::link::{Finished, Line, Wait};
 use crate::log;
 use crate::shared::Shared;
-use crate::wire::{Batch, Incoming, Wire};
+use crate::wire::{Batch, Hunch, Incoming, Wire};
 
 /// A link that has worked for so long without a pause lets the others have their turn.
 const TURN: Duration = Duration::from_micros(500);
@@ -76,8 +76,10 @@ async fn drive(
     let mut changed = changed_anew();
     let mut alarm = pin!(sleep_until((Instant::now() + FAR).into()));
     let mut wait = line.begin(rest)?;
+    let (mut hunch, mut look, mut busy_since) = (Hunch::default(), false, None);
     while let Some(wanted) = wait {
         set(alarm.as_mut(), wanted.due);
+        let mut at_once = false;
         let next = poll_fn(|context| {
             // What cannot be sent stays in the account of its work.
             if !wanted.write
@@ -97,6 +99,14 @@ async fn drive(
             {
                 return Poll::Ready(read.map_or_else(broken, Next::Read));
             }
+            if wanted.read && std::mem::take(&mut look) {
+                let read = incoming.read_at_once();
+                at_once = read.is_some();
+                hunch.learn(at_once);
+                if let Some(read) = read {
+                    return Poll::Ready(read.map_or_else(broken, Next::Read));
+                }
+            }
             if wanted.write
                 && let Poll::Ready(room) = line.wire.poll_writable(context)
             {
@@ -112,10 +122,15 @@ async fn drive(
         if matches!(next, Next::Changed) {
             changed = changed_anew();
         }
+        look = matches!(next, Next::Read(_)) && hunch.is_worth_it();
         let begun = Instant::now();
         let ended;
         (wait, ended) = turn(line, next, &mut finished, begun)?;
-        if ended.duration_since(begun) >= TURN {
+        // What is read at once goes on with the turn before: nobody else has had one in between.
+        let busy = *busy_since.filter(|_| at_once).get_or_insert(begun);
+        busy_since = Some(busy);
+        if ended.duration_since(busy) >= TURN {
+            busy_since = None;
             yield_now().await;
         }
     }

@@ -11,6 +11,8 @@ use std::io::{self, BufRead, ErrorKind, IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -77,6 +79,20 @@ impl Incoming {
         ready!(Pin::new(&mut self.0).poll_read(context, &mut room))?;
         batch.bytes = room.filled().len();
         Poll::Ready(Ok(batch))
+    }
+
+    /// Reads what has come already, without having waited for it: the socket is asked, not the runtime. `None` when nothing
+    /// has come.
+    pub(crate) fn read_at_once(&mut self) -> Option<io::Result<Batch>> {
+        let mut batch = Batch::empty();
+        match recv(self.0.as_ref(), batch.cipher.as_mut_slice(), RecvFlags::DONTWAIT) {
+            Ok((bytes, _)) => {
+                batch.bytes = bytes;
+                Some(Ok(batch))
+            }
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            Err(error) => Some(Err(error.into())),
+        }
     }
 }
 
@@ -193,6 +209,33 @@ impl Wire {
     }
 }
 
+/// Whether it is worth the question what has come while a link was answering. On a processor that client and appliance share, the
+/// client goes on as soon as it has its answer, and its next request is there before the appliance looks for it: to wait for it as for
+/// others would cost a system call and a round of the runtime. On processors of their own that is seldom so.
+#[derive(Default)]
+pub(crate) struct Hunch {
+    missed: u32,
+    turns: u32,
+}
+
+impl Hunch {
+    /// After so many questions for nothing it is put seldom.
+    const MISSES_MAX: u32 = 4;
+    /// How seldom: once in so many turns.
+    const SELDOM: u32 = 32;
+
+    /// Whether to ask after this turn.
+    pub(crate) fn is_worth_it(&mut self) -> bool {
+        self.turns = self.turns.wrapping_add(1);
+        self.missed < Self::MISSES_MAX || self.turns.is_multiple_of(Self::SELDOM)
+    }
+
+    /// What came of the question.
+    pub(crate) fn learn(&mut self, has_come: bool) {
+        self.missed = if has_come { 0 } else { self.missed.saturating_add(1) };
+    }
+}
+
 fn broken(error: &dyn std::error::Error) -> String {
     format!("the connection broke: {error}")
 }
@@ -214,5 +257,67 @@ impl Write for Socket<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_seldom_comes_at_once_is_seldom_asked_for() {
+        let mut hunch = Hunch::default();
+        let asked = |hunch: &mut Hunch, turns: u32, has_come: bool| {
+            let one = |_: &u32| {
+                let asks = hunch.is_worth_it();
+                if asks {
+                    hunch.learn(has_come);
+                }
+                asks
+            };
+            (0..turns).filter(one).count()
+        };
+        assert_eq!(asked(&mut hunch, 100, true), 100);
+        assert!((4..=8).contains(&asked(&mut hunch, 100, false)));
+        assert_eq!(asked(&mut hunch, 3_200, false), 100);
+        // One time that it comes is enough.
+        assert!(asked(&mut hunch, 100, true) >= 68);
+    }
+
+    #[tokio::test]
+    async fn what_has_come_is_read_at_once_and_what_has_not_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut incoming = Incoming(socket.into_split().0);
+        assert!(incoming.read_at_once().is_none());
+        peer.write_all(b"first").await.unwrap();
+        let first = arrived(&mut incoming).await;
+        assert_eq!(&first.cipher[..first.bytes], b"first");
+        assert!(incoming.read_at_once().is_none());
+        // What is not asked for at once is heard of as ever, though more was read than the runtime knows.
+        peer.write_all(b"second").await.unwrap();
+        let second = poll_fn(|context| incoming.poll_read(context)).await.unwrap();
+        assert_eq!(&second.cipher[..second.bytes], b"second");
+        drop(peer);
+        // The end of the stream is a read of nothing.
+        assert_eq!(arrived(&mut incoming).await.bytes, 0);
+    }
+
+    /// What is on its way over the loopback, by questions alone.
+    async fn arrived(incoming: &mut Incoming) -> Batch {
+        for _ in 0..10_000 {
+            if let Some(read) = incoming.read_at_once() {
+                return read.unwrap();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        panic!("nothing has come");
     }
 }
