@@ -552,13 +552,12 @@ fn ha_4_4_short_work_is_answered_while_every_thread_is_stuck_and_tells_the_queue
     }
     stage.until_ran(2);
     let mut prober = stage.link_of(&stage.other);
-    let begun = std::time::Instant::now();
     prober.send_request(1, SERIAL, 1_000, b"i0".to_vec());
     match prober.receive() {
         Some(Frame::Reply(header, _)) => assert_eq!(header.queue, 6, "three wait on each of two lanes"),
         other => panic!("wanted a reply, found {other:?}"),
     }
-    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    assert_eq!(stage.handler.ran.load(Ordering::SeqCst), 3, "what is stuck has not ended, or the next would run");
 }
 
 #[test]

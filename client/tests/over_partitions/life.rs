@@ -177,7 +177,8 @@ fn ha_2_5_finalize_does_not_wait_for_a_dead_member_that_owes() {
     let session = lab.user();
     lab.seam.set_down(lab.members[2], true);
     lab.p256(session, true);
+    // To wait for it would take the second that payments are given.
     let begun = std::time::Instant::now();
     lab.module.finalize().unwrap();
-    assert!(begun.elapsed() < std::time::Duration::from_millis(300), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < std::time::Duration::from_millis(900), "{:?}", begun.elapsed());
 }
