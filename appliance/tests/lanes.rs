@@ -557,7 +557,11 @@ fn ha_4_4_short_work_is_answered_while_every_thread_is_stuck_and_tells_the_queue
         Some(Frame::Reply(header, _)) => assert_eq!(header.queue, 6, "three wait on each of two lanes"),
         other => panic!("wanted a reply, found {other:?}"),
     }
-    assert_eq!(stage.handler.ran.load(Ordering::SeqCst), 3, "what is stuck has not ended, or the next would run");
+    assert_eq!(
+        stage.handler.ran.load(Ordering::SeqCst),
+        3,
+        "what is stuck has not ended, or the next would run"
+    );
 }
 
 #[test]
