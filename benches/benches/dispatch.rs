@@ -1,4 +1,4 @@
-//! The module over a null link at 1, 2 and 8 threads: what happens between the application's call and the link.
+//! The module over a null link at 1, 2, 8 and 32 threads: what happens between the application's call and the link.
 
 use std::sync::Barrier;
 use std::thread;
@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 fn dispatch(criterion: &mut Criterion) {
     let dispatch = Dispatch::new().expect("the module works over partitions of this process");
     let mut group = criterion.benchmark_group("dispatch/sign");
-    for threads in [1usize, 2, 8] {
+    for threads in [1usize, 2, 8, 32] {
         group.bench_function(BenchmarkId::from_parameter(threads), |bench| {
             bench.iter_custom(|operations| at(&dispatch, threads, operations));
         });

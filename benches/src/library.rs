@@ -4,12 +4,13 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::digest::{Digest, SHA256, digest};
 use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::rand::{self, SystemRandom};
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
-    RSA_PKCS1_SHA256,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
 };
 use tests::p11::{Failed, Outcome};
 
@@ -20,6 +21,7 @@ pub struct Library {
     p256: EcdsaKeyPair,
     p256_public: ParsedPublicKey,
     rsa: RsaKeyPair,
+    rsa_public: ParsedPublicKey,
     data: Vec<u8>,
 }
 
@@ -38,7 +40,17 @@ impl Library {
         let p256_public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, p256.public_key().as_ref())
             .or_else(|_| told("P-256 public key")(Unspecified))?;
         let rsa = RsaKeyPair::generate(KeySize::Rsa2048).or_else(told("RSA pair"))?;
-        Ok(Self { p256, p256_public, rsa, data: vec![0x5a; 1 << 20] })
+        let rsa_public = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, rsa.public_key().as_ref())
+            .or_else(|_| told("RSA public key")(Unspecified))?;
+        Ok(Self { p256, p256_public, rsa, rsa_public, data: vec![0x5a; 1 << 20] })
+    }
+
+    fn signing(&self) -> impl FnMut() -> Outcome<[u8; 256]> {
+        let (random, mut output) = (SystemRandom::new(), [0; 256]);
+        move || {
+            let made = self.rsa.sign(&RSA_PKCS1_SHA256, &random, &self.data[..64], &mut output);
+            made.or_else(told("RSA")).map(|()| output)
+        }
     }
 
     fn encrypting(&self, bytes: usize) -> Outcome<Worker<'_>> {
@@ -51,6 +63,19 @@ impl Library {
             output.copy_from_slice(data);
             let nonce = Nonce::assume_unique_for_key(iv);
             key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut output).map(drop).or_else(told("GCM"))
+        }))
+    }
+
+    fn decrypting(&self, bytes: usize) -> Outcome<Worker<'_>> {
+        let key = UnboundKey::new(&AES_256_GCM, &[7; 32]).map(LessSafeKey::new).or_else(told("AES key"))?;
+        let nonce = || Nonce::assume_unique_for_key([7; NONCE_LEN]);
+        let mut sealed = self.data[..bytes].to_vec();
+        key.seal_in_place_append_tag(nonce(), Aad::empty(), &mut sealed).or_else(told("GCM"))?;
+        let mut output = sealed.clone();
+        Ok(Box::new(move || {
+            output.copy_from_slice(&sealed);
+            let made = key.open_in_place(nonce(), Aad::empty(), &mut output).or_else(told("GCM"))?;
+            prove(made.len() == bytes, "GCM")
         }))
     }
 
@@ -87,13 +112,24 @@ impl Contestant for Library {
                 }))
             }
             Work::Rsa2048Sign => {
-                let (random, mut output) = (SystemRandom::new(), [0; 256]);
+                let mut sign = self.signing();
+                Some(Box::new(move || sign().map(drop)))
+            }
+            Work::Rsa2048Verify => {
+                let signature = self.signing()()?;
                 Some(Box::new(move || {
-                    let made = self.rsa.sign(&RSA_PKCS1_SHA256, &random, &self.data[..64], &mut output);
-                    made.or_else(told("RSA"))
+                    let verified = self.rsa_public.verify_sig(&self.data[..64], &signature);
+                    prove(verified.is_ok(), "RSA verification")
+                }))
+            }
+            Work::Hmac1k => {
+                let key = hmac::Key::new(HMAC_SHA256, &[7; 32]);
+                Some(Box::new(move || {
+                    prove(hmac::sign(&key, &self.data[..1024]).as_ref().len() == 32, "HMAC")
                 }))
             }
             Work::Gcm1k => Some(self.encrypting(1 << 10)?),
+            Work::Gcm1kDecrypt => Some(self.decrypting(1 << 10)?),
             Work::Gcm1m => Some(self.encrypting(1 << 20)?),
             Work::Cbc1k => Some(self.chaining(1 << 10, 1)?),
             Work::Cbc1m | Work::Stream256m | Work::Stream1g => {
@@ -106,7 +142,7 @@ impl Contestant for Library {
                 let mut output = [0; 32];
                 Some(Box::new(move || rand::fill(&mut output).or_else(told("random"))))
             }
-            Work::Session | Work::Find | Work::Attributes | Work::RoundTrip => None,
+            Work::Session | Work::Login | Work::Find | Work::Attributes | Work::RoundTrip => None,
         })
     }
 }

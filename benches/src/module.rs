@@ -1,9 +1,11 @@
 //! A PKCS #11 module as contestant: loaded by its path, with the keys and objects that the work needs.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use cryptoki_sys::*;
 use tests::p11::{Failed, Outcome, P11, Tmpl, p256_pair, rsa_pair, secret_key};
+use zeroize::Zeroizing;
 
 use crate::caller::{Mechanism, Session};
 use crate::work::{Contestant, Work, Worker, prove};
@@ -24,17 +26,43 @@ struct Pair {
     private: CK_OBJECT_HANDLE,
 }
 
+/// The keys of the work.
+#[derive(Clone, Copy)]
+struct Keys {
+    p256: Pair,
+    rsa: Pair,
+    aes: CK_OBJECT_HANDLE,
+    hmac: CK_OBJECT_HANDLE,
+}
+
+impl Keys {
+    fn new(p11: &P11, owner: CK_SESSION_HANDLE, on_token: bool) -> Outcome<Self> {
+        let pair = |(public, private)| Pair { public, private };
+        Ok(Self {
+            p256: pair(p256_pair(p11, owner, on_token, "bench", 1)?),
+            rsa: pair(rsa_pair(p11, owner, on_token, "bench", 2)?),
+            aes: secret_key(p11, owner, CKM_AES_KEY_GEN, 32, on_token, "bench")?,
+            hmac: secret_key(p11, owner, CKM_GENERIC_SECRET_KEY_GEN, 32, on_token, "bench")?,
+        })
+    }
+
+    fn all(self) -> [CK_OBJECT_HANDLE; 6] {
+        let Self { p256, rsa, aes, hmac } = self;
+        [p256.public, p256.private, rsa.public, rsa.private, aes, hmac]
+    }
+}
+
 /// A token of a loaded module, logged in, with its objects. They are of the owner's session or of the token, and of the token
 /// they are destroyed when this is dropped.
 pub struct Token {
     p11: P11,
     slot: CK_SLOT_ID,
     owner: CK_SESSION_HANDLE,
+    pin: Zeroizing<Vec<u8>>,
     on_token: bool,
     data: Vec<u8>,
-    p256: Pair,
-    rsa: Pair,
-    aes: CK_OBJECT_HANDLE,
+    /// None after logins were measured, until one is needed.
+    keys: Mutex<Option<Keys>>,
     searched: Vec<CK_OBJECT_HANDLE>,
 }
 
@@ -56,13 +84,11 @@ impl Token {
     pub fn of(p11: P11, label: &str, pin: String, on_token: bool) -> Outcome<Self> {
         let slot = p11.slot_of(label)?;
         let owner = p11.open(slot, CKF_RW_SESSION)?;
-        p11.login(owner, CKU_USER, &mut pin.into_bytes())?;
-        let pair = |(public, private)| Pair { public, private };
-        let p256 = pair(p256_pair(&p11, owner, on_token, "bench", 1)?);
-        let rsa = pair(rsa_pair(&p11, owner, on_token, "bench", 2)?);
-        let aes = secret_key(&p11, owner, CKM_AES_KEY_GEN, 32, on_token, "bench")?;
+        let mut pin = Zeroizing::new(pin.into_bytes());
+        p11.login(owner, CKU_USER, &mut pin)?;
+        let keys = Mutex::new(Some(Keys::new(&p11, owner, on_token)?));
         let data: Vec<u8> = (0..DATA_BYTES).map(|at| at.to_le_bytes()[at % 3]).collect();
-        let mut token = Self { p11, slot, owner, on_token, data, p256, rsa, aes, searched: Vec::new() };
+        let mut token = Self { p11, slot, owner, pin, on_token, data, keys, searched: Vec::new() };
         for number in 0..OBJECTS {
             let made = named(number).bool(CKA_TOKEN, on_token).bool(CKA_PRIVATE, false);
             let made = made.bytes(CKA_VALUE, &token.data[..64]);
@@ -72,13 +98,27 @@ impl Token {
     }
 
     /// The private P-256 key.
-    pub fn p256(&self) -> CK_OBJECT_HANDLE {
-        self.p256.private
+    ///
+    /// # Errors
+    /// What the module answers when it has to be made.
+    pub fn p256(&self) -> Outcome<CK_OBJECT_HANDLE> {
+        Ok(self.keys()?.p256.private)
     }
 
-    /// The AES key.
-    pub fn aes(&self) -> CK_OBJECT_HANDLE {
-        self.aes
+    /// The keys, made if there are none.
+    fn keys(&self) -> Outcome<Keys> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        match *keys {
+            Some(keys) => Ok(keys),
+            None => Ok(*keys.insert(Keys::new(&self.p11, self.owner, self.on_token)?)),
+        }
+    }
+
+    /// Destroys the keys, if there are any.
+    fn destroy_keys(&self) -> Outcome<()> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut all = keys.into_iter().flat_map(Keys::all);
+        all.try_for_each(|key| self.p11.destroy_object(self.owner, key))
     }
 
     /// A session of a worker's own; closed when it is dropped.
@@ -100,42 +140,56 @@ impl Token {
         }))
     }
 
-    fn verifying(&self) -> Outcome<Worker<'_>> {
-        let (session, data) = (self.session()?, &self.data[..32]);
-        let (mut mechanism, mut output) = (Mechanism::Plain(CKM_ECDSA), [0; MORE_BYTES]);
-        let length = session.sign(&mut mechanism, self.p256.private, data, &mut output)?;
-        let other = &self.data[1..33];
-        let refused = session.verify(&mut mechanism, self.p256.public, other, &output[..length]);
+    fn verifying(&self, kind: CK_MECHANISM_TYPE, pair: Pair, bytes: usize) -> Outcome<Worker<'_>> {
+        let (session, data) = (self.session()?, &self.data[..bytes]);
+        let (mut mechanism, mut output) = (Mechanism::Plain(kind), [0; MORE_BYTES]);
+        let length = session.sign(&mut mechanism, pair.private, data, &mut output)?;
+        let other = &self.data[1..=bytes];
+        let refused = session.verify(&mut mechanism, pair.public, other, &output[..length]);
         prove(refused.is_err_and(|failed| failed.rv == CKR_SIGNATURE_INVALID), "C_Verify")?;
-        Ok(Box::new(move || session.verify(&mut mechanism, self.p256.public, data, &output[..length])))
+        Ok(Box::new(move || session.verify(&mut mechanism, pair.public, data, &output[..length])))
     }
 
     /// Encryption; an IV of GCM is never used twice with the key.
     fn encrypting(&self, mut mechanism: Mechanism, bytes: usize) -> Outcome<Worker<'_>> {
         let (session, data, mut output) = (self.session()?, &self.data[..bytes], vec![0; bytes + MORE_BYTES]);
-        let mut clear = output.clone();
+        let (key, mut clear) = (self.keys()?.aes, output.clone());
         mechanism.renew();
-        let length = session.encrypt(&mut mechanism, self.aes, data, &mut output)?;
-        let decrypted = session.decrypt(&mut mechanism, self.aes, &output[..length], &mut clear)?;
+        let length = session.encrypt(&mut mechanism, key, data, &mut output)?;
+        let decrypted = session.decrypt(&mut mechanism, key, &output[..length], &mut clear)?;
         prove(&clear[..decrypted] == data, "C_Encrypt")?;
         Ok(Box::new(move || {
             mechanism.renew();
-            let made = session.encrypt(&mut mechanism, self.aes, data, &mut output)?;
+            let made = session.encrypt(&mut mechanism, key, data, &mut output)?;
             prove(made == length, "C_Encrypt")
+        }))
+    }
+
+    /// Decryption of the same again and again.
+    fn decrypting(&self, mut mechanism: Mechanism, bytes: usize) -> Outcome<Worker<'_>> {
+        let (session, data, mut clear) = (self.session()?, &self.data[..bytes], vec![0; bytes + MORE_BYTES]);
+        let (key, mut output) = (self.keys()?.aes, clear.clone());
+        mechanism.renew();
+        let length = session.encrypt(&mut mechanism, key, data, &mut output)?;
+        let decrypted = session.decrypt(&mut mechanism, key, &output[..length], &mut clear)?;
+        prove(&clear[..decrypted] == data, "C_Decrypt")?;
+        Ok(Box::new(move || {
+            let made = session.decrypt(&mut mechanism, key, &output[..length], &mut clear)?;
+            prove(made == bytes, "C_Decrypt")
         }))
     }
 
     /// Encryption of so many pieces in one operation.
     fn streaming(&self, pieces: usize) -> Outcome<Worker<'_>> {
         let (session, mut mechanism) = (self.session()?, Mechanism::Cbc([7; 16]));
-        let mut output = vec![0; DATA_BYTES + MORE_BYTES];
+        let (key, mut output) = (self.keys()?.aes, vec![0; DATA_BYTES + MORE_BYTES]);
         let mut whole = output.clone();
-        let length = session.encrypt(&mut mechanism, self.aes, &self.data, &mut whole)?;
-        let made = session.encrypt_stream(&mut mechanism, self.aes, (&self.data, 1), &mut output)?;
+        let length = session.encrypt(&mut mechanism, key, &self.data, &mut whole)?;
+        let made = session.encrypt_stream(&mut mechanism, key, (&self.data, 1), &mut output)?;
         prove(made == length && output[..made] == whole[..length], "C_EncryptUpdate")?;
         Ok(Box::new(move || {
             let data = (&self.data[..], pieces);
-            let made = session.encrypt_stream(&mut mechanism, self.aes, data, &mut output)?;
+            let made = session.encrypt_stream(&mut mechanism, key, data, &mut output)?;
             prove(made == pieces * DATA_BYTES, "C_EncryptUpdate")
         }))
     }
@@ -153,6 +207,16 @@ impl Token {
             let session = self.p11.open(self.slot, CKF_RW_SESSION)?;
             self.p11.close(session)
         })
+    }
+
+    fn logging_in(&self) -> Outcome<Worker<'_>> {
+        let mut out = LoggedOut::new(self)?;
+        let state = || self.p11.session_info(self.owner).map(|info| info.state);
+        out.login()?;
+        prove(state()? == CKS_RW_USER_FUNCTIONS, "C_Login")?;
+        out.logout()?;
+        prove(state()? == CKS_RW_PUBLIC_SESSION, "C_Logout")?;
+        Ok(Box::new(move || out.login().and_then(|()| out.logout())))
     }
 
     fn random(&self) -> Outcome<Worker<'_>> {
@@ -173,10 +237,10 @@ impl Token {
     }
 
     fn reading(&self) -> Outcome<Worker<'_>> {
-        let (session, mut output) = (self.session()?, [[0; 256]; 2]);
+        let (session, key, mut output) = (self.session()?, self.keys()?.p256.public, [[0; 256]; 2]);
         let kinds = [CKA_LABEL, CKA_EC_POINT];
         let mut read = move || {
-            let lengths = session.attributes(self.p256.public, kinds, &mut output)?;
+            let lengths = session.attributes(key, kinds, &mut output)?;
             // A point of 65 bytes in its OCTET STRING.
             prove(lengths == [5, 67] && &output[0][..5] == b"bench", "C_GetAttributeValue")
         };
@@ -188,20 +252,27 @@ impl Token {
 impl Contestant for Token {
     fn worker(&self, work: Work, number: usize) -> Result<Option<Worker<'_>>, Failed> {
         let worker = match work {
-            Work::P256Sign => self.signing(CKM_ECDSA, self.p256, 32)?,
-            Work::P256Verify => self.verifying()?,
-            Work::Rsa2048Sign => self.signing(CKM_SHA256_RSA_PKCS, self.rsa, 64)?,
+            Work::P256Sign => self.signing(CKM_ECDSA, self.keys()?.p256, 32)?,
+            Work::P256Verify => self.verifying(CKM_ECDSA, self.keys()?.p256, 32)?,
+            Work::Rsa2048Sign => self.signing(CKM_SHA256_RSA_PKCS, self.keys()?.rsa, 64)?,
+            Work::Rsa2048Verify => self.verifying(CKM_SHA256_RSA_PKCS, self.keys()?.rsa, 64)?,
+            Work::Hmac1k => {
+                let key = self.keys()?.hmac;
+                self.signing(CKM_SHA256_HMAC, Pair { public: key, private: key }, 1 << 10)?
+            }
             Work::Gcm1k => self.encrypting(Mechanism::Gcm([0; 12]), 1 << 10)?,
+            Work::Gcm1kDecrypt => self.decrypting(Mechanism::Gcm([0; 12]), 1 << 10)?,
             Work::Gcm1m => self.encrypting(Mechanism::Gcm([0; 12]), 1 << 20)?,
             Work::Cbc1k => self.encrypting(Mechanism::Cbc([7; 16]), 1 << 10)?,
             Work::Cbc1m => self.encrypting(Mechanism::Cbc([7; 16]), 1 << 20)?,
             Work::Stream256m | Work::Stream1g => self.streaming(work.pieces().unwrap_or(1))?,
             Work::Digest1k => self.digesting()?,
             Work::Session => self.opening(),
+            Work::Login if number == 0 => self.logging_in()?,
             Work::Random => self.random()?,
             Work::Find => self.finding(number)?,
             Work::Attributes => self.reading()?,
-            Work::RoundTrip => return Ok(None),
+            Work::Login | Work::RoundTrip => return Ok(None),
         };
         Ok(Some(worker))
     }
@@ -209,15 +280,45 @@ impl Contestant for Token {
 
 impl Drop for Token {
     fn drop(&mut self) {
-        let pairs = [self.p256, self.rsa];
-        let keys = pairs.iter().flat_map(|pair| [pair.public, pair.private]).chain([self.aes]);
+        // The token may have gone; the figures are out by now.
+        let _ = self.destroy_keys();
         if self.on_token {
-            for object in keys.chain(self.searched.iter().copied()) {
-                // The token may have gone; the figures are out by now.
-                let _ = self.p11.destroy_object(self.owner, object);
+            for object in &self.searched {
+                let _ = self.p11.destroy_object(self.owner, *object);
             }
         }
         let _ = self.p11.finalize();
+    }
+}
+
+/// The user of a token is logged out: nobody else uses it meanwhile. No private session object would outlive that, and no handle
+/// of a private token object: the keys are destroyed first.
+struct LoggedOut<'a> {
+    token: &'a Token,
+    pin: Zeroizing<Vec<u8>>,
+}
+
+impl<'a> LoggedOut<'a> {
+    fn new(token: &'a Token) -> Outcome<Self> {
+        token.destroy_keys()?;
+        let out = Self { token, pin: token.pin.clone() };
+        out.logout()?;
+        Ok(out)
+    }
+
+    fn login(&mut self) -> Outcome<()> {
+        self.token.p11.login(self.token.owner, CKU_USER, &mut self.pin)
+    }
+
+    fn logout(&self) -> Outcome<()> {
+        self.token.p11.logout(self.token.owner)
+    }
+}
+
+impl Drop for LoggedOut<'_> {
+    fn drop(&mut self) {
+        // Whoever needs the user next is told by the module if it did not work.
+        let _ = self.login();
     }
 }
 

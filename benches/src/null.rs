@@ -159,7 +159,7 @@ impl Dispatch {
     /// What the module answers.
     pub fn signer(&self) -> Outcome<Signer<'_>> {
         set(Mode::Recorded);
-        let mut signer = Signer { session: self.0.session()?, key: self.0.p256(), output: [0; 128] };
+        let mut signer = Signer { session: self.0.session()?, key: self.0.p256()?, output: [0; 128] };
         signer.sign()?;
         set(Mode::Null);
         // What is made once for a thread or a session is made now.

@@ -11,8 +11,14 @@ pub enum Work {
     P256Verify,
     /// CKM_SHA256_RSA_PKCS with 2048 bits over 64 bytes.
     Rsa2048Sign,
+    /// The verification of that.
+    Rsa2048Verify,
+    /// CKM_SHA256_HMAC over 1 KiB, 32-byte key.
+    Hmac1k,
     /// CKM_AES_GCM, 256-bit key, encryption of 1 KiB.
     Gcm1k,
+    /// The decryption of that.
+    Gcm1kDecrypt,
     /// The same, 1 MiB.
     Gcm1m,
     /// CKM_AES_CBC, 256-bit key, encryption of 1 KiB.
@@ -27,6 +33,8 @@ pub enum Work {
     Digest1k,
     /// C_OpenSession and C_CloseSession.
     Session,
+    /// C_Login and C_Logout of a user who was logged in before, by one thread: the state is one for all sessions of a process.
+    Login,
     /// C_GenerateRandom of 32 bytes.
     Random,
     /// A search by class and label that finds one of a hundred data objects.
@@ -42,7 +50,10 @@ pub const NAMES: &[(&str, Work)] = &[
     ("p256-sign", Work::P256Sign),
     ("p256-verify", Work::P256Verify),
     ("rsa2048-sign", Work::Rsa2048Sign),
+    ("rsa2048-verify", Work::Rsa2048Verify),
+    ("hmac-1k", Work::Hmac1k),
     ("gcm-1k", Work::Gcm1k),
+    ("gcm-1k-decrypt", Work::Gcm1kDecrypt),
     ("gcm-1m", Work::Gcm1m),
     ("cbc-1k", Work::Cbc1k),
     ("cbc-1m", Work::Cbc1m),
@@ -50,6 +61,7 @@ pub const NAMES: &[(&str, Work)] = &[
     ("stream-1g", Work::Stream1g),
     ("digest-1k", Work::Digest1k),
     ("session", Work::Session),
+    ("login", Work::Login),
     ("random-32", Work::Random),
     ("find", Work::Find),
     ("attributes", Work::Attributes),
@@ -78,10 +90,14 @@ impl Work {
             Self::P256Sign
             | Self::P256Verify
             | Self::Rsa2048Sign
+            | Self::Rsa2048Verify
+            | Self::Hmac1k
             | Self::Gcm1k
+            | Self::Gcm1kDecrypt
             | Self::Cbc1k
             | Self::Digest1k
             | Self::Session
+            | Self::Login
             | Self::Random
             | Self::Find
             | Self::Attributes

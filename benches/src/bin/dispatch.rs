@@ -1,7 +1,7 @@
 //! The module over a null link, measured in the process that links it.
 //!
 //! ```text
-//! hatoki-dispatch time [THREADS ...]     nanoseconds and allocations of a signature, as JSON; by default at 1, 2 and 8 threads
+//! hatoki-dispatch time [THREADS ...]     nanoseconds and allocations of a signature, as JSON; by default at 1, 2, 8 and 32
 //! hatoki-dispatch locks                  the places where one signature takes a lock, each as often as it does, as JSON
 //! ```
 
@@ -21,8 +21,10 @@ use tests::p11::{Failed, Outcome};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Signatures of each thread; a debug build is measured by its tests only.
+/// Signatures of each thread, of up to eight; a debug build is measured by its tests only.
 const OPERATIONS: u64 = if cfg!(debug_assertions) { 2_000 } else { 200_000 };
+/// Signatures of all threads, of more than eight.
+const OPERATIONS_MAX: u64 = 8 * OPERATIONS;
 
 /// What a signature takes.
 #[derive(Serialize)]
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let numbers = |words: &[&str]| words.iter().map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>();
     let outcome = match words.split_first() {
-        Some((&"time", [])) => time(&[1, 2, 8]),
+        Some((&"time", [])) => time(&[1, 2, 8, 32]),
         Some((&"time", threads)) => numbers(threads).map_or_else(usage, |threads| time(&threads)),
         Some((&"locks", [])) => locks(),
         _ => usage(),
@@ -73,12 +75,13 @@ fn time(threads: &[u64]) -> Result<(), String> {
 #[allow(clippy::cast_precision_loss, reason = "a mean for people")]
 fn at(dispatch: &Dispatch, threads: u64) -> Outcome<Figures> {
     let ready = Barrier::new(usize::try_from(threads).unwrap_or(1));
+    let operations = OPERATIONS.min(OPERATIONS_MAX / threads.max(1));
     let one = || -> Outcome<(u64, u64)> {
         let signer = dispatch.signer();
         ready.wait();
         let mut signer = signer?;
         let (cpu, allocations) = (processor::of_thread(), counting::calls());
-        (0..OPERATIONS).try_for_each(|_| signer.sign())?;
+        (0..operations).try_for_each(|_| signer.sign())?;
         Ok((processor::of_thread() - cpu, counting::calls() - allocations))
     };
     let figures = thread::scope(|scope| {
@@ -86,7 +89,7 @@ fn at(dispatch: &Dispatch, threads: u64) -> Outcome<Figures> {
         let ended = running.into_iter().map(|thread| thread.join().expect("a signer does not panic"));
         ended.collect::<Outcome<Vec<_>>>()
     })?;
-    let all = (OPERATIONS * threads) as f64;
+    let all = (operations * threads) as f64;
     let sum = |of: fn(&(u64, u64)) -> u64| figures.iter().map(of).sum::<u64>() as f64 / all;
     Ok(Figures { threads, cpu_ns: sum(|of| of.0), allocations: sum(|of| of.1) })
 }

@@ -225,7 +225,8 @@ impl Bar {
             #[allow(clippy::cast_precision_loss, reason = "a handful")]
             Figure::DispatchLocks => results.locks.as_ref().map(|places| places.len() as f64),
             Figure::DispatchGrowth => {
-                let most = results.dispatch.iter().map(|one| one.cpu_ns).max_by(f64::total_cmp)?;
+                let few = results.dispatch.iter().filter(|one| one.threads <= 8);
+                let most = few.map(|one| one.cpu_ns).max_by(f64::total_cmp)?;
                 Some(most / results.dispatch.first()?.cpu_ns)
             }
         }
@@ -350,10 +351,13 @@ mod tests {
     fn no_allocation_meets_a_bar_of_none() {
         let mut results = Results::default();
         let one = super::super::dispatch::Dispatch { threads: 1, cpu_ns: 300.0, allocations: 0.0 };
-        results.dispatch = vec![one, super::super::dispatch::Dispatch { cpu_ns: 450.0, ..one }];
+        let at = |threads, cpu_ns| super::super::dispatch::Dispatch { threads, cpu_ns, ..one };
+        results.dispatch = vec![one, at(8, 450.0), at(32, 900.0)];
         let judged = judge(BARS, &results);
         assert_eq!(found(&judged, "dispatch/allocations").is_met(), Some(true));
         assert_eq!(found(&judged, "dispatch/time").is_met(), Some(true));
         assert_eq!(found(&judged, "dispatch/threads").is_met(), Some(false));
+        // At 32 threads it is told, and no bar is about it.
+        assert_eq!(found(&judged, "dispatch/threads").measured, Some(1.5));
     }
 }

@@ -31,7 +31,10 @@ impl Cell {
 const WORKS: &[&str] = &[
     "p256-sign",
     "rsa2048-sign",
+    "rsa2048-verify",
+    "hmac-1k",
     "gcm-1k",
+    "gcm-1k-decrypt",
     "gcm-1m",
     "cbc-1k",
     "cbc-1m",
@@ -64,8 +67,12 @@ const BARRED: &[Cell] = &[
     Cell::new(2, "rsa2048-sign", 8),
 ];
 
-/// What a short run measures of much data.
-const BULK_QUICK: &[Cell] = &[
+/// What a short run measures without a bar: the rest of the operations, and much data.
+const MORE_QUICK: &[Cell] = &[
+    Cell::new(1, "login", 1),
+    Cell::new(1, "rsa2048-verify", 1),
+    Cell::new(1, "hmac-1k", 1),
+    Cell::new(1, "gcm-1k-decrypt", 1),
     Cell::new(1, "gcm-1m", 1),
     Cell::new(1, "cbc-1m", 1),
     Cell::new(1, "stream-256m", 1),
@@ -74,15 +81,19 @@ const BULK_QUICK: &[Cell] = &[
     Cell::new(2, "stream-256m", 1),
 ];
 
-/// All cells, or with `quick` those of the bars and the fewest of much data.
+/// All cells, or with `quick` those of the bars and few others. A login is one of the whole process: one thread does it.
 pub(super) fn all(quick: bool) -> Vec<Cell> {
     match quick {
-        true => [BARRED, BULK_QUICK].concat(),
+        true => [BARRED, MORE_QUICK].concat(),
         false => [1, 2]
             .into_iter()
             .flat_map(|cpus| WORKS.iter().map(move |work| (cpus, *work)))
             .flat_map(|(cpus, work)| THREADS.iter().map(move |threads| Cell::new(cpus, work, *threads)))
-            .chain([1, 2].map(|cpus| Cell::new(cpus, "stream-1g", 1)))
+            .chain(
+                [1, 2]
+                    .into_iter()
+                    .flat_map(|cpus| ["login", "stream-1g"].map(|work| Cell::new(cpus, work, 1))),
+            )
             .collect(),
     }
 }
@@ -99,7 +110,7 @@ mod tests {
             if cell.work == "stream-256m" { Cell { work: "stream-1g", ..*cell } } else { *cell }
         };
         assert!(all(true).iter().all(|cell| full.contains(&same(cell))));
-        assert_eq!(full.len(), 2 * WORKS.len() * THREADS.len() + 2);
+        assert_eq!(full.len(), 2 * WORKS.len() * THREADS.len() + 4);
         assert_eq!(full[0].name(), "p256-sign/1t/1cpu");
     }
 }
