@@ -1,6 +1,7 @@
 //! The tables for the terminal and for docs/performance.md, and the same for programs.
 use std::fmt::Write as _;
 use std::fs;
+use std::process::Command;
 
 use super::bars::{Judged, round_trips};
 use super::contestant::{LINK, SOFTHSM, TLS};
@@ -8,6 +9,7 @@ use super::picture;
 use super::results::{Results, Series, Window};
 use crate::cargo;
 use crate::problem::Problem;
+use crate::process;
 
 /// What stands around the tables in the page.
 const BEGIN: &str = "<!-- begin of what `cargo xtask bench` writes -->";
@@ -152,7 +154,7 @@ fn bulk(results: &Results) -> Vec<Vec<String>> {
 
 /// What a client with one thread gets beside a busy one, with a heading.
 fn fair(results: &Results) -> Vec<Vec<String>> {
-    let heading = ["work", "CPUs", "client", "threads", "per second", "p50 us", "p99 us"];
+    let heading = ["work", "CPUs", "client", "threads", "per second", "p50 us", "p99 us", "p99.9 us"];
     let mut table = vec![heading.map(str::to_owned).to_vec()];
     for found in &results.fairness {
         for (series, threads) in
@@ -166,6 +168,7 @@ fn fair(results: &Results) -> Vec<Vec<String>> {
                 number(series.median(Window::rate)),
                 number(series.median(Window::p50_us)),
                 number(series.median(Window::p99_us)),
+                number(series.median(Window::p999_us)),
             ]);
         }
     }
@@ -188,7 +191,8 @@ fn page(judged: &[Judged], results: &Results, quick: bool) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let how = if quick { "cargo xtask bench --quick" } else { "cargo xtask bench" };
     let mut text = format!(
-        "Made by `{how}` of {} on a host of {cores} processors ({}), which client and members share.\n\n",
+        "Made by `{how}` of {}{} on a host of {cores} processors ({}), which client and members share.\n\n",
+        short_hash(),
         crate::cargo::state(),
         processor()
     );
@@ -232,6 +236,13 @@ fn page(judged: &[Judged], results: &Results, quick: bool) -> String {
     text.push_str("\nEverything that was measured:\n\n");
     text.push_str(&markdown(&cells(results)));
     text
+}
+
+/// The last commit's own name and a comma; nothing of a state without history.
+fn short_hash() -> String {
+    let mut git = Command::new("git");
+    let said = process::text(git.current_dir(cargo::root()).args(["log", "-1", "--format=%h"]));
+    said.map_or_else(|_| String::new(), |hash| format!("{}, ", hash.trim()))
 }
 
 /// What the system calls its processors.
