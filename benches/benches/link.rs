@@ -1,4 +1,4 @@
-//! One request and its reply over the links of a lab (`. lab/env.sh`), at 1, 8 and 32 callers.
+//! One request and its reply over the links of a lab (`. lab/env.sh`), at 1, 2, 8 and 32 callers.
 
 use std::path::Path;
 
@@ -13,10 +13,12 @@ fn links(criterion: &mut Criterion) {
     };
     let link = Link::open(Path::new(&folder)).expect("the lab's appliances answer");
     let mut group = criterion.benchmark_group("round-trip");
-    for threads in [1usize, 8, 32] {
+    for threads in [1usize, 2, 8, 32] {
         group.bench_function(BenchmarkId::from_parameter(threads), |bench| {
-            bench
-                .iter_custom(|operations| benches::window::time(&link, Work::RoundTrip, threads, operations));
+            bench.iter_custom(|operations| {
+                let span = benches::window::time(&link, Work::RoundTrip, threads, operations);
+                span.expect("the lab's appliances answer").expect("is offered")
+            });
         });
     }
 }

@@ -7,7 +7,7 @@
 //!                                   |
 //! window                so many threads for so long: rate, quantiles, processor time here and in other processes
 //!                                   |
-//! bin/load              windows as a pipe asks for them, so that contestants are measured in turn
+//! bin/load              windows as a pipe asks for them, so that contestants are measured in turn  <-  child (for criterion)
 //!
 //! null, counting        the module over a link that answers at once; allocations counted  ->  bin/dispatch, bin/count
 //! ```
@@ -15,6 +15,7 @@
 
 pub mod bare;
 pub mod caller;
+pub mod child;
 pub mod counting;
 pub mod histogram;
 pub mod library;

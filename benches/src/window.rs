@@ -141,28 +141,38 @@ impl Measured {
     }
 }
 
-/// How long so many threads take for so many operations together, for a tool that chooses the number itself.
+/// How long so many threads take for so many operations together, for a tool that chooses the number itself; `None` when the
+/// contestant does not offer the work to so many.
 ///
-/// # Panics
-/// When an operation fails or is not offered.
-pub fn time(contestant: &dyn Contestant, work: Work, threads: usize, operations: u64) -> Duration {
+/// # Errors
+/// The first failure of any thread.
+pub fn time(
+    contestant: &dyn Contestant,
+    work: Work,
+    threads: usize,
+    operations: u64,
+) -> Result<Option<Duration>, Failed> {
     let (ready, left) = (Barrier::new(threads + 1), AtomicU64::new(operations));
     let take = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
-    let begin = thread::scope(|scope| {
-        for number in 0..threads {
-            let (ready, take) = (&ready, &take);
-            scope.spawn(move || {
-                let mut worker = contestant.worker(work, number).expect("works").expect("is offered");
-                ready.wait();
-                while take() {
-                    worker().expect("works");
-                }
-            });
-        }
+    let one = |number| -> Result<Option<Instant>, Failed> {
+        let worker = contestant.worker(work, number);
         ready.wait();
-        Instant::now()
-    });
-    begin.elapsed()
+        let Some(mut worker) = worker? else { return Ok(None) };
+        while take() {
+            worker()?;
+        }
+        Ok(Some(Instant::now()))
+    };
+    thread::scope(|scope| {
+        let one = &one;
+        let threads: Vec<_> = (0..threads).map(|number| scope.spawn(move || one(number))).collect();
+        ready.wait();
+        let begin = Instant::now();
+        let ends = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
+        // All that have ended, or none if the work is not offered to one of them.
+        let ends: Option<Vec<Instant>> = ends.collect::<Result<Vec<_>, _>>()?.into_iter().collect();
+        Ok(ends.map(|ends| ends.into_iter().max().map_or(Duration::ZERO, |end| end - begin)))
+    })
 }
 
 /// One thread: an operation counts when it ends within the window. Its latencies, and how often it asked for memory.
@@ -228,6 +238,14 @@ mod tests {
         let report = measure(&Sleeper, &window(Work::Stream256m)).unwrap().unwrap();
         assert_eq!(report.operations, 4);
         assert!(report.span_ns >= report.p999_ns / 2 && report.span_ns < 200_000_000, "{report:?}");
+    }
+
+    #[test]
+    fn so_many_operations_are_shared_by_the_threads() {
+        let span = time(&Sleeper, Work::Random, 4, 20).unwrap().unwrap();
+        assert!(span >= Duration::from_millis(25), "{span:?}");
+        assert_eq!(time(&Sleeper, Work::Session, 4, 20), Ok(None));
+        assert_eq!(time(&Sleeper, Work::Find, 1, 20).unwrap_err().function, "rest");
     }
 
     #[test]

@@ -537,7 +537,11 @@ impl Scene {
     }
 }
 
-fn read_environment(path: &Path) -> BTreeMap<String, String> {
+/// What an `env.sh` exports.
+///
+/// # Panics
+/// When it cannot be read.
+pub fn read_environment(path: &Path) -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(path).expect("lab up writes env.sh");
     text.lines()
         .filter_map(|line| line.strip_prefix("export ")?.split_once('='))

@@ -8,6 +8,8 @@
 //!
 //! < run p256-sign THREADS WARM_MS SPAN_MS [PID ...]      processes whose processor time is told too
 //! > {"operations":...}   |   null: not offered   |   {"error":"..."}
+//! < time p256-sign THREADS OPERATIONS
+//! > {"span_ns":...}      |   null: not offered   |   {"error":"..."}
 //! ```
 //! It says `"ready"` first, and ends when its standard input does.
 
@@ -21,8 +23,9 @@ use benches::counting::Counting;
 use benches::library::Library;
 use benches::link::Link;
 use benches::module::Token;
-use benches::window::{Window, measure};
+use benches::window::{Window, measure, time};
 use benches::work::{Contestant, Work};
+use serde_json::{Value, json};
 use tests::p11::Failed;
 
 #[global_allocator]
@@ -75,26 +78,45 @@ fn serve(contestant: &dyn Contestant) -> Result<(), String> {
     writeln!(output, "\"ready\"").and_then(|()| output.flush()).map_err(said)?;
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|error| format!("standard input: {error}"))?;
-        let window = parse(&line)
-            .ok_or_else(|| format!("wanted run WORK THREADS WARM_MS SPAN_MS [PID ...], found {line:?}"))?;
-        let answer = match measure(contestant, &window) {
-            Ok(report) => serde_json::to_string(&report).map_err(|error| error.to_string())?,
-            Err(failed) => serde_json::json!({ "error": told(failed) }).to_string(),
+        let answer = match parse(&line) {
+            Some(Line::Run(window)) => measure(contestant, &window).map(|report| json!(report)),
+            Some(Line::Time { work, threads, operations }) => {
+                let span = time(contestant, work, threads, operations);
+                span.map(|span| span.map_or(Value::Null, |span| json!({ "span_ns": nanoseconds(span) })))
+            }
+            None => {
+                let wanted = "run WORK THREADS WARM_MS SPAN_MS [PID ...] or time WORK THREADS OPERATIONS";
+                return Err(format!("wanted {wanted}, found {line:?}"));
+            }
         };
+        let answer = answer.unwrap_or_else(|failed| json!({ "error": told(failed) }));
         writeln!(output, "{answer}").and_then(|()| output.flush()).map_err(said)?;
     }
     Ok(())
 }
 
-fn parse(line: &str) -> Option<Window> {
+fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What is asked for.
+enum Line {
+    Run(Window),
+    Time { work: Work, threads: usize, operations: u64 },
+}
+
+fn parse(line: &str) -> Option<Line> {
     let mut words = line.split_ascii_whitespace();
-    if words.next()? != "run" {
-        return None;
-    }
+    let verb = words.next()?;
     let work = Work::parse(words.next()?)?;
     let threads = words.next()?.parse().ok().filter(|threads| (1..=1_024).contains(threads))?;
+    match verb {
+        "run" => {}
+        "time" => return Some(Line::Time { work, threads, operations: words.next()?.parse().ok()? }),
+        _ => return None,
+    }
     let mut span = || Some(Duration::from_millis(words.next()?.parse().ok()?));
     let (warm, span) = (span()?, span()?);
     let others = words.map(|word| word.parse().ok()).collect::<Option<_>>()?;
-    Some(Window { work, threads, warm, span, others })
+    Some(Line::Run(Window { work, threads, warm, span, others }))
 }
