@@ -152,26 +152,31 @@ pub fn time(
     threads: usize,
     operations: u64,
 ) -> Result<Option<Duration>, Failed> {
-    let (ready, left) = (Barrier::new(threads + 1), AtomicU64::new(operations));
+    let (ready, left) = (Barrier::new(threads), AtomicU64::new(operations));
     let take = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
-    let one = |number| -> Result<Option<Instant>, Failed> {
+    let one = |number| -> Result<Option<(Instant, Instant)>, Failed> {
         let worker = contestant.worker(work, number);
         ready.wait();
         let Some(mut worker) = worker? else { return Ok(None) };
+        let begin = Instant::now();
         while take() {
             worker()?;
         }
-        Ok(Some(Instant::now()))
+        Ok(Some((begin, Instant::now())))
     };
     thread::scope(|scope| {
         let one = &one;
         let threads: Vec<_> = (0..threads).map(|number| scope.spawn(move || one(number))).collect();
-        ready.wait();
-        let begin = Instant::now();
-        let ends = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
-        // All that have ended, or none if the work is not offered to one of them.
-        let ends: Option<Vec<Instant>> = ends.collect::<Result<Vec<_>, _>>()?.into_iter().collect();
-        Ok(ends.map(|ends| ends.into_iter().max().map_or(Duration::ZERO, |end| end - begin)))
+        let spans = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
+        // Those of all, or none if the work is not offered to one of them.
+        let spans: Option<Vec<_>> = spans.collect::<Result<Vec<_>, _>>()?.into_iter().collect();
+        let Some((begins, ends)) = spans.map(|spans| spans.into_iter().unzip::<_, _, Vec<_>, Vec<_>>())
+        else {
+            return Ok(None);
+        };
+        // From when the first one begins until the last one ends.
+        let span = begins.into_iter().min().zip(ends.into_iter().max()).map(|(begin, end)| end - begin);
+        Ok(Some(span.unwrap_or_default()))
     })
 }
 
