@@ -3,7 +3,7 @@
 //! ```text
 //! links (Seam) -- wait (lent), duty      who waits drives: leads links, connects, watches
 //!    |
-//! server -- link -- lead                 one server; one connection; who reads for all
+//! server -- link -- lead, pen            one server; one connection; who reads and who writes for all
 //!             |
 //!            dial     exchange (tools)   from an address to an answered Hello; one request, one answer
 //!              \       /
@@ -30,6 +30,7 @@ mod link;
 pub mod links;
 mod material;
 mod names;
+mod pen;
 pub mod platform;
 mod reason;
 mod registry;

@@ -17,7 +17,7 @@
 //! their caller; a leader never touches a caller's own memory. (6) The leader reads, decrypts, splits and wakes; each
 //! caller decodes its own. (7) Thread cancellation is off for the length of a call (`pkcs11`).
 //!
-//! Leadership carries the [`Reader`], the right to write the [`Outgoing`]: whoever has taken them out of the link has the
+//! Leadership carries the [`Reader`], the right to write the [`Pen`] (`pen`): whoever has taken them out of the link has the
 //! role, and nobody else can read or write.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -26,19 +26,20 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 use spec::messages::RequestHeader;
 use spec::planted::{self, Bug};
-use spec::platform::{Lock, Moment, Stream};
+use spec::platform::{Lock, Moment, Platform, Stream};
 use spec::seam::{Event, Fault, Tag, Waiter};
 use zeroize::Zeroizing;
 
-use crate::channel::{Outgoing, READ_BYTES, is_pause};
+use crate::channel::{READ_BYTES, is_pause};
 use crate::dial::Opened;
 use crate::frame::{Frame, encode, request_head};
 use crate::lead::{Lead, Left};
 use crate::links::{Shared, retry_delay};
 use crate::server::{Public, SHORT_BYTES_MAX};
-use crate::up::{News, Outstanding, Pending, Up, unlist};
+use crate::up::{News, Outstanding, Pen, Pending, Up, unlist};
 
 mod clock;
+mod write;
 
 /// Bytes that may wait before new requests are refused. One request more may be on top, whatever its size.
 pub(crate) const BACKLOG_BYTES_MAX: usize = 256 << 10;
@@ -174,8 +175,8 @@ impl Link {
     pub(crate) fn watch(&self, idle: Moment) -> Option<Arc<dyn Stream>> {
         let mut state = self.state.lock();
         let up = state.up.as_mut().filter(|up| up.lead.leader().is_none() && self.used() <= idle)?;
-        if let Some(writer) = &mut up.writer {
-            up.channel.shrink(writer);
+        if let Some(pen) = &mut up.pen {
+            up.channel.shrink(&mut pen.outgoing);
         }
         self.watched.store(true, Ordering::Release);
         Some(up.stream.clone())
@@ -200,10 +201,11 @@ impl Link {
 
     /// An attempt has failed.
     pub(crate) fn refused(&self, shared: &Shared, reason: String) {
+        let chance = chance(&*shared.platform);
         {
             let mut state = self.state.lock();
             state.dialled = false;
-            state.put_off(shared);
+            state.put_off(shared.platform.now(), chance);
         }
         shared.link_down(self, reason);
     }
@@ -215,13 +217,15 @@ impl Link {
         state.dialled = false;
         state.lives = state.lives.saturating_add(1);
         let handed = opened.outgoing.end();
+        let life = state.lives;
+        let pen = Pen { life, stream: opened.stream.clone(), outgoing: opened.outgoing };
         state.up = Some(Up {
-            life: state.lives,
+            life,
             channel: opened.channel,
             stream: opened.stream,
             lead: Lead::new(),
             reader: Some(Box::new(Reader { buffer: vec![0; READ_BYTES], news: Vec::new() })),
-            writer: Some(opened.outgoing),
+            pen: Some(pen),
             handed,
             outstanding: Outstanding::default(),
             long: 0,
@@ -276,88 +280,6 @@ impl Link {
         }
         self.flush(shared);
         true
-    }
-
-    /// Writes what waits, unless another thread is writing: that one writes ours, too. Before the combined write one
-    /// yield, when other calls are in flight or have just ended, so that those callers join it with their next (HA 5).
-    pub(crate) fn flush(&self, shared: &Shared) {
-        let mut mine: Option<(u64, Outgoing, Arc<dyn Stream>)> = None;
-        let mut has_yielded = false;
-        loop {
-            let mut company = false;
-            {
-                let mut state = self.state.lock();
-                let Some(up) = state.up.as_mut() else { return };
-                let (life, mut outgoing, stream) = match mine.take() {
-                    Some(mine) if mine.0 == up.life => mine,
-                    Some(_) => return,
-                    None => match up.writer.take() {
-                        Some(outgoing) => (up.life, outgoing, up.stream.clone()),
-                        None => return,
-                    },
-                };
-                if outgoing.left() == 0 && up.channel.backlog() == 0 {
-                    up.writer = Some(outgoing);
-                    up.stuck = None;
-                    self.blocked.store(false, Ordering::Release);
-                    let Some(why) = up.goodbye.clone() else { return };
-                    drop(state);
-                    return self.fail(shared, life, why);
-                }
-                if outgoing.left() == 0 && !has_yielded && up.has_company() {
-                    company = true;
-                } else if outgoing.left() == 0 {
-                    up.woken = 0;
-                    up.channel.take(&mut outgoing);
-                    up.handed = outgoing.end();
-                }
-                mine = Some((life, outgoing, stream));
-            }
-            if company {
-                has_yielded = true;
-                shared.platform.yield_now();
-                continue;
-            }
-            let Some((life, outgoing, stream)) = mine.as_mut() else { return };
-            match outgoing.write(&**stream) {
-                Ok(true) => {}
-                Ok(false) => {
-                    if let Some((life, outgoing, _)) = mine.take() {
-                        self.block(shared, life, outgoing);
-                    }
-                    return;
-                }
-                Err(error) => {
-                    return self.fail(
-                        shared,
-                        *life,
-                        format!("the connection broke while it was written to: {error}"),
-                    );
-                }
-            }
-        }
-    }
-
-    /// The socket takes no more: the leader writes the rest when there is room.
-    fn block(&self, shared: &Shared, life: u64, outgoing: Outgoing) {
-        let now = shared.platform.now();
-        let (leader, goodbye) = {
-            let mut state = self.state.lock();
-            let Some(up) = state.up.as_mut().filter(|up| up.life == life) else { return };
-            if up.stuck.is_none_or(|(_, at)| at != outgoing.start()) {
-                up.stuck = Some((now, outgoing.start()));
-            }
-            up.writer = Some(outgoing);
-            let was_blocked = self.blocked.swap(true, Ordering::AcqRel);
-            (up.lead.leader().filter(|_| !was_blocked).cloned(), up.goodbye.clone())
-        };
-        if let Some(leader) = leader {
-            leader.park().unpark();
-        }
-        // Nobody waits for room just to say goodbye.
-        if let Some(why) = goodbye {
-            self.fail(shared, life, why);
-        }
     }
 
     /// Cancels a request; whether it was outstanding here.
@@ -450,6 +372,7 @@ impl Link {
 
     /// The connection of this life is gone: everything outstanding ends, everybody who waits here looks anew.
     pub(crate) fn fail(&self, shared: &Shared, life: u64, reason: String) {
+        let chance = chance(&*shared.platform);
         let up = {
             let mut state = self.state.lock();
             let Some(up) = state.up.take_if(|up| up.life == life) else { return };
@@ -457,15 +380,16 @@ impl Link {
             self.watched.store(false, Ordering::Release);
             self.load.store(0, Ordering::Relaxed);
             self.long.store(0, Ordering::Relaxed);
-            let was_good = shared.platform.now().since(up.since) >= GOOD_LIFE;
+            let now = shared.platform.now();
+            let was_good = now.since(up.since) >= GOOD_LIFE;
             state.attempt = if was_good { 0 } else { state.attempt.min(SHORT_LIFE_ATTEMPT) };
-            state.put_off(shared);
+            state.put_off(now, chance);
             up
         };
         up.stream.shutdown();
         let reason = up.draining.unwrap_or(reason);
         let handed = if planted::is(Bug::WritingNotSent) { 0 } else { up.handed };
-        let left = up.writer.as_ref().map_or(handed, Outgoing::start);
+        let left = up.pen.as_ref().map_or(handed, |pen| pen.outgoing.start());
         // In the order of their submission.
         let mut outstanding: Vec<(Tag, Pending)> = up.outstanding.into_iter().collect();
         outstanding.sort_unstable_by_key(|(tag, _)| tag.0);
@@ -510,11 +434,18 @@ impl Link {
 }
 
 impl State {
-    /// The next try comes after a while (HA 4.5).
-    fn put_off(&mut self, shared: &Shared) {
-        self.next_try = shared.platform.now().after(retry_delay(&*shared.platform, self.attempt));
+    /// The next try comes after a while (HA 4.5). Chance is drawn before the lock is taken: that may ask the system.
+    fn put_off(&mut self, now: Moment, chance: u64) {
+        self.next_try = now.after(retry_delay(chance, self.attempt));
         self.attempt = self.attempt.saturating_add(1);
     }
+}
+
+/// A number that nobody can foresee.
+pub(crate) fn chance(platform: &dyn Platform) -> u64 {
+    let mut chance = [0; 8];
+    platform.random(&mut chance);
+    u64::from_be_bytes(chance)
 }
 
 impl Held {

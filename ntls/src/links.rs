@@ -585,16 +585,14 @@ impl Seam for Links {
     }
 }
 
-/// How long to wait before try number `attempt` (from 0): full jitter between 50 ms and a bound that doubles up to
+/// How long to wait by chance before try number `attempt` (from 0): full jitter between 50 ms and a bound that doubles up to
 /// 5 s (HA 4.5).
-pub(crate) fn retry_delay(platform: &dyn Platform, attempt: u32) -> Duration {
+pub(crate) fn retry_delay(chance: u64, attempt: u32) -> Duration {
     const LEAST_MS: u64 = 50;
     const MOST_MS: u64 = 5_000;
     let bound = LEAST_MS.saturating_mul(2u64.saturating_pow(attempt.min(16).saturating_add(1))).min(MOST_MS);
-    let mut chance = [0; 8];
-    platform.random(&mut chance);
     let span = bound.saturating_sub(LEAST_MS).saturating_add(1);
-    let above = u64::from_be_bytes(chance).checked_rem(span).unwrap_or_default();
+    let above = chance.checked_rem(span).unwrap_or_default();
     Duration::from_millis(LEAST_MS.saturating_add(above))
 }
 
@@ -602,16 +600,17 @@ pub(crate) fn retry_delay(platform: &dyn Platform, attempt: u32) -> Duration {
 #[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 mod tests {
     use super::*;
+    use crate::link::chance;
     use crate::platform::System;
 
     #[test]
     fn retries_stay_between_50_ms_and_5_s_and_spread() {
         for attempt in [0, 1, 5, 20, u32::MAX] {
-            let delays: Vec<Duration> = (0..200).map(|_| retry_delay(&System, attempt)).collect();
+            let delays: Vec<Duration> = (0..200).map(|_| retry_delay(chance(&System), attempt)).collect();
             assert!(delays.iter().all(|delay| (50..=5_000).contains(&delay.as_millis())));
             assert!(delays.iter().any(|delay| delay != &delays[0]), "they differ");
         }
-        let most = (0..200).map(|_| retry_delay(&System, 0)).max().unwrap();
+        let most = (0..200).map(|_| retry_delay(chance(&System), 0)).max().unwrap();
         assert!(most <= Duration::from_millis(100), "the first try comes soon");
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Up {
     /// Here while nobody leads.
     pub(crate) reader: Option<Box<Reader>>,
     /// Here while nobody writes.
-    pub(crate) writer: Option<Outgoing>,
+    pub(crate) pen: Option<Pen>,
     /// Encrypted bytes that a writer has had in its hands.
     pub(crate) handed: u64,
     pub(crate) outstanding: Outstanding,
@@ -43,6 +43,14 @@ pub(crate) struct Up {
     pub(crate) draining: Option<String>,
     /// A goodbye is queued: whoever writes the last of it ends the connection, for this reason.
     pub(crate) goodbye: Option<String>,
+}
+
+/// The right to write, with the bytes that are being written and the socket that takes them.
+pub(crate) struct Pen {
+    /// That of the connection.
+    pub(crate) life: u64,
+    pub(crate) stream: Arc<dyn Stream>,
+    pub(crate) outgoing: Outgoing,
 }
 
 /// The requests that have not ended.
@@ -135,17 +143,12 @@ impl Up {
         }
     }
 
-    /// Whether others are likely to write soon: they wait here, or have just heard.
-    pub(crate) fn has_company(&self) -> bool {
-        self.outstanding.len() > 1 || self.woken > 1
-    }
-
     pub(crate) fn takes_requests(&self) -> bool {
         self.draining.is_none()
     }
 
     pub(crate) fn backlog(&self) -> usize {
-        self.channel.backlog().saturating_add(self.writer.as_ref().map_or(0, Outgoing::left))
+        self.channel.backlog().saturating_add(self.pen.as_ref().map_or(0, |pen| pen.outgoing.left()))
     }
 
     /// Acts on the frames that have come; an error ends the connection.
