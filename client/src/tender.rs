@@ -51,16 +51,16 @@ struct Shared {
 const STOP_MS: u64 = 1_000;
 
 impl Tender {
-    /// Looks after one more group from now on.
-    pub(crate) fn tend(&self, process: &Process, drive: &Drive, group: &Arc<Group>) {
+    /// Looks after one more group from now on. Answers who is to be woken for it, once the caller holds no lock.
+    pub(crate) fn tend(&self, process: &Process, drive: &Drive, group: &Arc<Group>) -> Option<Arc<Waiter>> {
         if !process.may_create_threads {
-            return self.leave_to_calls(group);
+            self.leave_to_calls(group);
+            return None;
         }
         let mut running = self.running.lock();
         if let Some(running) = &*running {
             running.shared.groups.lock().push(group.clone());
-            running.shared.waiter.wake();
-            return;
+            return Some(running.shared.waiter.clone());
         }
         let shared = Arc::new(Shared {
             platform: process.platform.clone(),
@@ -85,6 +85,7 @@ impl Tender {
                 self.leave_to_calls(group);
             }
         }
+        None
     }
 
     fn leave_to_calls(&self, group: &Group) {
@@ -106,9 +107,10 @@ impl Tender {
 
     /// Lets the thread end after its round.
     pub(crate) fn tell_to_stop(&self) {
-        if let Some(running) = &*self.running.lock() {
-            running.shared.stopped.store(true, Ordering::Release);
-            running.shared.waiter.wake();
+        let shared = self.running.lock().as_ref().map(|running| running.shared.clone());
+        if let Some(shared) = shared {
+            shared.stopped.store(true, Ordering::Release);
+            shared.waiter.wake();
         }
     }
 

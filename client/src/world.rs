@@ -119,7 +119,7 @@ impl World {
     /// The group of a slot that has none yet, unless another thread makes it meanwhile.
     fn make_group(&self, process: &Process, slot: &Arc<Slot>) -> Result<Arc<Group>> {
         let drive = self.drive(process)?;
-        let _making = self.making.lock();
+        let making = self.making.lock();
         self.check_open()?;
         // It may have left the configuration meanwhile; `forget` comes after that and waits for this.
         slot.check_usable()?;
@@ -139,7 +139,11 @@ impl World {
         self.groups.store(Arc::new(grown));
         // A login from before a fork repairs in the child too.
         renew(&group, slot);
-        self.tender.tend(process, drive, &group);
+        let woken = self.tender.tend(process, drive, &group);
+        drop(making);
+        if let Some(tender) = woken {
+            tender.wake();
+        }
         Ok(group)
     }
 

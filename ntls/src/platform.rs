@@ -84,6 +84,7 @@ impl Platform for System {
     }
 
     fn yield_now(&self) {
+        check_no_lock();
         thread::yield_now();
     }
 
@@ -102,6 +103,7 @@ impl Platform for System {
     }
 
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        check_no_lock();
         let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
         match found.is_empty() {
             true => Err(io::Error::new(io::ErrorKind::NotFound, "the name resolves to no address")),
@@ -110,6 +112,7 @@ impl Platform for System {
     }
 
     fn connect(&self, address: SocketAddr, keep_alive: bool) -> io::Result<Arc<dyn Stream>> {
+        check_no_lock();
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -125,6 +128,7 @@ struct Thread(JoinHandle<()>);
 
 impl Joiner for Thread {
     fn join(self: Box<Self>) {
+        check_no_lock();
         // A panic of the thread has been reported by the standard library; there is nothing else to do with it.
         let _ = self.0.join();
     }
@@ -167,8 +171,8 @@ struct Token {
 }
 
 /// No lock of the module is held across a system call (HA 5); debug builds look.
-fn check_no_lock() {
-    debug_assert_eq!(locks_held(), 0, "a thread holds a lock across a system call");
+pub(crate) fn check_no_lock() {
+    debug_assert!(locks_held() == 0 || thread::panicking(), "a thread holds a lock across a system call");
 }
 
 /// How many tokens a thread keeps for its next parkers, so that an event descriptor is made once and not for each call.
@@ -240,6 +244,8 @@ impl Park for Place {
     }
 
     fn unpark(&self) {
+        // Also when the owner does not sleep, which is chance.
+        check_no_lock();
         let token = self.token();
         match token.state.swap(TOKEN, Ordering::AcqRel) {
             PARKED => {
@@ -362,6 +368,7 @@ impl Stream for Socket {
     }
 
     fn shutdown(&self) {
+        check_no_lock();
         // An error means that it is closed already.
         let _ = rustix::net::shutdown(self.0.get(), Shutdown::Both);
     }

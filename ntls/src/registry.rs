@@ -15,6 +15,8 @@
 use std::os::fd::{AsRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
+use crate::platform::check_no_lock;
+
 /// Most sockets that the registry holds. One that finds no room is left open in a forked child, which does no harm
 /// but to the peer's hope of seeing the end soon.
 const REGISTERED_MAX: usize = 4096;
@@ -122,6 +124,7 @@ fn register(own: Inherited) -> Option<&'static Place> {
 impl Drop for Owned {
     fn drop(&mut self) {
         let Some(descriptor) = self.descriptor.take() else { return };
+        check_no_lock();
         let mut is_ours = self.is_own();
         if let Some((place, own)) = self.registered.filter(|_| is_ours) {
             // Before the descriptor is closed, so that the number never stands for somebody else's file.
