@@ -12,6 +12,7 @@ pub(crate) trait Word: Send + Sync {
     fn load(&self, order: Ordering) -> u64;
     fn store(&self, value: u64, order: Ordering);
     fn fetch_add(&self, value: u64, order: Ordering) -> u64;
+    fn fetch_max(&self, value: u64, order: Ordering) -> u64;
     fn compare_exchange(
         &self,
         current: u64,
@@ -67,6 +68,10 @@ impl Word for AtomicU64 {
 
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
         self.fetch_add(value, order)
+    }
+
+    fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
+        self.fetch_max(value, order)
     }
 
     fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, no: Ordering) -> Result<u64, u64> {
@@ -147,6 +152,10 @@ pub(crate) mod modelled {
 
         fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
             self.seen().fetch_add(value, order)
+        }
+
+        fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
+            self.seen().fetch_max(value, order)
         }
 
         fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, no: Ordering) -> Result<u64, u64> {

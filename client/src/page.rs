@@ -16,9 +16,9 @@ use crate::atoms::Word;
 use crate::outlet::quietly;
 
 /// Words of a file that other processes read while they change.
-pub trait Mapping: Send + Sync {
+pub trait Mapping<W = AtomicU64>: Send + Sync {
     /// The words, as many as were asked for.
-    fn words(&self) -> &[AtomicU64];
+    fn words(&self) -> &[W];
 }
 
 /// Maps files into memory: what the C boundary can do and safe code cannot.
@@ -36,11 +36,11 @@ const MEMBERS_SPARE: usize = 4;
 const MEMBERS_MIN: usize = 8;
 
 /// See the head of this file.
-pub(crate) struct Page {
-    mapping: Box<dyn Mapping>,
+pub(crate) struct Page<W = AtomicU64> {
+    mapping: Box<dyn Mapping<W>>,
     layout: Layout,
     /// The serial numbers of the page again, close together.
-    places: Places,
+    places: Places<W>,
     file: PathBuf,
 }
 
@@ -101,19 +101,26 @@ impl Page {
             let _ = std::fs::remove_file(folder.join(&name));
             format!("wanted to map the metrics page {}, found: {error}", folder.join(&name).display())
         })?;
-        let places = Places::new(layout.members());
-        Ok(Page { mapping, layout, places, file: folder.join(name) })
+        Ok(Page::over(mapping, layout, folder.join(name)))
     }
 
     /// Removes the file; what maps it counts on unseen.
     pub(crate) fn remove(&self) {
         let _ = std::fs::remove_file(&self.file);
     }
+}
+
+/// Counting. Each word is told after what belongs to it: whoever reads a page from its first word to its last finds no send
+/// that is answered without its time, and no state without its moment (checked by `loom` in `models.rs`).
+impl<W: Word> Page<W> {
+    /// A page in these words, which are those of a new one.
+    pub(crate) fn over(mapping: Box<dyn Mapping<W>>, layout: Layout, file: PathBuf) -> Self {
+        Self { mapping, layout, places: Places::new(layout.members()), file }
+    }
 
     /// Counts the end of one send.
     pub(crate) fn ended(&self, member: MemberId, number: u32, ended: Ended, took: Duration) {
         let Some(start) = self.cell(member, number) else { return };
-        self.add(start + stats::ended_word(ended), 1);
         if ended == Ended::Answered {
             let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
             self.add(start + call::SUM_NS, ns);
@@ -121,9 +128,10 @@ impl Page {
             if let Some(longest) = self.word(start + call::MAX_NS)
                 && longest.load(Ordering::Relaxed) < ns
             {
-                longest.fetch_max(ns, Ordering::Relaxed);
+                longest.fetch_max(ns, Ordering::Release);
             }
         }
+        self.add(start + stats::ended_word(ended), 1);
     }
 
     /// Counts a request that one member gave and another one took.
@@ -153,14 +161,14 @@ impl Page {
     /// Sets a word of the header.
     pub(crate) fn set(&self, at: usize, value: u64) {
         if let Some(word) = self.word(at) {
-            word.store(value, Ordering::Relaxed);
+            word.store(value, Ordering::Release);
         }
     }
 
     /// Adds to a word.
     pub(crate) fn add(&self, at: usize, value: u64) {
         if let Some(word) = self.word(at) {
-            word.fetch_add(value, Ordering::Relaxed);
+            word.fetch_add(value, Ordering::Release);
         }
     }
 
@@ -171,7 +179,7 @@ impl Page {
         }
     }
 
-    fn word(&self, at: usize) -> Option<&AtomicU64> {
+    fn word(&self, at: usize) -> Option<&W> {
         self.mapping.words().get(at)
     }
 
@@ -200,7 +208,7 @@ impl Page {
     }
 }
 
-impl fmt::Debug for Page {
+impl<W> fmt::Debug for Page<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Page({})", self.file.display())
     }

@@ -5,7 +5,8 @@
 //! header [HEADER_WORDS] | member 0: [MEMBER_WORDS] call 0 [CALL_WORDS] call 1 ... | member 1: ...
 //! ```
 //! The words are in the byte order of the machine: a page is read where it was written. Writers add to single words
-//! without a lock, so that a reader sees each number whole and different numbers at slightly different moments.
+//! without a lock, so that a reader sees each number whole and different numbers at slightly different moments; of an answered
+//! send its time is told before its count, of a state its moment before itself.
 //! Numbers only rise, but for the states. Nothing here does I/O.
 use std::fmt;
 use std::path::{Path, PathBuf};
