@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ha::{GroupStatus, MemberState, MemberStatus};
 use spec::meter::{Ended, Meter, Moved, News};
-use spec::platform::{Moment, Platform};
+use spec::platform::{Lock, Moment, Platform};
 use spec::seam::MemberId;
 use spec::stats::{State, header, member};
 
@@ -49,6 +49,8 @@ pub(crate) struct GroupMeter {
     ways: Box<[Way]>,
     born: Moment,
     all_lost: AtomicBool,
+    /// What is known of a member and what the page shows of it change together.
+    changing: Lock<()>,
 }
 
 impl GroupMeter {
@@ -61,7 +63,8 @@ impl GroupMeter {
     ) -> Arc<Self> {
         let ways = (0..MEMBERS_MAX).map(|_| Way::default()).collect();
         let born = platform.now();
-        Arc::new(Self { platform, serial, page, log, ways, born, all_lost: AtomicBool::new(false) })
+        let (all_lost, changing) = (AtomicBool::new(false), Lock::default());
+        Arc::new(Self { platform, serial, page, log, ways, born, all_lost, changing })
     }
 
     /// The group's page, if it has one.
@@ -343,12 +346,14 @@ impl Meter for GroupMeter {
     }
 
     fn news(&self, news: &News) {
+        let changing = self.changing.lock();
         if !self.is_new(news) {
             return;
         }
         if let Some(page) = &self.page {
             self.count(page, news);
         }
+        drop(changing);
         self.tell(news);
     }
 }
@@ -424,6 +429,25 @@ mod tests {
                 "uses active members again; standby members rest",
             ]
         );
+    }
+
+    #[test]
+    fn the_page_shows_what_was_heard_last_of_a_member_whoever_hears_it() {
+        let (folder, mapper) = (tempfile::tempdir().unwrap(), HeapMapper::default());
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let platform: Arc<dyn Platform> = Arc::new(ntls::platform::System);
+        let birth = Birth { pid: 1, started_ticks: 0, created_ms: 0, serial: 11_001, label: "lab" };
+        let page = Page::create(&mapper, folder.path(), &birth, 3).unwrap();
+        let meter = GroupMeter::new(platform.clone(), 11_001, Some(page), Arc::new(HaLog::new(platform)));
+        let member = MemberId(1_002);
+        for _ in 0..200 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| (0..10).for_each(|_| meter.news(&News::Recovering { member })));
+                scope.spawn(|| (0..10).for_each(|_| meter.news(&News::Suspected { member })));
+            });
+            let known = State::of(meter.way(member).unwrap().state.load(Ordering::Acquire));
+            assert_eq!(mapper.read(0).members[0].state, known);
+        }
     }
 
     fn status(state: MemberState) -> GroupStatus {
