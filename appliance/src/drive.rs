@@ -76,7 +76,7 @@ async fn drive(
     let mut changed = changed_anew();
     let mut alarm = pin!(sleep_until((Instant::now() + FAR).into()));
     let mut wait = line.begin(rest)?;
-    let (mut hunch, mut look, mut busy_since) = (Hunch::default(), false, None);
+    let (mut hunch, mut look, mut busy) = (Hunch::default(), false, Busy(None));
     while let Some(wanted) = wait {
         set(alarm.as_mut(), wanted.due);
         let mut at_once = false;
@@ -126,15 +126,25 @@ async fn drive(
         let begun = Instant::now();
         let ended;
         (wait, ended) = turn(line, next, &mut finished, begun)?;
-        // What is read at once goes on with the turn before: nobody else has had one in between.
-        let busy = *busy_since.filter(|_| at_once).get_or_insert(begun);
-        busy_since = Some(busy);
-        if ended.duration_since(busy) >= TURN {
-            busy_since = None;
+        if busy.is_long(at_once, begun, ended) {
             yield_now().await;
         }
     }
     Ok(())
+}
+
+/// Since when a link keeps its thread.
+struct Busy(Option<Instant>);
+
+impl Busy {
+    /// Whether the others have their turn now. What is read at once goes on with the turn before: nobody else has had one in
+    /// between.
+    fn is_long(&mut self, at_once: bool, begun: Instant, ended: Instant) -> bool {
+        let since = *self.0.filter(|_| at_once).get_or_insert(begun);
+        let is_long = ended.duration_since(since) >= TURN;
+        self.0 = (!is_long).then_some(since);
+        is_long
+    }
 }
 
 /// One turn: what there is to wait for next, and when it ended.
@@ -203,6 +213,17 @@ async fn next_change(mut changes: watch::Receiver<u64>) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ha_4_5_what_is_read_at_once_gives_a_link_no_longer_turn() {
+        let (start, mut busy) = (Instant::now(), Busy(None));
+        let at = |parts: u32| start + TURN * parts / 4;
+        assert!(!busy.is_long(false, at(0), at(2)));
+        assert!(!busy.is_long(true, at(2), at(3)));
+        assert!(busy.is_long(true, at(3), at(4)), "the three together");
+        assert!(!busy.is_long(true, at(6), at(8)), "after the others' turn");
+        assert!(!busy.is_long(false, at(8), at(9)), "it has waited");
+    }
 
     /// A task that has been busy for long is polled once more without a budget: what is published then is heard all the same.
     #[tokio::test]
