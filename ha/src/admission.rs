@@ -15,6 +15,7 @@ use spec::seam::MemberId;
 
 use crate::group::Group;
 use crate::member::{Member, Phase, SeenRoot};
+use crate::view::age;
 
 /// One member's answer in a round.
 pub(crate) struct Seen {
@@ -70,8 +71,10 @@ impl Group {
     /// Decides who is read; the picture stands in `member`. `mark` is the number of the round: what was owed before it
     /// was acknowledged before the members answered. `round` is the number of the view under which they were asked.
     pub(crate) fn judge(&self, seen: &[Seen], mark: u64, round: u64) {
-        for manifest in seen.iter().filter_map(|seen| seen.status.manifest.as_ref()) {
-            self.learn(manifest);
+        // The newest alone: a member that is behind must not put out another one for a moment.
+        let manifests = seen.iter().filter_map(|seen| seen.status.manifest.as_ref());
+        if let Some(newest) = manifests.max_by_key(|manifest| age(manifest)) {
+            self.learn(newest);
         }
         if self.view().seats.iter().any(|seat| seat.member.is_readable(&*self.seam)) {
             self.outage_over();
@@ -146,26 +149,55 @@ impl Group {
     }
 
     /// With no reference alive members are admitted as they are: verified when several agree, else unverified. One
-    /// whose store went back is not, nor one that has come to the group since, until it agrees with another one (HA 1.5, 2.4).
+    /// whose store went back is not until it agrees with another one (HA 1.5), nor one that has come late until it agrees with one
+    /// that has not (HA 2.4).
     fn judge_without_reference(&self, able: &[&Seen], whole: bool, mark: u64) {
         let agree = able.windows(2).all(|pair| pair[0].status.root == pair[1].status.root);
         let verified = agree && able.len() > 1;
         let members: Vec<&Arc<Member>> = able.iter().map(|seen| &seen.member).collect();
+        let late_may_serve = self.may_late_serve(members.iter().copied());
+        let waits_for_others = self.view().seats.iter().any(|seat| !seat.member.is_late());
         for seen in able {
-            let equal = verified && self.is_level(&seen.member);
+            let is_late = seen.member.is_late();
+            let equal = verified && self.is_level(&seen.member) && (!is_late || late_may_serve);
             if equal {
                 seen.member.compared();
                 self.acquit(&seen.member, &members, whole, mark);
             }
             let phase = match equal {
                 true => Phase::Admitted,
-                false if seen.member.must_be_compared() => Phase::Recovering,
+                false if seen.member.is_rolled_back() => Phase::Recovering,
+                false if is_late && waits_for_others => {
+                    self.tell_late(&seen.member, seen.since);
+                    Phase::Recovering
+                }
                 false => Phase::Unverified,
             };
             self.decide(&seen.member, seen.since, phase);
         }
         if able.len() > 1 {
             self.set_divergent(!agree);
+        }
+    }
+
+    /// Whether a late member is known to hold what was written before it came once it holds what these hold: one of them has not come
+    /// late itself, or there is none any more that has not.
+    pub(crate) fn may_late_serve<'a>(&self, mut these: impl Iterator<Item = &'a Arc<Member>>) -> bool {
+        these.any(|member| !member.is_late()) || self.view().seats.iter().all(|seat| seat.member.is_late())
+    }
+
+    /// Tells, once for each time, why a member that answers is not used though nobody else can be.
+    fn tell_late(&self, member: &Member, since: Moment) {
+        if member.phase_on(since) != Phase::Recovering {
+            let view = self.view();
+            let others = view.seats.iter().map(|seat| &seat.member).filter(|other| !other.is_late());
+            let others: Vec<String> = others.map(|other| other.id.to_string()).collect();
+            tracing::warn!(
+                member = %member.id, others = others.join(", "),
+                "the member has come to the group after this process had written, and was not compared with one that had been in \
+                 it: it is not used until it has been. Bring one of the others back, or remove those that are lost for good \
+                 (vtl haAdmin promote, removeMember)"
+            );
         }
     }
 

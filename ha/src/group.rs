@@ -44,6 +44,8 @@ pub struct Group {
     pub(crate) budget: Budget,
     pub(crate) born: Moment,
     settled: AtomicBool,
+    /// Whether this process has begun to write token objects.
+    writes: AtomicBool,
     divergent: AtomicBool,
     closed: AtomicBool,
     outage_told: AtomicBool,
@@ -88,6 +90,7 @@ impl Group {
             budget: Budget::default(),
             born: platform.now(),
             settled: AtomicBool::new(false),
+            writes: AtomicBool::new(false),
             divergent: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             outage_told: AtomicBool::new(false),
@@ -191,6 +194,16 @@ impl Group {
     /// From now on calls do not wait for more members to appear.
     pub(crate) fn settle(&self) {
         self.settled.store(true, Ordering::Release);
+    }
+
+    /// From now on this process writes token objects.
+    pub(crate) fn begin_to_write(&self) {
+        self.writes.store(true, Ordering::Release);
+    }
+
+    /// Whether there may be writes of this process.
+    pub(crate) fn has_begun_to_write(&self) -> bool {
+        self.writes.load(Ordering::Acquire)
     }
 
     /// Whether contents are known to differ and are not repaired (HA 3.2).

@@ -11,6 +11,7 @@
 //! any of them ---- its link is another one than the judged one ----> Fresh
 //! any of them ---- of another group ----> Refused
 //! any of them ---- its store went back (HA 1.5) ----> Recovering until compared, whatever its link
+//! come to the group after this process had begun to write ----> the same, while a member of before is one (HA 2.4)
 //! ```
 //!
 //! A phase holds for one link only: `link` keeps the moment at which that link came up, and a member whose link is
@@ -352,22 +353,21 @@ impl Member {
         self.rolled_back.load(Ordering::Acquire)
     }
 
-    /// The member has come to the group while this process ran: it lacks what was written before and may hold what was
-    /// destroyed, and of that it owes this process nothing.
-    pub(crate) fn come_late(&self) {
-        self.came_late.store(true, Ordering::Release);
+    /// The member has come to the group after this process had begun to write, or nothing of that is there any more: a late one
+    /// lacks what was written before and may hold what was destroyed, and of that it owes this process nothing.
+    pub(crate) fn set_late(&self, late: bool) {
+        self.came_late.store(late, Ordering::Release);
     }
 
-    /// Whether nobody knows that the member holds what others held, so that it is not read as it is where there is no other
-    /// (HA 2.4, 4.6): its store went back, or it has come to the group since, and it was not compared with another one.
-    pub(crate) fn must_be_compared(&self) -> bool {
-        self.is_rolled_back() || self.came_late.load(Ordering::Acquire)
+    /// Whether the member has come late and was not compared with one that had not.
+    pub(crate) fn is_late(&self) -> bool {
+        self.came_late.load(Ordering::Acquire)
     }
 
     /// The member has been compared with another one.
     pub(crate) fn compared(&self) {
         self.rolled_back.store(false, Ordering::Release);
-        self.came_late.store(false, Ordering::Release);
+        self.set_late(false);
     }
 
     /// What is known of its store.

@@ -187,7 +187,10 @@ impl Group {
         let level = participants.iter().filter(|one| one.still_stands(self));
         let others: Vec<&Arc<Member>> = level.clone().map(|one| &one.member).collect();
         let everybody = level.clone().filter(|one| one.failed.is_none()).count() == self.view().seats.len();
-        for one in level.filter(|one| proven && one.failed.is_none()) {
+        let whole_ones = level.clone().filter(|one| one.failed.is_none()).map(|one| &one.member);
+        let late_may_serve = self.may_late_serve(whole_ones);
+        let may_serve = |member: &Member| !member.is_late() || late_may_serve;
+        for one in level.filter(|one| proven && one.failed.is_none() && may_serve(&one.member)) {
             one.member.compared();
             self.acquit(&one.member, &others, everybody, one.number);
             self.decide(&one.member, one.since, Phase::Admitted);

@@ -45,17 +45,12 @@ impl View {
 
     /// The view of a manifest; members already known are kept.
     pub(crate) fn of_manifest(settings: Arc<GroupSettings>, old: &View, manifest: Manifest) -> View {
-        // What was written under the manifest that was known, those lack who were not in it.
-        let comes_late = |id| old.manifest.is_some() && !old.is_before(&manifest) && old.member(id).is_none();
         let seats = match settings.serial {
             Some(_) => manifest
                 .members
                 .iter()
                 .map(|entry| {
                     let member = old.member_to_be(MemberId(entry.serial));
-                    if comes_late(member.id) {
-                        member.come_late();
-                    }
                     seat(&settings, member, entry.role(), entry.weight)
                 })
                 .collect(),
@@ -174,8 +169,17 @@ impl Group {
                 label = manifest.label,
                 "the group's manifest is known"
             );
+            let members = new.seats.iter().map(|seat| &seat.member);
             if old.is_before(manifest) {
-                new.seats.iter().for_each(|seat| seat.member.debts.clear());
+                members.for_each(|member| {
+                    member.debts.clear();
+                    member.set_late(false);
+                });
+            } else if old.manifest.is_some() && self.has_begun_to_write() {
+                // What this process has written under the manifest that was known, those lack who were not in it.
+                members
+                    .filter(|member| old.member(member.id).is_none())
+                    .for_each(|member| member.set_late(true));
             }
             self.announce(old, new);
         });

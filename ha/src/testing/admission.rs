@@ -134,17 +134,35 @@ fn a_member_whose_store_asks_for_comparison_serves_after_it() {
     assert!(!world.model(2, |model| model.recovering));
 }
 
+/// Creates a token object, or says why not.
+fn create(group: &Group) -> Result<Ouid, Error> {
+    let template = Template::from(vec![spec::Attribute::bool(spec::AttributeType::TOKEN, true)]);
+    let make = spec::messages::Make { kind: 1, templates: vec![template], ..spec::messages::Make::default() };
+    group.create(make, TICKET).map(|made| Ouid::from_bytes(&made.outputs[0].ouid).unwrap())
+}
+
+/// Takes these members out, has the group written to and adds them again as they are.
+fn taken_out_and_back(world: &World, group: &Group, members: &[u64]) -> Ouid {
+    for member in members {
+        group.change_members(&Change::Remove(MemberId(*member)), TICKET).unwrap();
+    }
+    let new = create(group).unwrap();
+    for member in members {
+        let change = Change::Add { member: MemberId(*member), role: MemberRole::Active };
+        let changed = group.change_members(&change, TICKET).unwrap();
+        for member in members {
+            world.model(*member, |model| model.manifest = changed.manifest.clone());
+        }
+    }
+    new
+}
+
 #[test]
 fn ha_2_4_a_member_that_comes_to_the_group_is_not_read_before_it_was_compared() {
     let world = World::new(3);
     let group = world.group();
     world.tend(&group, 1);
-    group.change_members(&Change::Remove(MemberId(3)), TICKET).unwrap();
-    let new = Ouid([6; 16]);
-    (1..=2).for_each(|member| world.model(member, |model| model.put(new, State::Committed)));
-    let changed =
-        group.change_members(&Change::Add { member: MemberId(3), role: MemberRole::Active }, TICKET).unwrap();
-    world.model(3, |model| model.manifest = changed.manifest);
+    let new = taken_out_and_back(&world, &group, &[3]);
     // What was written without it, it lacks, and nobody in reach can tell.
     (1..=2).for_each(|member| world.down(member));
     world.tend(&group, 2);
@@ -163,6 +181,62 @@ fn ha_2_4_a_member_that_comes_to_the_group_is_not_read_before_it_was_compared() 
     world.tend(&group, 1);
     assert_eq!(states(&group)[2], MemberState::Unverified);
     assert_eq!(found(&group), [new.0]);
+}
+
+#[test]
+fn ha_2_4_members_that_have_both_come_late_do_not_vouch_for_each_other() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    group.set_repair_ticket(Some(TICKET));
+    let new = taken_out_and_back(&world, &group, &[2, 3]);
+    world.down(1);
+    world.tend(&group, 4);
+    assert_eq!(states(&group)[1..], [MemberState::Recovering, MemberState::Recovering]);
+    // Nor once repair has made them equal.
+    world.model(2, |model| model.put(Ouid([9; 16]), State::Committed));
+    world.tend(&group, 12);
+    assert_eq!(states(&group)[1..], [MemberState::Recovering, MemberState::Recovering]);
+    assert!(matches!(used(&group, new), Err(Error::Outage { .. })));
+    world.up(1);
+    world.tend(&group, 12);
+    assert_eq!(states(&group), [MemberState::Up, MemberState::Up, MemberState::Up]);
+    assert_eq!(world.holders(new), [true; 3]);
+}
+
+#[test]
+fn ha_4_6_where_every_member_has_come_late_they_serve_as_they_are() {
+    let world = World::new(3);
+    let group = world.group();
+    world.tend(&group, 1);
+    let new = taken_out_and_back(&world, &group, &[2, 3]);
+    assert_eq!(world.holders(new), [true, false, false]);
+    world.down(1);
+    // The operator gives the last one up that had been a member before.
+    group.promote(MemberId(2), TICKET).unwrap();
+    group.change_members(&Change::Remove(MemberId(1)), TICKET).unwrap();
+    let other = Ouid([9; 16]);
+    world.model(2, |model| model.put(other, State::Committed));
+    world.tend(&group, 1);
+    assert_eq!(states(&group), [MemberState::Unverified, MemberState::Unverified]);
+    assert_eq!(found(&group), [other.0]);
+}
+
+#[test]
+fn ha_2_6_a_member_with_an_older_manifest_puts_out_none_of_a_newer_one() {
+    let world = World::new(3);
+    let object = Ouid([5; 16]);
+    world.model(3, |model| model.put(object, State::Committed));
+    // It was down when the third member was added, and lacks what was written since.
+    (1..=3)
+        .filter(|member| *member != 2)
+        .for_each(|member| world.model(member, |model| model.manifest.epoch += 1));
+    world.model(2, |model| model.manifest.members.retain(|member| member.serial != 3));
+    world.down(1);
+    let group = world.group();
+    world.tend(&group, 2);
+    assert_eq!(states(&group)[1..], [MemberState::Unverified, MemberState::Unverified]);
+    assert_eq!(found(&group), [object.0]);
 }
 
 #[test]
