@@ -168,7 +168,9 @@ impl Group {
                 true => Phase::Admitted,
                 false if seen.member.is_rolled_back() => Phase::Recovering,
                 false if is_late && waits_for_others => {
-                    self.tell_late(&seen.member, seen.since);
+                    if !late_may_serve {
+                        self.tell_late(&seen.member, seen.since);
+                    }
                     Phase::Recovering
                 }
                 false => Phase::Unverified,
@@ -186,7 +188,7 @@ impl Group {
         these.any(|member| !member.is_late()) || self.view().seats.iter().all(|seat| seat.member.is_late())
     }
 
-    /// Tells, once for each time, why a member that answers is not used though nobody else can be.
+    /// Tells, once for each link, why a member that answers is not used though nobody of before can be reached.
     fn tell_late(&self, member: &Member, since: Moment) {
         if member.phase_on(since) != Phase::Recovering {
             let view = self.view();

@@ -87,7 +87,7 @@ impl Group {
             let wanted = view.copies_wanted();
             let reachable = view.seats.iter().filter(|seat| seat.member.is_writable(&*self.seam)).count();
             if reachable >= wanted {
-                // Before the view of the write is looked at: who is not in that view lacks the write (see `Member::come_late`).
+                // Before the view of the write is looked at: who is not in that view lacks the write (see `Member::set_late`).
                 self.begin_to_write();
                 return Ok(());
             }

@@ -234,7 +234,7 @@ fn ha_2_6_a_member_with_an_older_manifest_puts_out_none_of_a_newer_one() {
     world.model(2, |model| model.manifest.members.retain(|member| member.serial != 3));
     world.down(1);
     let group = world.group();
-    world.tend(&group, 2);
+    world.tend(&group, 1);
     assert_eq!(states(&group)[1..], [MemberState::Unverified, MemberState::Unverified]);
     assert_eq!(found(&group), [object.0]);
 }
