@@ -277,7 +277,7 @@ impl<L: Life> Module<L> {
     /// CKR_NO_EVENT when nothing has happened and it may not block; C_Finalize ends the wait of one that may.
     pub fn wait_for_slot_event(&self, block: bool) -> Result<SlotId> {
         let process = self.life.process().clone().ok_or(Rv::CRYPTOKI_NOT_INITIALIZED)?;
-        let world = arc_swap::Guard::into_inner(process.world());
+        let world = process.world().into_inner();
         world.upkeep(&process);
         match world.events().take() {
             Some(slot) => Ok(slot),

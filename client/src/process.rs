@@ -5,6 +5,7 @@
 //!                                             ^   |
 //!                       a forked child: an empty World, a higher epoch, `inherited` (HA 6, RULES 2.14)
 //! ```
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -63,6 +64,36 @@ pub(crate) struct Start {
     pub(crate) mapper: Option<&'static dyn Mapper>,
 }
 
+/// The epoch of a process that did not come by a fork.
+const FIRST_EPOCH: u64 = 1;
+
+/// The world in which a call runs.
+pub(crate) enum Present<'a> {
+    First(&'a Arc<World>),
+    Childs(Arc<World>),
+}
+
+impl Present<'_> {
+    /// To have it as long as it is wanted.
+    pub(crate) fn into_inner(self) -> Arc<World> {
+        match self {
+            Self::First(world) => world.clone(),
+            Self::Childs(world) => world,
+        }
+    }
+}
+
+impl Deref for Present<'_> {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        match self {
+            Self::First(world) => world,
+            Self::Childs(world) => world,
+        }
+    }
+}
+
 /// One life of the module.
 pub(crate) struct Process {
     me: Weak<Process>,
@@ -79,7 +110,9 @@ pub(crate) struct Process {
     pub(crate) logins: Logins,
     /// Room for gathered data of the whole process (RULES 1.6).
     pub(crate) pool: Arc<Pool>,
-    world: ArcSwap<World>,
+    world: Arc<World>,
+    /// The world of a forked child, in place of the first one.
+    childs_world: ArcSwapOption<World>,
     epoch: AtomicU64,
     inherited: AtomicBool,
     lost_a_slot: AtomicBool,
@@ -105,8 +138,9 @@ impl Process {
             handles,
             logins: Logins::default(),
             pool: Pool::new(buffer_mib),
-            world: ArcSwap::from_pointee(world),
-            epoch: AtomicU64::new(1),
+            world: Arc::new(world),
+            childs_world: ArcSwapOption::const_empty(),
+            epoch: AtomicU64::new(FIRST_EPOCH),
             inherited: AtomicBool::new(false),
             lost_a_slot: AtomicBool::new(false),
         })
@@ -139,8 +173,15 @@ impl Process {
     }
 
     /// Everything that holds locks, links and threads.
-    pub(crate) fn world(&self) -> Guard<Arc<World>> {
-        self.world.load()
+    pub(crate) fn world(&self) -> Present<'_> {
+        // Before a fork nothing is shared but what is never written again.
+        if self.epoch() == FIRST_EPOCH {
+            return Present::First(&self.world);
+        }
+        match Guard::into_inner(self.childs_world.load()) {
+            Some(world) => Present::Childs(world),
+            None => Present::First(&self.world),
+        }
     }
 
     /// Which process this is in a line of forks, from 1.
@@ -157,12 +198,13 @@ impl Process {
     /// and its links are the parent's; nothing is written to them (HA 6).
     pub(crate) fn forked(&self) {
         self.inherited.store(true, Ordering::Release);
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        let parents = std::mem::ManuallyDrop::new(self.world.load_full());
+        let parents = std::mem::ManuallyDrop::new(self.world().into_inner());
         let configuration = self.configuration();
         let world = World::empty(self.handles.index(), &self.platform, configuration.as_deref());
         parents.forked(&world);
-        self.world.store(Arc::new(world));
+        // The parent may have been cut off between this line and the next one.
+        std::mem::forget(self.childs_world.swap(Some(Arc::new(world))));
+        self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The group of a slot has left the configuration: from now on calls look whether it is theirs.
