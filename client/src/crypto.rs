@@ -109,14 +109,14 @@ impl KeyOperation {
     pub(crate) fn whole(&mut self, asking: &Asking<'_>, data: &[u8], room: Room) -> Result<Produced> {
         match &self.stage {
             Stage::Fresh => {}
-            Stage::Kept { by_final: false, .. } => return self.keep_or_give(None, false, room),
+            Stage::Kept { by_final: false, .. } => return self.give_kept(room),
             _ => return Err(Rv::OPERATION_NOT_INITIALIZED.into()),
         }
         if let Some(answer) = self.expected_whole(data)?.answer(room) {
             return Ok(answer);
         }
         let output = self.execute(asking, data, &[])?;
-        self.keep_or_give(Some(output), false, room)
+        Ok(self.give_or_keep(output, false, room))
     }
 
     /// Single call with a verdict.
@@ -131,18 +131,26 @@ impl KeyOperation {
     /// was begun otherwise under an IV is not begun again, for the application may have changed its buffer (RULES 1.5).
     fn execute(&mut self, asking: &Asking<'_>, data: &[u8], signature: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         match self.execute_once(asking, data, signature) {
-            Err(Error::PlanChanged) => {
-                let outcome = match self.head.sent.take() {
-                    Some(sent) if How(sent.how) == How::WHOLE => {
-                        self.execute_once(asking, &sent.data, &sent.signature)
-                    }
-                    Some(_) if self.head.has_iv() => Err(Error::PlanChanged),
-                    _ => self.execute_once(asking, data, signature),
-                };
-                outcome.map_err(|error| self.not_permitted(error))
-            }
+            Err(Error::PlanChanged) => self.execute_again(asking, data, signature),
             outcome => outcome,
         }
+    }
+
+    #[cold]
+    fn execute_again(
+        &mut self,
+        asking: &Asking<'_>,
+        data: &[u8],
+        signature: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let outcome = match self.head.sent.take() {
+            Some(sent) if How(sent.how) == How::WHOLE => {
+                self.execute_once(asking, &sent.data, &sent.signature)
+            }
+            Some(_) if self.head.has_iv() => Err(Error::PlanChanged),
+            _ => self.execute_once(asking, data, signature),
+        };
+        outcome.map_err(|error| self.not_permitted(error))
     }
 
     fn execute_once(
@@ -154,7 +162,7 @@ impl KeyOperation {
         let head = &mut self.head;
         if head.how() == How::PREHASH {
             let digest = digests::digest(head.hash()?, data);
-            return head.give(asking, Part { signature, ..Part::new(How::PREHASH, &digest) });
+            return head.give(asking, &Part { signature, ..Part::new(How::PREHASH, &digest) });
         }
         if data.len() > PIECE_BYTES && (head.is_chained() || head.is_streamed()) {
             let (stage, mut output) = advance(head, asking, &Stage::Fresh, data)?;
@@ -171,7 +179,7 @@ impl KeyOperation {
         if data.len() > head.whole_bytes_max() {
             return Err(lengths::length_error(head.function).into());
         }
-        head.give(asking, Part { signature, ..Part::new(How::WHOLE, data) })
+        head.give(asking, &Part { signature, ..Part::new(How::WHOLE, data) })
     }
 
     /// Update: takes a part and gives what can be given. The caller has checked the room.
@@ -202,7 +210,7 @@ impl KeyOperation {
     /// Final with an output.
     pub(crate) fn finish(&mut self, asking: &Asking<'_>, room: Room) -> Result<Produced> {
         match &self.stage {
-            Stage::Kept { by_final: true, .. } => return self.keep_or_give(None, true, room),
+            Stage::Kept { by_final: true, .. } => return self.give_kept(room),
             Stage::Kept { by_final: false, .. } => return Err(Rv::OPERATION_NOT_INITIALIZED.into()),
             _ => {}
         }
@@ -211,7 +219,7 @@ impl KeyOperation {
         }
         let output =
             conclude(&mut self.head, asking, &self.stage, &[]).map_err(|error| self.not_permitted(error))?;
-        self.keep_or_give(Some(output), true, room)
+        Ok(self.give_or_keep(output, true, room))
     }
 
     /// Final with a verdict.
@@ -222,21 +230,20 @@ impl KeyOperation {
     }
 
     /// Gives an output that fits the room; keeps one that does not, for the retry (RULES 1.2).
-    fn keep_or_give(
-        &mut self,
-        output: Option<Zeroizing<Vec<u8>>>,
-        by_final: bool,
-        room: Room,
-    ) -> Result<Produced> {
-        let output = match (output, std::mem::replace(&mut self.stage, Stage::Fresh)) {
-            (Some(output), _) => output,
-            (None, Stage::Kept { output, .. }) => output,
-            (None, _) => return Err(Rv::OPERATION_NOT_INITIALIZED.into()),
-        };
-        lengths::fit(output, room).or_else(|(output, answer)| {
+    fn give_or_keep(&mut self, output: Zeroizing<Vec<u8>>, by_final: bool, room: Room) -> Produced {
+        lengths::fit(output, room).unwrap_or_else(|(output, answer)| {
             self.stage = Stage::Kept { output, by_final };
-            Ok(answer)
+            answer
         })
+    }
+
+    /// The same for the output that was kept.
+    #[cold]
+    fn give_kept(&mut self, room: Room) -> Result<Produced> {
+        match std::mem::replace(&mut self.stage, Stage::Fresh) {
+            Stage::Kept { output, by_final } => Ok(self.give_or_keep(output, by_final, room)),
+            _ => Err(Rv::OPERATION_NOT_INITIALIZED.into()),
+        }
     }
 
     /// A plan of another shape after data was consumed: the key no longer permits what was begun (RULES 1.1).

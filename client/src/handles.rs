@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use digests::{Hash, digest};
 use spec::changes::Changes;
-use spec::messages::{MadeObject, ObjectRef};
+use spec::messages::{EncodedStamp, MadeObject, ObjectRef};
 use spec::platform::Lock;
 use spec::{AttributeType, HandleObject, Ouid, Rv, SlotId, Stamp, Template};
 
@@ -33,6 +33,8 @@ pub(crate) enum Home {
 pub(crate) struct State {
     /// The greatest stamp seen of it.
     pub(crate) version: Option<Stamp>,
+    /// The same as uses carry it.
+    version_encoded: Option<EncodedStamp>,
     /// What was seen changed of it (HA 3.1); nothing of session objects.
     seen: Changes,
     /// The same as requests carry it: empty for nothing.
@@ -58,6 +60,7 @@ impl State {
         let seen_encoded = seen.encoded();
         Self {
             version,
+            version_encoded: version.map(EncodedStamp::from),
             seen,
             seen_encoded,
             is_given_up: false,
@@ -72,10 +75,10 @@ impl State {
     }
 
     /// What a member that uses the key must have: the least stamp and the changes, encoded (HA 3.1).
-    pub(crate) fn wanted_of_a_use(&self) -> (Option<Stamp>, &[u8]) {
+    pub(crate) fn wanted_of_a_use(&self) -> (Option<&EncodedStamp>, &[u8]) {
         match self.is_given_up || !self.blob.is_empty() {
             true => (None, &[]),
-            false => (self.version, &self.seen_encoded),
+            false => (self.version_encoded.as_ref(), &self.seen_encoded),
         }
     }
 
@@ -129,6 +132,7 @@ impl Object {
     /// The key as a request to plan its use names it.
     pub(crate) fn reference_to_use(&self, state: &State, with_blob: bool) -> ObjectRef {
         let (least, changed) = state.wanted_of_a_use();
+        let least = least.and(state.version);
         ObjectRef { least, changed: changed.to_vec(), ..self.reference(state, with_blob) }
     }
 

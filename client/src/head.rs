@@ -12,12 +12,13 @@
 //! under a new plan, is made of the buffers again.
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use digests::Hash;
 use ha::SentUse;
 use spec::messages::{
     Answer, Call, How, KeyFunction, MechanismMessage, Plan, PlanAnswer, Use, UseAnswer, UseParts,
 };
-use spec::{MechanismType, Rv, Stamp};
+use spec::{MechanismType, Rv};
 use zeroize::Zeroizing;
 
 use crate::asking::{Asking, naming_key, strange};
@@ -123,48 +124,60 @@ impl Drop for Head {
 impl Head {
     /// Sends one part and waits for the answer: with the blob when the member wants it, and once more under a new plan
     /// when the key has changed but is still run the same way.
-    pub(crate) fn send(&mut self, asking: &Asking<'_>, part: Part<'_>) -> Result<UseAnswer> {
-        let mut first = None;
-        let answer = self.send_again(asking, part, &mut first);
-        if let Err(Error::PlanChanged) = answer {
-            self.sent = first;
+    pub(crate) fn send(&mut self, asking: &Asking<'_>, part: &Part<'_>) -> Result<UseAnswer> {
+        let mut sent = None;
+        let state = self.key.state();
+        match self.send_once(asking, part, true, &state, false, &mut sent) {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                let mut first = sent.map(|sent| sent.read()).transpose()?.map(Box::new);
+                let answer = self.send_again(asking, part, &mut first, state, error);
+                if let Err(Error::PlanChanged) = answer {
+                    self.sent = first;
+                }
+                answer
+            }
         }
-        answer
     }
 
-    /// Sends until nothing is gained by sending again. `first` is what the first send carried, once there is a second one.
+    /// Sends until nothing is gained by sending again. `first` is what the first send carried, `state` and `error` the state of
+    /// the key that it was made of and what became of it.
+    #[cold]
     fn send_again(
         &mut self,
         asking: &Asking<'_>,
-        part: Part<'_>,
+        part: &Part<'_>,
         first: &mut Option<Box<Use>>,
+        mut state: Guard<Arc<State>>,
+        mut error: Error,
     ) -> Result<UseAnswer> {
         let (mut with_blob, mut planned_again, mut by_plan, mut has_settled) = (false, false, true, false);
         loop {
-            let state = self.key.state();
-            let plan = self.plan.version.filter(|_| by_plan && state.planned_version().is_some());
-            let part = first.as_ref().map_or(part, |first| part.of(first));
-            let mut sent = None;
-            let answer = self.send_once(asking, &part, plan, &state, with_blob, &mut sent);
-            if let (None, Some(sent)) = (&first, sent) {
-                *first = Some(Box::new(sent.read()?));
-            }
-            match answer {
-                Ok(answer) => return Ok(answer),
-                Err(Error::NeedBlob) if !with_blob => with_blob = true,
-                Err(Error::PlanChanged) if !planned_again => {
+            match error {
+                Error::NeedBlob if !with_blob => with_blob = true,
+                Error::PlanChanged if !planned_again => {
                     planned_again = true;
                     self.plan_again(asking)?;
                 }
                 // The member that planned holds an older state than the one that runs it, which checks everything by
                 // itself (RULES 1.1).
-                Err(Error::PlanChanged) if by_plan => by_plan = false,
+                Error::PlanChanged if by_plan => by_plan = false,
                 // Nor has anybody in reach the state that was seen.
-                Err(Error::OnlyOlder) if !has_settled => {
+                Error::OnlyOlder if !has_settled => {
                     self.key.give_up(&state);
                     (has_settled, by_plan) = (true, false);
                 }
-                Err(error) => return Err(self.world_changed(asking, error)),
+                error => return Err(self.world_changed(asking, error)),
+            }
+            state = self.key.state();
+            let part = first.as_ref().map_or(*part, |first| part.of(first));
+            let mut sent = None;
+            match self.send_once(asking, &part, by_plan, &state, with_blob, &mut sent) {
+                Ok(answer) => return Ok(answer),
+                Err(another) => error = another,
+            }
+            if let (None, Some(sent)) = (&first, sent) {
+                *first = Some(Box::new(sent.read()?));
             }
         }
     }
@@ -174,7 +187,7 @@ impl Head {
         &self,
         asking: &Asking<'_>,
         part: &Part<'_>,
-        plan: Option<Stamp>,
+        by_plan: bool,
         state: &State,
         with_blob: bool,
         sent: &mut Option<SentUse>,
@@ -189,7 +202,7 @@ impl Head {
             blob_hash: state.blob_hash(),
             blob: if with_blob { &state.blob } else { &[] },
             changed,
-            plan,
+            plan: self.plan.named().filter(|_| by_plan && state.planned_version().is_some()),
             how: part.how.0,
             data: part.data,
             signature: part.signature,
@@ -284,14 +297,14 @@ impl Head {
     }
 
     /// One part for its output: run here with a public key, or sent.
-    pub(crate) fn give(&mut self, asking: &Asking<'_>, part: Part<'_>) -> Result<Zeroizing<Vec<u8>>> {
+    pub(crate) fn give(&mut self, asking: &Asking<'_>, part: &Part<'_>) -> Result<Zeroizing<Vec<u8>>> {
         if local::is_stale(&self.plan, asking) {
             // Planned anew, so that what a member says of the key is heard again too, and no member's word outlives it.
             let before = self.plan.clone();
             self.plan_again(asking)?;
             self.plan.compare(&before);
         }
-        if let Some(outcome) = local::run(self, asking, &part) {
+        if let Some(outcome) = local::run(self, asking, part) {
             return Ok(outcome?);
         }
         let mut answer = self.send(asking, part)?;

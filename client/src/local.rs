@@ -13,7 +13,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use digests::{EcCurve, EcPublicKey, PublicKey, RsaPublicKey, Scheme};
-use spec::messages::{KeyFunction, PlanAnswer, PublicKeyMessage};
+use spec::messages::{EncodedStamp, KeyFunction, PlanAnswer, PublicKeyMessage};
 use spec::platform::Moment;
 use spec::{HandleObject, Rv};
 use zeroize::Zeroizing;
@@ -30,6 +30,8 @@ const NUMBER_BYTES_MAX: usize = 2_048;
 /// A plan as it is remembered.
 pub(crate) struct Planned {
     answer: PlanAnswer,
+    /// Its version as uses name it.
+    version_encoded: Option<EncodedStamp>,
     /// The key to run it with here; none when it runs on members.
     public: Option<PublicKey>,
     /// When the member was asked for it.
@@ -51,7 +53,13 @@ impl Planned {
     pub(crate) fn new(mut answer: PlanAnswer, asked: Moment) -> Self {
         answer.public = answer.public.take().filter(|_| !answer.always_authenticate).filter(is_bounded);
         let public = answer.public.as_ref().and_then(parsed);
-        Self { answer, public, asked, is_doubted: AtomicBool::new(false) }
+        let version_encoded = answer.version.map(EncodedStamp::from);
+        Self { answer, version_encoded, public, asked, is_doubted: AtomicBool::new(false) }
+    }
+
+    /// Its version as uses name it.
+    pub(crate) fn named(&self) -> Option<&EncodedStamp> {
+        self.version_encoded.as_ref()
     }
 
     /// Whether it can be run here at all.

@@ -23,10 +23,14 @@ pub(crate) const STREAM_BYTES: usize = 64 << 10;
 pub(crate) enum Stage {
     Fresh,
     Gathered(Buffer),
-    Hashed(Running),
+    /// Apart, for it is large and most operations have none: they are moved around the less.
+    Hashed(Box<Running>),
     Chained(Chain),
     Streamed(Stream),
-    Kept { output: Zeroizing<Vec<u8>>, by_final: bool },
+    Kept {
+        output: Zeroizing<Vec<u8>>,
+        by_final: bool,
+    },
 }
 
 /// The public chaining value and the input that is held back.
@@ -67,7 +71,7 @@ pub(crate) fn advance(
         Stage::Fresh if head.how() == How::PREHASH => {
             let mut running = Running::new(head.hash()?);
             running.update(part);
-            Ok((Some(Stage::Hashed(running)), Zeroizing::default()))
+            Ok((Some(Stage::Hashed(Box::new(running))), Zeroizing::default()))
         }
         Stage::Fresh => {
             let mut buffer = Buffer::new(pool, head.whole_bytes_max());
@@ -98,7 +102,7 @@ fn advance_chain(
         // Taken before the send, for the application may change what it decrypts.
         let end = piece[piece.len().saturating_sub(iv.len())..].to_vec();
         let answer =
-            head.send(asking, Part { iv: Some(&iv), last: false, ..Part::new(How::CHAIN, piece) })?;
+            head.send(asking, &Part { iv: Some(&iv), last: false, ..Part::new(How::CHAIN, piece) })?;
         if answer.output.len() != piece.len() {
             return Err(strange("Use of a chained part"));
         }
@@ -149,7 +153,7 @@ fn advance_stream(head: &mut Head, asking: &Asking<'_>, stream: &Stream, part: &
     for piece in [gathered].into_iter().chain(part.chunks(PIECE_BYTES)).filter(|piece| !piece.is_empty()) {
         let send =
             Part { last: false, state: &next.state, number: next.part, ..Part::new(How::STREAM, piece) };
-        let mut answer = head.send(asking, send)?;
+        let mut answer = head.send(asking, &send)?;
         next.state = std::mem::take(&mut answer.state);
         next.part += 1;
     }
@@ -169,19 +173,19 @@ pub(crate) fn conclude(
             (None, _) => Err(Rv::OPERATION_NOT_INITIALIZED.into()),
         },
         Stage::Gathered(buffer) => {
-            head.give(asking, Part { signature, ..Part::new(How::WHOLE, buffer.bytes()) })
+            head.give(asking, &Part { signature, ..Part::new(How::WHOLE, buffer.bytes()) })
         }
         Stage::Hashed(running) => {
-            let digest = running.clone().finish();
-            head.give(asking, Part { signature, ..Part::new(How::PREHASH, &digest) })
+            let digest = Running::clone(running).finish();
+            head.give(asking, &Part { signature, ..Part::new(How::PREHASH, &digest) })
         }
         Stage::Chained(chain) => conclude_chain(head, asking, chain),
         Stage::Streamed(stream) if stream.part == 0 => {
-            head.give(asking, Part { signature, ..Part::new(How::WHOLE, stream.buffer.bytes()) })
+            head.give(asking, &Part { signature, ..Part::new(How::WHOLE, stream.buffer.bytes()) })
         }
         Stage::Streamed(stream) => {
             let part = Part::new(How::STREAM, stream.buffer.bytes());
-            head.give(asking, Part { state: &stream.state, number: stream.part, signature, ..part })
+            head.give(asking, &Part { state: &stream.state, number: stream.part, signature, ..part })
         }
         Stage::Kept { .. } => Err(Rv::OPERATION_NOT_INITIALIZED.into()),
     }
@@ -197,7 +201,7 @@ fn conclude_chain(head: &mut Head, asking: &Asking<'_>, chain: &Chain) -> Result
         OutputRule::UNPADDED if chain.held.is_empty() || !whole_blocks => return Err(wrong.into()),
         _ => {}
     }
-    head.give(asking, Part { iv: Some(&chain.iv), ..Part::new(How::CHAIN, &chain.held) })
+    head.give(asking, &Part { iv: Some(&chain.iv), ..Part::new(How::CHAIN, &chain.held) })
 }
 
 #[cfg(test)]

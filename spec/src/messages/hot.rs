@@ -1,6 +1,9 @@
 //! The hot messages, encoded and decoded in place (DESIGN 3): a Use from borrowed parts into memory that is used again, and
 //! its answer where the reply lies. The bytes are those of the `prost` messages; a test compares both codecs.
+use std::mem::take;
 use std::ops::Range;
+
+use prost::encoding::encoded_len_varint;
 
 use super::MechanismMessage;
 use crate::record::Stamp;
@@ -17,7 +20,7 @@ pub struct UseParts<'a> {
     /// [`ObjectRef::ouid`](super::ObjectRef::ouid) of the key.
     pub ouid: &'a [u8],
     /// [`ObjectRef::least`](super::ObjectRef::least).
-    pub least: Option<Stamp>,
+    pub least: Option<&'a EncodedStamp>,
     /// [`ObjectRef::blob_hash`](super::ObjectRef::blob_hash).
     pub blob_hash: &'a [u8],
     /// [`ObjectRef::blob`](super::ObjectRef::blob).
@@ -25,7 +28,7 @@ pub struct UseParts<'a> {
     /// [`ObjectRef::changed`](super::ObjectRef::changed).
     pub changed: &'a [u8],
     /// [`Use::plan`](super::Use::plan).
-    pub plan: Option<Stamp>,
+    pub plan: Option<&'a EncodedStamp>,
     /// [`Use::how`](super::Use::how).
     pub how: u32,
     /// [`Use::data`](super::Use::data).
@@ -45,15 +48,6 @@ pub struct UseParts<'a> {
 /// The number of the call and of its answer.
 const USE: u32 = 14;
 
-/// The nested messages before they are written: the lengths of the greater ones in bytes, the stamps as they will stand.
-struct Nested {
-    least: Encoded,
-    plan: Encoded,
-    mechanism: usize,
-    key: usize,
-    call: usize,
-}
-
 impl UseParts<'_> {
     /// The call's number in [`CALLS`](crate::calls::CALLS).
     pub const NUMBER: u32 = USE;
@@ -61,49 +55,80 @@ impl UseParts<'_> {
     /// Appends the encoded [`RequestBody`](super::RequestBody) of this use. Memory that is too small is wiped and given up
     /// before anything is written, so that no copy is left behind by growth.
     pub fn encode(&self, group: &[u8], generation: u64, ticket: &[u8], out: &mut Vec<u8>) {
-        let nested = self.nested();
-        let start = out.len();
-        let length = length_of(|count| self.put_body(group, generation, ticket, &nested, count));
-        let wanted = start.saturating_add(length);
-        if wanted > out.capacity() {
-            let mut larger = Vec::with_capacity(wanted.max(ROOM_BYTES_MIN));
-            larger.extend_from_slice(out);
-            crate::wipe::wipe(out);
-            *out = larger;
+        let borrowed = self.key_bytes() + self.parameter_bytes() + self.text_bytes();
+        let length_max = group.len() + ticket.len() + borrowed + FRAME_BYTES_MAX;
+        if out.len() + length_max > out.capacity() {
+            move_to_larger(out, out.len() + length_max);
         }
-        if length > ZEROED_BYTES_MAX {
-            return self.put_body(group, generation, ticket, &nested, out);
-        }
-        out.resize(wanted, 0);
-        self.put_body(group, generation, ticket, &nested, &mut Room { room: out, at: start });
+        let fits = length_max <= ZEROED_BYTES_MAX && self.key_bytes().max(self.parameter_bytes()) < 0x80;
+        let filled =
+            if fits { self.fill(group, generation, ticket, borrowed, length_max, out) } else { None };
+        let start = filled.unwrap_or_else(|| self.put_body(group, generation, ticket, borrowed, out));
+        put_length(start, borrowed, out);
     }
 
-    fn put_body(&self, group: &[u8], generation: u64, ticket: &[u8], nested: &Nested, out: &mut impl Sink) {
+    /// As [`Self::put_body`], in memory that is filled with zeros first, which takes less for each field. `None`, and nothing is
+    /// there, when a message within the call turns out to be long.
+    #[inline(always)]
+    fn fill(
+        &self,
+        group: &[u8],
+        generation: u64,
+        ticket: &[u8],
+        borrowed: usize,
+        length_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let (begin, end) = (out.len(), out.len() + length_max);
+        out.resize(end, 0);
+        let mut room = Room { rest: out.get_mut(begin..)?, fits: true };
+        let behind = self.put_body(group, generation, ticket, borrowed, &mut room);
+        let (unused, fits) = (room.rest.len(), room.fits);
+        out.truncate(if fits { end - unused } else { begin });
+        fits.then_some(end - behind)
+    }
+
+    /// Gives where the call begins; its length is still to be written, over that of the bytes that are copied into it.
+    #[inline(always)]
+    fn put_body(
+        &self,
+        group: &[u8],
+        generation: u64,
+        ticket: &[u8],
+        borrowed: usize,
+        out: &mut impl Sink,
+    ) -> usize {
         put_bytes(1, group, out);
         put_number(2, generation, out);
         put_bytes(3, ticket, out);
-        put_head(USE, nested.call, out);
-        out.nested(nested.call, |out| self.put_call(nested, out));
+        put_pair(USE << 3 | 2, borrowed as u64, out);
+        let start = out.place();
+        self.put_call(out);
+        start
     }
 
-    fn nested(&self) -> Nested {
-        let least = Encoded::of(self.least);
-        // A plan is usually as old as the state that was seen last.
-        let plan = if self.plan == self.least { least } else { Encoded::of(self.plan) };
-        let mut nested = Nested { least, plan, mechanism: 0, key: 0, call: 0 };
-        nested.mechanism = length_of(|count| self.put_mechanism(count));
-        nested.key = length_of(|count| self.put_key(&nested, count));
-        nested.call = length_of(|count| self.put_call(&nested, count));
-        nested
+    fn text_bytes(&self) -> usize {
+        self.data.len() + self.signature.len() + self.state.len() + self.pin.len()
     }
 
-    fn put_call(&self, nested: &Nested, out: &mut impl Sink) {
+    fn key_bytes(&self) -> usize {
+        self.ouid.len() + self.blob_hash.len() + self.blob.len() + self.changed.len()
+    }
+
+    fn parameter_bytes(&self) -> usize {
+        self.iv().len() + self.mechanism.aad.len() + self.mechanism.label.len()
+    }
+
+    fn iv(&self) -> &[u8] {
+        self.iv.unwrap_or(&self.mechanism.iv)
+    }
+
+    #[inline(always)]
+    fn put_call(&self, out: &mut impl Sink) {
         put_number(1, self.function.into(), out);
-        put_head(2, nested.mechanism, out);
-        out.nested(nested.mechanism, |out| self.put_mechanism(out));
-        put_head(3, nested.key, out);
-        out.nested(nested.key, |out| self.put_key(nested, out));
-        put_stamp(4, &nested.plan, out);
+        out.put_nested(2, self.parameter_bytes(), |out| self.put_mechanism(out));
+        out.put_nested(3, self.key_bytes(), |out| self.put_key(out));
+        put_stamp(4, self.plan, out);
         put_number(5, self.how.into(), out);
         put_bytes(6, self.data, out);
         put_bytes(7, self.signature, out);
@@ -113,20 +138,22 @@ impl UseParts<'_> {
         put_bytes(11, self.pin, out);
     }
 
-    fn put_key(&self, nested: &Nested, out: &mut impl Sink) {
+    #[inline(always)]
+    fn put_key(&self, out: &mut impl Sink) {
         put_bytes(1, self.ouid, out);
-        put_stamp(2, &nested.least, out);
+        put_stamp(2, self.least, out);
         put_bytes(3, self.blob_hash, out);
         put_bytes(4, self.blob, out);
         put_bytes(5, self.changed, out);
     }
 
+    #[inline(always)]
     fn put_mechanism(&self, out: &mut impl Sink) {
-        let MechanismMessage { number, kind, iv, aad, tag_bits, hash, mgf, salt_bytes, label, mac_bytes } =
+        let MechanismMessage { number, kind, iv: _, aad, tag_bits, hash, mgf, salt_bytes, label, mac_bytes } =
             self.mechanism;
         put_number(1, *number, out);
         put_number(2, (*kind).into(), out);
-        put_bytes(3, self.iv.unwrap_or(iv), out);
+        put_bytes(3, self.iv(), out);
         put_bytes(4, aad, out);
         put_number(5, *tag_bits, out);
         put_number(6, *hash, out);
@@ -138,56 +165,85 @@ impl UseParts<'_> {
 }
 
 /// The least memory that is made for a body, in bytes: most uses fit.
-const ROOM_BYTES_MIN: usize = 512;
+const ROOM_BYTES_MIN: usize = 1_024;
 /// The memory of a longer body is not filled with zeros first, in bytes: its fields are appended, which takes longer for each.
 const ZEROED_BYTES_MAX: usize = 4 << 10;
+/// What a body is long at most besides the bytes that are copied into it: 13 keys and lengths of those, three of nested
+/// messages, two of stamps with the stamps, and 12 numbers.
+const FRAME_BYTES_MAX: usize = (13 + 3 + 2 + 12) * PAIR_BYTES_MAX + 2 * STAMP_BYTES_MAX;
 
-/// Where fields are written, or only counted.
+/// Gives a buffer so much memory and wipes what it had.
+#[cold]
+fn move_to_larger(buffer: &mut Vec<u8>, bytes: usize) {
+    let mut larger = Vec::with_capacity(bytes.max(ROOM_BYTES_MIN));
+    larger.extend_from_slice(buffer);
+    crate::wipe::wipe(buffer);
+    *buffer = larger;
+}
+
+/// Where fields are written.
 trait Sink: Sized {
     fn put(&mut self, bytes: &[u8]);
-    fn put_varint(&mut self, number: u64);
-    /// A nested message of a known length.
-    fn nested(&mut self, length: usize, put: impl FnOnce(&mut Self));
+    /// The first so many bytes of an array.
+    fn put_part<const BYTES: usize>(&mut self, bytes: [u8; BYTES], length: usize);
+    /// A nested message that is so long at least.
+    fn put_nested(&mut self, field: u32, bytes_least: usize, put: impl FnOnce(&mut Self));
+    /// Where the next byte goes.
+    fn place(&self) -> usize;
 }
 
-/// Memory of the right size and how much of it is written.
+/// The rest of zeroed memory. Places are counted from its end.
 struct Room<'a> {
-    room: &'a mut [u8],
-    at: usize,
-}
-
-impl Room<'_> {
-    #[inline(always)]
-    fn put_byte(&mut self, byte: u8) {
-        if let Some(place) = self.room.get_mut(self.at) {
-            *place = byte;
-        }
-        self.at += 1;
-    }
+    rest: &'a mut [u8],
+    /// Whether all that was put in is there, with the lengths that it has.
+    fits: bool,
 }
 
 impl Sink for Room<'_> {
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
-        let end = self.at.saturating_add(bytes.len());
-        if let Some(place) = self.room.get_mut(self.at..end) {
-            place.copy_from_slice(bytes);
+        match take(&mut self.rest).split_at_mut_checked(bytes.len()) {
+            Some((place, rest)) => {
+                place.copy_from_slice(bytes);
+                self.rest = rest;
+            }
+            None => self.fits = false,
         }
-        self.at = end;
+    }
+
+    /// All of them, for an array of known length is copied in a few instructions: those behind the length lie where nothing is yet.
+    #[inline(always)]
+    fn put_part<const BYTES: usize>(&mut self, bytes: [u8; BYTES], length: usize) {
+        let rest = take(&mut self.rest);
+        match rest.first_chunk_mut() {
+            Some(place) => {
+                *place = bytes;
+                self.rest = rest.get_mut(length..).unwrap_or_default();
+            }
+            None => self.fits = false,
+        }
+    }
+
+    /// A long one does not fit.
+    #[inline(always)]
+    fn put_nested(&mut self, field: u32, _: usize, put: impl FnOnce(&mut Self)) {
+        match take(&mut self.rest).split_first_chunk_mut() {
+            Some(([key, place], rest)) => {
+                *key = low_byte((field << 3 | 2).into());
+                let before = rest.len();
+                self.rest = rest;
+                put(self);
+                let length = before.wrapping_sub(self.rest.len());
+                *place = low_byte(length as u64);
+                self.fits &= length < 0x80;
+            }
+            None => self.fits = false,
+        }
     }
 
     #[inline(always)]
-    fn put_varint(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.put_byte(low_byte(number) | 0x80);
-            number >>= 7;
-        }
-        self.put_byte(low_byte(number));
-    }
-
-    #[inline(always)]
-    fn nested(&mut self, _: usize, put: impl FnOnce(&mut Self)) {
-        put(self);
+    fn place(&self) -> usize {
+        self.rest.len()
     }
 }
 
@@ -196,16 +252,42 @@ impl Sink for Vec<u8> {
         self.extend_from_slice(bytes);
     }
 
-    fn put_varint(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.push(low_byte(number) | 0x80);
-            number >>= 7;
-        }
-        self.push(low_byte(number));
+    fn put_part<const BYTES: usize>(&mut self, bytes: [u8; BYTES], length: usize) {
+        self.extend(bytes.iter().take(length));
     }
 
-    fn nested(&mut self, _: usize, put: impl FnOnce(&mut Self)) {
+    fn put_nested(&mut self, field: u32, bytes_least: usize, put: impl FnOnce(&mut Self)) {
+        put_pair(field << 3 | 2, bytes_least as u64, self);
+        let start = self.len();
         put(self);
+        put_length(start, bytes_least, self);
+    }
+
+    fn place(&self) -> usize {
+        self.len()
+    }
+}
+
+/// Writes the length of the message from there to the end over one that it was taken for, and moves it if that was shorter.
+fn put_length(start: usize, taken_for: usize, out: &mut Vec<u8>) {
+    let length = out.len().saturating_sub(start);
+    if length < 0x80 {
+        // What is so short was not taken for anything longer.
+        if let Some(place) = out.get_mut(start.wrapping_sub(1)) {
+            *place = low_byte(length as u64);
+        }
+        return;
+    }
+    let room = encoded_len_varint(taken_for as u64);
+    let more = encoded_len_varint(length as u64).saturating_sub(room);
+    if more > 0 {
+        out.resize(out.len() + more, 0);
+        out.copy_within(start..start + length, start + more);
+    }
+    let mut rest = length as u64;
+    for place in out.get_mut(start.saturating_sub(room)..start + more).unwrap_or_default() {
+        *place = varint_byte(rest);
+        rest >>= 7;
     }
 }
 
@@ -215,39 +297,45 @@ fn low_byte(number: u64) -> u8 {
     low
 }
 
-/// Counts bytes.
-struct Count(usize);
+/// The first byte of a number.
+fn varint_byte(number: u64) -> u8 {
+    low_byte(number) | if number < 0x80 { 0 } else { 0x80 }
+}
 
-impl Sink for Count {
-    #[inline(always)]
-    fn put(&mut self, bytes: &[u8]) {
-        self.0 = self.0.saturating_add(bytes.len());
-    }
-
-    #[inline(always)]
-    fn put_varint(&mut self, number: u64) {
-        self.0 = self.0.saturating_add(prost::encoding::encoded_len_varint(number));
-    }
-
-    #[inline(always)]
-    fn nested(&mut self, length: usize, _: impl FnOnce(&mut Self)) {
-        self.0 = self.0.saturating_add(length);
+/// Key and number: two bytes, usually.
+#[inline(always)]
+fn put_pair(key: u32, number: u64, out: &mut impl Sink) {
+    if number < 0x80 {
+        out.put_part([low_byte(key.into()), low_byte(number)], 2);
+    } else {
+        let (bytes, length) = long_pair(key, number);
+        out.put_part(bytes, length);
     }
 }
 
-#[inline(always)]
-fn length_of(put: impl FnOnce(&mut Count)) -> usize {
-    let mut count = Count(0);
-    put(&mut count);
-    count.0
+/// Key and number, and how many bytes they are.
+#[inline(never)]
+fn long_pair(key: u32, mut number: u64) -> ([u8; PAIR_BYTES_MAX], usize) {
+    let mut bytes = [0; PAIR_BYTES_MAX];
+    let [first, places @ ..] = &mut bytes;
+    *first = low_byte(key.into());
+    let mut length = 1;
+    for place in places {
+        *place = varint_byte(number);
+        length += 1;
+        number >>= 7;
+        if number == 0 {
+            break;
+        }
+    }
+    (bytes, length)
 }
 
 /// A number, left out when it is 0.
 #[inline(always)]
 fn put_number(field: u32, number: u64, out: &mut impl Sink) {
     if number != 0 {
-        out.put_varint(u64::from(field) << 3);
-        out.put_varint(number);
+        put_pair(field << 3, number, out);
     }
 }
 
@@ -255,243 +343,79 @@ fn put_number(field: u32, number: u64, out: &mut impl Sink) {
 #[inline(always)]
 fn put_bytes(field: u32, bytes: &[u8], out: &mut impl Sink) {
     if !bytes.is_empty() {
-        put_head(field, bytes.len(), out);
+        put_pair(field << 3 | 2, bytes.len() as u64, out);
         out.put(bytes);
-    }
-}
-
-/// Key and length in front of bytes or a nested message.
-#[inline(always)]
-fn put_head(field: u32, length: usize, out: &mut impl Sink) {
-    out.put_varint(u64::from(field) << 3 | 2);
-    out.put_varint(length as u64);
-}
-
-/// Bytes of the longest stamp: three keys, two numbers of 64 bits and one of 32.
-const STAMP_BYTES_MAX: usize = 3 + 10 + 10 + 5;
-
-/// An encoded stamp, or none.
-#[derive(Clone, Copy)]
-struct Encoded {
-    bytes: [u8; STAMP_BYTES_MAX],
-    length: Option<usize>,
-}
-
-impl Encoded {
-    fn of(stamp: Option<Stamp>) -> Self {
-        let mut bytes = [0; STAMP_BYTES_MAX];
-        let length = stamp.map(|Stamp { ms, counter, incarnation }| {
-            let mut room = Room { room: &mut bytes, at: 0 };
-            put_number(1, ms, &mut room);
-            put_number(2, counter.into(), &mut room);
-            put_number(3, incarnation, &mut room);
-            room.at
-        });
-        Self { bytes, length }
     }
 }
 
 /// A stamp, left out when there is none.
 #[inline(always)]
-fn put_stamp(field: u32, stamp: &Encoded, out: &mut impl Sink) {
-    if let Some(bytes) = stamp.length.and_then(|length| stamp.bytes.get(..length)) {
-        put_head(field, bytes.len(), out);
-        out.put(bytes);
+fn put_stamp(field: u32, stamp: Option<&EncodedStamp>, out: &mut impl Sink) {
+    if let Some(EncodedStamp { bytes, length }) = stamp {
+        put_pair(field << 3 | 2, u64::from(*length), out);
+        out.put_part(*bytes, usize::from(*length));
+    }
+}
+
+/// Bytes of the longest key with a number of 64 bits.
+const PAIR_BYTES_MAX: usize = 1 + 10;
+/// Bytes of the longest stamp: three keys, two numbers of 64 bits and one of 32.
+const STAMP_BYTES_MAX: usize = 3 + 10 + 10 + 5;
+
+/// A stamp as messages carry it: encoded once, and sent with every use of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncodedStamp {
+    bytes: [u8; STAMP_BYTES_MAX],
+    length: u8,
+}
+
+impl From<Stamp> for EncodedStamp {
+    fn from(Stamp { ms, counter, incarnation }: Stamp) -> Self {
+        let mut bytes = [0; STAMP_BYTES_MAX];
+        let mut room = Room { rest: &mut bytes, fits: true };
+        put_number(1, ms, &mut room);
+        put_number(2, counter.into(), &mut room);
+        put_number(3, incarnation, &mut room);
+        let length = low_byte((STAMP_BYTES_MAX - room.rest.len()) as u64);
+        Self { bytes, length }
     }
 }
 
 /// Where the output and the state of a [`UseAnswer`](super::UseAnswer) lie in an encoded [`ReplyBody`](super::ReplyBody) that
 /// carries nothing else. `None` for every other body, also one that only `prost` can read: it is then the one to ask.
 pub fn use_answer(body: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
-    let mut rest = Rest { body, at: 0 };
-    let answer = rest.head(USE)?;
-    if answer.end != body.len() {
+    let answer = field_at(0, USE, body).filter(|answer| answer.end == body.len())?;
+    let output = bytes_at(answer.start, 1, body)?;
+    let state = bytes_at(output.end, 2, body)?;
+    (state.end == body.len()).then_some((output, state))
+}
+
+/// Where the bytes of a field lie: nowhere when it does not come next.
+fn bytes_at(at: usize, field: u32, body: &[u8]) -> Option<Range<usize>> {
+    match body.get(at) {
+        Some(key) if u32::from(*key) == field << 3 | 2 => field_at(at, field, body),
+        _ => Some(at..at),
+    }
+}
+
+/// Where the contents of a field lie, which must come next.
+fn field_at(at: usize, field: u32, body: &[u8]) -> Option<Range<usize>> {
+    let [key, bytes @ ..] = body.get(at..)? else { return None };
+    if u32::from(*key) != field << 3 | 2 {
         return None;
     }
-    let (output, state) = (rest.bytes(1)?, rest.bytes(2)?);
-    (rest.at == body.len()).then_some((output, state))
-}
-
-/// The rest of a body that is being read.
-struct Rest<'a> {
-    body: &'a [u8],
-    at: usize,
-}
-
-impl Rest<'_> {
-    /// Where the contents of the field lie, which must come next.
-    fn head(&mut self, field: u32) -> Option<Range<usize>> {
-        if u32::from(*self.body.get(self.at)?) != field << 3 | 2 {
-            return None;
+    let (mut length, mut shift, mut start) = (0_usize, 0_u32, at.checked_add(1)?);
+    for byte in bytes.iter().take(4) {
+        length |= usize::from(byte & 0x7f) << shift;
+        start = start.checked_add(1)?;
+        if *byte < 0x80 {
+            return Some(start..start.checked_add(length).filter(|end| *end <= body.len())?);
         }
-        let mut at = self.at.checked_add(1)?;
-        let (mut length, mut shift) = (0_usize, 0_u32);
-        loop {
-            let byte = *self.body.get(at)?;
-            at = at.checked_add(1)?;
-            length |= usize::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                break;
-            }
-            shift = shift.checked_add(7).filter(|shift| *shift < 28)?;
-        }
-        self.at = at;
-        Some(at..at.checked_add(length).filter(|end| *end <= self.body.len())?)
+        shift += 7;
     }
-
-    /// Where the bytes of the field lie: nowhere when it does not come next.
-    fn bytes(&mut self, field: u32) -> Option<Range<usize>> {
-        if self.body.get(self.at).is_none_or(|key| u32::from(*key) != field << 3 | 2) {
-            return Some(self.at..self.at);
-        }
-        let found = self.head(field)?;
-        self.at = found.end;
-        Some(found)
-    }
+    None
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
-mod tests {
-    use prost::Message;
-
-    use super::*;
-    use crate::messages::{Answer, Call, Done, ObjectRef, ReplyBody, RequestBody, Use, UseAnswer};
-
-    /// Numbers that can be told again from the seed.
-    struct Chance(u64);
-
-    impl Chance {
-        fn below(&mut self, bound: u64) -> u64 {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (self.0 >> 33) % bound
-        }
-
-        /// Often nothing, seldom much.
-        fn bytes(&mut self) -> Vec<u8> {
-            let most = [0, 1, 20, 130, 20_000][self.below(5) as usize];
-            (0..self.below(most + 1)).map(|_| self.below(256) as u8).collect()
-        }
-
-        fn number(&mut self) -> u64 {
-            let bits = self.below(65);
-            if bits == 0 { 0 } else { (self.below(1 << 31) << 33 | self.below(1 << 31)) >> (64 - bits) }
-        }
-
-        fn stamp(&mut self) -> Option<Stamp> {
-            let stamp =
-                Stamp { ms: self.number(), counter: self.number() as u32, incarnation: self.number() };
-            (self.below(3) > 0).then_some(stamp)
-        }
-    }
-
-    fn chance() -> Chance {
-        let seed = u64::from(std::process::id());
-        eprintln!("seed {seed}");
-        Chance(seed)
-    }
-
-    #[test]
-    fn a_use_in_place_has_the_bytes_of_the_message() {
-        let mut chance = chance();
-        let mut room = Vec::new();
-        for _ in 0..4_000 {
-            let mechanism = MechanismMessage {
-                number: chance.number(),
-                kind: chance.below(6) as u32,
-                iv: chance.bytes(),
-                aad: chance.bytes(),
-                tag_bits: chance.number(),
-                hash: chance.number(),
-                mgf: chance.number(),
-                salt_bytes: chance.number(),
-                label: chance.bytes(),
-                mac_bytes: chance.number(),
-            };
-            let iv = (chance.below(2) == 0).then(|| chance.bytes());
-            let (group, generation, ticket) = (chance.bytes(), chance.number(), chance.bytes());
-            let key = ObjectRef {
-                ouid: chance.bytes(),
-                least: chance.stamp(),
-                blob_hash: chance.bytes(),
-                blob: chance.bytes(),
-                changed: chance.bytes(),
-            };
-            let message = Use {
-                function: chance.below(9) as u32,
-                mechanism: Some(MechanismMessage {
-                    iv: iv.clone().unwrap_or_else(|| mechanism.iv.clone()),
-                    ..mechanism.clone()
-                }),
-                key: Some(key.clone()),
-                plan: chance.stamp(),
-                how: chance.below(9) as u32,
-                data: chance.bytes(),
-                signature: chance.bytes(),
-                last: chance.below(2) == 0,
-                state: chance.bytes(),
-                part: chance.number(),
-                pin: chance.bytes(),
-            };
-            let parts = UseParts {
-                function: message.function,
-                mechanism: &mechanism,
-                iv: iv.as_deref(),
-                ouid: &key.ouid,
-                least: key.least,
-                blob_hash: &key.blob_hash,
-                blob: &key.blob,
-                changed: &key.changed,
-                plan: message.plan,
-                how: message.how,
-                data: &message.data,
-                signature: &message.signature,
-                last: message.last,
-                state: &message.state,
-                part: message.part,
-                pin: &message.pin,
-            };
-            room.clear();
-            parts.encode(&group, generation, &ticket, &mut room);
-            let body = RequestBody { group, generation, ticket, call: Some(Call::Use(message.clone())) };
-            assert!(room == body.encode_to_vec());
-        }
-    }
-
-    #[test]
-    fn an_answer_in_place_is_the_one_that_the_message_holds_and_nothing_else_is_taken_for_one() {
-        let mut chance = chance();
-        for _ in 0..2_000 {
-            let (output, state) = (chance.bytes(), chance.bytes());
-            let answer = UseAnswer { output: output.clone(), state: state.clone() };
-            let body = ReplyBody { answer: Some(Answer::Use(answer)), ..ReplyBody::default() };
-            let bytes = body.encode_to_vec();
-            let (found, rest) = use_answer(&bytes).unwrap();
-            assert!(bytes[found] == output && bytes[rest] == state);
-            // Whatever is changed is refused, or read as `prost` reads it.
-            let mut changed = bytes.clone();
-            match chance.below(3) {
-                0 => changed.push(chance.below(256) as u8),
-                1 => changed.truncate(chance.below(bytes.len() as u64) as usize),
-                _ => changed[chance.below(bytes.len().min(8) as u64) as usize] ^= 1 << chance.below(8),
-            }
-            if let Some((found, rest)) = use_answer(&changed) {
-                let Some(Answer::Use(read)) = ReplyBody::decode(changed.as_slice()).unwrap().answer else {
-                    panic!("read as another answer")
-                };
-                assert!(changed[found] == read.output && changed[rest] == read.state);
-            }
-        }
-        let refused = [
-            ReplyBody { outcome: 1, rv: 5, ..ReplyBody::default() },
-            ReplyBody { answer: Some(Answer::Store(Done {})), ..ReplyBody::default() },
-            ReplyBody {
-                text: "late".into(),
-                answer: Some(Answer::Use(UseAnswer::default())),
-                ..ReplyBody::default()
-            },
-            ReplyBody::default(),
-        ];
-        assert!(refused.iter().all(|body| use_answer(&body.encode_to_vec()).is_none()));
-    }
-}
+#[path = "hot_tests.rs"]
+mod tests;

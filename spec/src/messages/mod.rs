@@ -36,7 +36,7 @@ mod objects;
 mod repair;
 mod roles;
 
-pub use hot::{UseParts, use_answer};
+pub use hot::{EncodedStamp, UseParts, use_answer};
 pub use keys::{
     How, KeyFunction, MechanismMessage, OutputRule, Plan, PlanAnswer, PublicKeyMessage, Random, RandomAnswer,
     Use, UseAnswer,
