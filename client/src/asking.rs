@@ -10,7 +10,7 @@ use spec::messages::{
 
 use crate::error::{Error, Result};
 use crate::handles::{Object, State};
-use crate::login;
+use crate::login::{self, LoggedIn};
 use crate::process::Process;
 use crate::slots::Slot;
 use crate::world::with_group;
@@ -61,19 +61,26 @@ impl Asking<'_> {
     fn heed<T>(&self, ask: impl FnOnce(&ha::Group, &[u8]) -> std::result::Result<T, ha::Error>) -> Result<T> {
         let login = self.slot.login.load();
         let ticket = login.as_ref().map_or(&[][..], |login| &login.ticket);
-        let answer = with_group(self.process, self.slot, |group| ask(group, ticket))?;
-        let answer = self.slot.judge(self.process, answer.map_err(Error::from));
-        if let Err(Error::TicketDead) = &answer {
+        match with_group(self.process, self.slot, |group| ask(group, ticket))? {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(self.heed_error(error.into(), login.as_ref())),
+        }
+    }
+
+    #[cold]
+    fn heed_error(&self, error: Error, login: Option<&Arc<LoggedIn>>) -> Error {
+        let error = self.slot.judge(self.process, error);
+        if let Error::TicketDead = error {
             tracing::warn!(
                 slot = self.slot.id.0,
                 "the login's ticket is dead: the application has to log in again"
             );
             // A late answer must not end a login that has taken the place of the one whose ticket was sent.
-            if let Some(login) = &*login {
+            if let Some(login) = login {
                 login::end_this(self.process, self.slot, login);
             }
         }
-        answer
+        error
     }
 }
 

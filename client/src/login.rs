@@ -72,7 +72,7 @@ pub(crate) fn log_in(
     let tag = process.random::<16>().to_vec();
     let group = process.world().group(process, slot)?;
     let ticket = group.login(Login { user: user.0, pin: pin.to_vec(), tag }, &[]);
-    let ticket = slot.judge(process, ticket.map_err(Error::from))?;
+    let ticket = ticket.map_err(|error| slot.judge(process, error.into()))?;
     let login = Arc::new(LoggedIn { role: user, ticket: Zeroizing::new(ticket) });
     let previous = slot.login.compare_and_swap(&None::<Arc<LoggedIn>>, Some(login.clone()));
     if previous.is_some() {

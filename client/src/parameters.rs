@@ -71,10 +71,11 @@ pub fn parameter_bytes(bytes: &[u8]) -> Vec<u8> {
 
 /// Takes back the memory of a mechanism's IV and AAD. Touches nothing but the calling thread's own (HA 6).
 pub(crate) fn give_back(mechanism: &mut MechanismMessage) {
-    for mut bytes in [std::mem::take(&mut mechanism.iv), std::mem::take(&mut mechanism.aad)] {
+    for bytes in [&mut mechanism.iv, &mut mechanism.aad] {
         if !(1..=SPARE_BYTES_MAX).contains(&bytes.capacity()) {
             continue;
         }
+        let mut bytes = std::mem::take(bytes);
         spec::wipe::wipe_out(&mut bytes);
         let _ = SPARE.try_with(|kept| {
             let [mut one, mut other] = kept.take();

@@ -83,11 +83,11 @@ impl Slot {
         }
     }
 
-    /// What an answer means for the slot: a total outage under `activeBasic` is final, as it is in the vendor's client; a
+    /// What an error means for the slot: a total outage under `activeBasic` is final, as it is in the vendor's client; a
     /// call that ended because its group was taken away meanwhile says so.
-    pub(crate) fn judge<T>(&self, process: &Process, answer: Result<T>) -> Result<T> {
-        match &answer {
-            Err(Error::Outage(_)) => {
+    pub(crate) fn judge(&self, process: &Process, error: Error) -> Error {
+        match error {
+            Error::Outage(_) => {
                 let conf = process.configuration();
                 let basic = |conf: &Arc<Configuration>| conf.recovery.mode == RecoveryMode::ActiveBasic;
                 if conf.as_ref().is_some_and(basic) && !self.dead.swap(true, Ordering::AcqRel) {
@@ -97,10 +97,10 @@ impl Slot {
                          after C_Finalize and C_Initialize, or after `vtl haAdmin recover`"
                     );
                 }
-                answer
+                error
             }
-            Err(Error::Rv(Rv::CRYPTOKI_NOT_INITIALIZED)) if self.is_gone() => Err(Rv::DEVICE_REMOVED.into()),
-            _ => answer,
+            Error::Rv(Rv::CRYPTOKI_NOT_INITIALIZED) if self.is_gone() => Rv::DEVICE_REMOVED.into(),
+            _ => error,
         }
     }
 
