@@ -464,7 +464,7 @@ impl Link {
         if lane == Lane::Inline {
             let since = self.heard.duration_since(self.asked).as_millis();
             let now_ms = self.asked_ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX));
-            let (_, reply) = take_turn(&*handler, &work, reading, (Duration::ZERO, now_ms), &mut self.answer);
+            let (_, reply) = take_turn(&*handler, &work, &reading, (Duration::ZERO, now_ms), &mut self.answer);
             self.reply(reply);
             return Ok(Some(work.body));
         }
@@ -516,7 +516,7 @@ impl Link {
                 Go::Run(cost) => {
                     let mut body = Zeroizing::default();
                     let (ran, header) =
-                        take_turn(&*handler, &work, Reading::of(&work.body), (cost, steady_ms()), &mut body);
+                        take_turn(&*handler, &work, &Reading::of(&work.body), (cost, steady_ms()), &mut body);
                     worked = ran;
                     Turn::Reply(header, body)
                 }
