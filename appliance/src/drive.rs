@@ -6,7 +6,8 @@
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
@@ -76,13 +77,12 @@ async fn drive(
     let mut changed = changed_anew();
     let mut alarm = pin!(sleep_until((Instant::now() + FAR).into()));
     let mut wait = line.begin(rest)?;
-    let (mut hunch, mut look, mut busy) = (Hunch::default(), false, Busy(None));
+    let (mut hunch, mut look, mut busy) = (Hunch::default(), false, Busy::default());
     while let Some(wanted) = wait {
         set(alarm.as_mut(), wanted.due);
-        let mut at_once = false;
+        let mut waited = false;
         let next = poll_fn(|context| {
-            // What cannot be sent stays in the account of its work.
-            if !wanted.write
+            if wanted.work
                 && let Poll::Ready(Some(done)) = finished.poll_recv(context)
             {
                 return Poll::Ready(Next::Finished(done));
@@ -94,24 +94,24 @@ async fn drive(
                 return Poll::Ready(Next::Changed);
             }
             let broken = |error| Next::Broken(format!("the connection broke: {error}"));
+            if wanted.read && std::mem::take(&mut look) {
+                let read = incoming.read_at_once();
+                hunch.learn(read.is_some());
+                if let Some(read) = read {
+                    return Poll::Ready(read.map_or_else(broken, Next::Read));
+                }
+            }
             if wanted.read
                 && let Poll::Ready(read) = incoming.poll_read(context)
             {
                 return Poll::Ready(read.map_or_else(broken, Next::Read));
-            }
-            if wanted.read && std::mem::take(&mut look) {
-                let read = incoming.read_at_once();
-                at_once = read.is_some();
-                hunch.learn(at_once);
-                if let Some(read) = read {
-                    return Poll::Ready(read.map_or_else(broken, Next::Read));
-                }
             }
             if wanted.write
                 && let Poll::Ready(room) = line.wire.poll_writable(context)
             {
                 return Poll::Ready(room.map_or_else(broken, |()| Next::Writable));
             }
+            waited = true;
             if wanted.due.is_some() {
                 alarm.as_mut().poll(context).map(|()| Next::Alarm)
             } else {
@@ -126,24 +126,37 @@ async fn drive(
         let begun = Instant::now();
         let ended;
         (wait, ended) = turn(line, next, &mut finished, begun)?;
-        if busy.is_long(at_once, begun, ended) {
+        if busy.must_yield(waited, (begun, ended), &mut look) {
             yield_now().await;
         }
     }
     Ok(())
 }
 
-/// Since when a link keeps its thread.
-struct Busy(Option<Instant>);
+/// Since when a link keeps its thread, without having waited.
+#[derive(Default)]
+struct Busy {
+    since: Option<Instant>,
+    /// It was long and should have waited.
+    is_long: bool,
+}
 
 impl Busy {
-    /// Whether the others have their turn now. What is read at once goes on with the turn before: nobody else has had one in
-    /// between.
-    fn is_long(&mut self, at_once: bool, begun: Instant, ended: Instant) -> bool {
-        let since = *self.0.filter(|_| at_once).get_or_insert(begun);
-        let is_long = ended.duration_since(since) >= TURN;
-        self.0 = (!is_long).then_some(since);
-        is_long
+    /// Whether the others have their turn now. A link that would look at once what has come waits for it instead, as the
+    /// others do: they have their turn so, and to yield costs more, for it wakes another thread. If it need not wait
+    /// then, it yields after all.
+    fn must_yield(&mut self, waited: bool, (begun, ended): (Instant, Instant), look: &mut bool) -> bool {
+        if waited {
+            *self = Self::default();
+        }
+        let since = *self.since.get_or_insert(begun);
+        if ended.duration_since(since) < TURN
+            || std::mem::take(look) && !std::mem::replace(&mut self.is_long, true)
+        {
+            return false;
+        }
+        *self = Self::default();
+        true
     }
 }
 
@@ -174,21 +187,44 @@ fn set(alarm: Pin<&mut Sleep>, due: Option<Instant>) {
     }
 }
 
-/// Hears once of something that is published.
+/// Hears once of something that is published. To ask again costs next to nothing as long as nobody rings its bell.
 struct Ear {
     /// None when it has been heard.
     heard: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// What it was last polled with.
+    bell: Option<Arc<Bell>>,
+}
+
+/// Wakes a task, and tells by whom it was woken.
+struct Bell {
+    rang: AtomicBool,
+    task: Waker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rang.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
 }
 
 impl Ear {
     fn new(heard: impl Future<Output = ()> + Send + 'static) -> Self {
         // A busy task would have used up its budget before it comes to this.
-        Self { heard: Some(Box::pin(unconstrained(heard))) }
+        Self { heard: Some(Box::pin(unconstrained(heard))), bell: None }
     }
 
     /// Whether it is heard now, for the first time; else the task is woken when it is.
     fn hears(&mut self, context: &mut Context<'_>) -> bool {
-        let is_heard = self.heard.as_mut().is_some_and(|heard| heard.as_mut().poll(context).is_ready());
+        let Some(heard) = &mut self.heard else { return false };
+        let is_quiet =
+            |bell: &Arc<Bell>| !bell.rang.load(Ordering::Acquire) && bell.task.will_wake(context.waker());
+        if self.bell.as_ref().is_some_and(is_quiet) {
+            return false;
+        }
+        let bell = Arc::new(Bell { rang: AtomicBool::new(false), task: context.waker().clone() });
+        self.bell = Some(bell.clone());
+        let is_heard = heard.as_mut().poll(&mut Context::from_waker(&bell.into())).is_ready();
         if is_heard {
             self.heard = None;
         }
@@ -215,14 +251,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ha_4_5_what_is_read_at_once_gives_a_link_no_longer_turn() {
-        let (start, mut busy) = (Instant::now(), Busy(None));
+    fn ha_4_5_a_link_that_does_not_wait_gets_no_longer_turn() {
+        let (start, mut busy) = (Instant::now(), Busy::default());
         let at = |parts: u32| start + TURN * parts / 4;
-        assert!(!busy.is_long(false, at(0), at(2)));
-        assert!(!busy.is_long(true, at(2), at(3)));
-        assert!(busy.is_long(true, at(3), at(4)), "the three together");
-        assert!(!busy.is_long(true, at(6), at(8)), "after the others' turn");
-        assert!(!busy.is_long(false, at(8), at(9)), "it has waited");
+        let mut turn = |waited, begun, ended, mut look| {
+            let yields = busy.must_yield(waited, (at(begun), at(ended)), &mut look);
+            (yields, look)
+        };
+        assert_eq!(turn(false, 0, 2, true), (false, true));
+        assert_eq!(turn(false, 2, 3, false), (false, false));
+        assert_eq!(turn(false, 3, 4, false), (true, false), "the three together");
+        assert_eq!(turn(false, 6, 8, true), (false, true), "after the others' turn");
+        assert_eq!(turn(true, 8, 11, true), (false, true), "it has waited");
+        assert_eq!(turn(false, 11, 12, true), (false, false), "it waits instead of looking");
+        assert_eq!(turn(false, 12, 13, true), (true, false), "it did not have to wait");
+        assert_eq!(turn(false, 13, 16, true), (false, true));
+        assert_eq!(turn(false, 16, 17, true), (false, false));
+        assert_eq!(turn(true, 20, 23, true), (false, true), "it had to");
+        assert_eq!(turn(true, 30, 34, false), (true, false), "one alone may be long");
     }
 
     /// A task that has been busy for long is polled once more without a budget: what is published then is heard all the same.
@@ -249,5 +295,58 @@ mod tests {
             .await;
             assert!(rounds <= 3, "it was never heard");
         }
+    }
+
+    /// Who is woken for nothing waits anew: what comes next is heard.
+    #[tokio::test]
+    async fn an_ear_that_was_woken_for_nothing_hears_what_comes_next() {
+        let (bell, published) = (Arc::new(tokio::sync::Notify::new()), Arc::new(AtomicBool::new(false)));
+        let (rings, is_published) = (bell.clone(), published.clone());
+        let mut ear = Ear::new(async move {
+            while !is_published.load(Ordering::SeqCst) {
+                rings.notified().await;
+            }
+        });
+        poll_fn(|context| {
+            assert!(!ear.hears(context) && !ear.hears(context));
+            bell.notify_waiters();
+            assert!(!ear.hears(context) && !ear.hears(context));
+            published.store(true, Ordering::SeqCst);
+            bell.notify_waiters();
+            assert!(ear.hears(context) && !ear.hears(context), "once");
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// An ear that is passed on wakes who asked last.
+    #[tokio::test]
+    async fn an_ear_that_another_task_has_asked_wakes_who_asked_last() {
+        let (publish, changes) = watch::channel(0_u64);
+        let mut ear = Ear::new(next_change(changes));
+        assert!(!poll_fn(|context| Poll::Ready(ear.hears(context))).await);
+        let asked = Arc::new(tokio::sync::Notify::new());
+        let asking = asked.clone();
+        let hears = tokio::spawn(poll_fn(move |context| {
+            let heard = ear.hears(context);
+            asking.notify_one();
+            if heard { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        asked.notified().await;
+        publish.send(1).unwrap();
+        timeout(Duration::from_secs(60), hears).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_published_before_the_first_question_is_heard() {
+        let (publish, mut stop) = watch::channel(false);
+        publish.send(true).unwrap();
+        let mut ear = Ear::new(async move { stopped(&mut stop).await });
+        assert!(poll_fn(|context| Poll::Ready(ear.hears(context))).await);
+        let (publish, mut stop) = watch::channel(false);
+        let mut ear = Ear::new(async move { stopped(&mut stop).await });
+        assert!(!poll_fn(|context| Poll::Ready(ear.hears(context))).await);
+        drop(publish);
+        assert!(poll_fn(|context| Poll::Ready(ear.hears(context))).await, "whoever is gone has stopped");
     }
 }

@@ -48,7 +48,7 @@ pub trait Handler: Send + Sync {
         &self,
         asker: &Asker,
         header: &RequestHeader,
-        reading: Reading<'_>,
+        reading: &Reading<'_>,
         now_ms: u64,
         reply: &mut Zeroizing<Vec<u8>>,
     ) -> ReplyHeader;
@@ -101,7 +101,7 @@ impl Work {
 pub fn take_turn(
     handler: &dyn Handler,
     work: &Work,
-    reading: Reading<'_>,
+    reading: &Reading<'_>,
     (cost, now_ms): (Duration, u64),
     reply: &mut Zeroizing<Vec<u8>>,
 ) -> (bool, ReplyHeader) {
@@ -123,7 +123,7 @@ pub fn take_turn(
 fn run(
     handler: &dyn Handler,
     work: &Work,
-    reading: Reading<'_>,
+    reading: &Reading<'_>,
     now_ms: u64,
     reply: &mut Zeroizing<Vec<u8>>,
 ) -> ReplyHeader {
@@ -274,7 +274,7 @@ mod tests {
             &self,
             _: &Asker,
             _: &RequestHeader,
-            _: Reading<'_>,
+            _: &Reading<'_>,
             _: u64,
             reply: &mut Zeroizing<Vec<u8>>,
         ) -> ReplyHeader {
@@ -324,7 +324,7 @@ mod tests {
         let work = Work { asker: Arc::new(asker), header, body: Zeroizing::new(body), received: long_ago };
         let mut answer = Zeroizing::default();
         tracing::subscriber::with_default(subscriber, || {
-            take_turn(&Fixed(reply), &work, Reading::of(&work.body), (Duration::ZERO, 1), &mut answer)
+            take_turn(&Fixed(reply), &work, &Reading::of(&work.body), (Duration::ZERO, 1), &mut answer)
         });
         let bytes = lines.0.lock().clone();
         String::from_utf8(bytes).unwrap_or_default()

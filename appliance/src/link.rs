@@ -86,6 +86,8 @@ struct Outstanding {
 #[derive(Clone, Copy)]
 pub(crate) struct Wait {
     pub(crate) due: Option<Instant>,
+    /// For work on lanes.
+    pub(crate) work: bool,
     pub(crate) read: bool,
     pub(crate) write: bool,
 }
@@ -216,7 +218,8 @@ impl Line {
             if now.duration_since(since) >= WRITE {
                 return Err(format!("the client takes no replies for {} s", WRITE.as_secs()));
             }
-            return Ok(Some(Wait { due: Some(since + WRITE), read: false, write: true }));
+            // What cannot be sent stays in the account of its work.
+            return Ok(Some(Wait { due: Some(since + WRITE), work: false, read: false, write: true }));
         }
         if self.link.is_done() {
             return Ok(None);
@@ -225,7 +228,8 @@ impl Line {
             return self.link.ended().map(|()| None);
         }
         let starved = self.link.is_starved();
-        Ok(Some(Wait { due: self.link.alarm(now, starved), read: !starved, write: false }))
+        let work = !self.link.outstanding.is_empty();
+        Ok(Some(Wait { due: self.link.alarm(now, starved), work, read: !starved, write: false }))
     }
 
     /// Writes what the socket takes.
@@ -464,7 +468,8 @@ impl Link {
         if lane == Lane::Inline {
             let since = self.heard.duration_since(self.asked).as_millis();
             let now_ms = self.asked_ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX));
-            let (_, reply) = take_turn(&*handler, &work, reading, (Duration::ZERO, now_ms), &mut self.answer);
+            let (_, reply) =
+                take_turn(&*handler, &work, &reading, (Duration::ZERO, now_ms), &mut self.answer);
             self.reply(reply);
             return Ok(Some(work.body));
         }
@@ -516,7 +521,7 @@ impl Link {
                 Go::Run(cost) => {
                     let mut body = Zeroizing::default();
                     let (ran, header) =
-                        take_turn(&*handler, &work, Reading::of(&work.body), (cost, steady_ms()), &mut body);
+                        take_turn(&*handler, &work, &Reading::of(&work.body), (cost, steady_ms()), &mut body);
                     worked = ran;
                     Turn::Reply(header, body)
                 }

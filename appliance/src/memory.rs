@@ -153,8 +153,11 @@ impl Held {
 
     /// Other bytes have taken the place of these, fitting or not.
     pub fn resize(&mut self, bytes: usize) {
-        self.memory.add(bytes);
-        self.memory.give_back(self.bytes);
+        match bytes.checked_sub(self.bytes) {
+            Some(0) => {}
+            Some(more) => self.memory.add(more),
+            None => self.memory.give_back(self.bytes - bytes),
+        }
         self.bytes = bytes;
     }
 }

@@ -28,7 +28,7 @@ impl Handler for Served {
         &self,
         asker: &Asker,
         header: &RequestHeader,
-        reading: Reading<'_>,
+        reading: &Reading<'_>,
         now_ms: u64,
         reply: &mut Zeroizing<Vec<u8>>,
     ) -> ReplyHeader {

@@ -47,7 +47,7 @@ impl Handler for Scripted {
         &self,
         asker: &Asker,
         header: &RequestHeader,
-        reading: Reading<'_>,
+        reading: &Reading<'_>,
         _: u64,
         reply: &mut Zeroizing<Vec<u8>>,
     ) -> ReplyHeader {

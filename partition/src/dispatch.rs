@@ -97,7 +97,7 @@ impl Partition {
         now_ms: u64,
     ) -> (ReplyHeader, Zeroizing<Vec<u8>>) {
         let mut reply = Zeroizing::default();
-        let header = self.handle_read(link, caller, header, Reading::of(body), now_ms, &mut reply);
+        let header = self.handle_read(link, caller, header, &Reading::of(body), now_ms, &mut reply);
         (header, reply)
     }
 
@@ -108,18 +108,18 @@ impl Partition {
         link: &LinkFacts,
         caller: &Caller,
         header: &RequestHeader,
-        reading: Reading<'_>,
+        reading: &Reading<'_>,
         now_ms: u64,
         reply: &mut Zeroizing<Vec<u8>>,
     ) -> ReplyHeader {
-        let Reading { body, kind, row, .. } = reading;
-        let answer = match kind {
-            Kind::Hot(hot) => self.answer_use(link, caller, header, &hot, body, now_ms).map(|mut answer| {
+        let Reading { body, row, .. } = *reading;
+        let answer = match &reading.kind {
+            Kind::Hot(hot) => self.answer_use(link, caller, header, hot, body, now_ms).map(|mut answer| {
                 put_use_answer(&mut answer, reply);
                 None
             }),
             Kind::Counted => self.answer(link, caller, header, row, body, now_ms).map(Some),
-            Kind::Refused(refusal) => Err(refusal),
+            Kind::Refused(refusal) => Err(refusal.clone()),
         };
         match answer {
             Ok(None) => {}

@@ -44,7 +44,7 @@ impl From<StoreError> for Error {
 }
 
 /// How a request ends when it is not carried out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) outcome: Outcome,
     pub(crate) rv: Rv,

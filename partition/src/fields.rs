@@ -1,5 +1,5 @@
 //! The fields of an encoded message, one after another, without decoding it: what is counted and priced by.
-use prost::encoding::{WireType, decode_key, decode_varint};
+use prost::encoding::decode_varint;
 
 /// One field of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,29 +31,50 @@ pub(crate) fn fields(mut bytes: &[u8]) -> impl Iterator<Item = Result<Field<'_>,
     })
 }
 
-fn take<'a>(bytes: &mut &'a [u8]) -> Option<Field<'a>> {
-    let (number, wire_type) = decode_key(bytes).ok()?;
-    let mut skip = |length: usize| {
-        let (inside, rest) = bytes.split_at_checked(length)?;
-        *bytes = rest;
-        Some(inside)
-    };
-    match wire_type {
-        WireType::Varint => Some(Field::Number(number, decode_varint(bytes).ok()?)),
-        WireType::ThirtyTwoBit => skip(4).map(|_| Field::Other),
-        WireType::SixtyFourBit => skip(8).map(|_| Field::Other),
-        WireType::LengthDelimited => {
-            let length = usize::try_from(decode_varint(bytes).ok()?).ok()?;
+/// The next field; `None` when it cannot be read.
+pub(crate) fn take<'a>(bytes: &mut &'a [u8]) -> Option<Field<'a>> {
+    let key = u32::try_from(varint(bytes)?).ok()?;
+    // A field's number is not 0.
+    let number = Some(key >> 3).filter(|number| *number > 0)?;
+    let fixed = match key & 7 {
+        0 => return Some(Field::Number(number, varint(bytes)?)),
+        2 => {
+            let length = usize::try_from(varint(bytes)?).ok()?;
             let (inside, rest) = bytes.split_at_checked(length)?;
             *bytes = rest;
-            Some(Field::Bytes(number, inside))
+            return Some(Field::Bytes(number, inside));
         }
-        WireType::StartGroup | WireType::EndGroup => None,
+        1 => 8,
+        5 => 4,
+        _ => return None,
+    };
+    *bytes = bytes.get(fixed..)?;
+    Some(Field::Other)
+}
+
+/// A number: of one byte, mostly.
+#[inline]
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    match bytes.split_first() {
+        Some((only, rest)) if *only < 0x80 => {
+            *bytes = rest;
+            Some(u64::from(*only))
+        }
+        _ => long_varint(bytes),
     }
+}
+
+/// A number of several bytes, by the codec.
+#[inline(never)]
+fn long_varint(bytes: &mut &[u8]) -> Option<u64> {
+    decode_varint(bytes).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use prost::encoding::{WireType, decode_key};
+
     use super::*;
 
     #[test]
@@ -76,5 +97,55 @@ mod tests {
             assert_eq!(read(&bytes), [Ok(Field::Number(1, 1)), Err(Unreadable)]);
         }
         assert_eq!(read(b""), []);
+    }
+
+    /// The next field as the library of the codec reads its parts.
+    fn taken_by_prost<'a>(bytes: &mut &'a [u8]) -> Option<Field<'a>> {
+        let (number, wire_type) = decode_key(bytes).ok()?;
+        let length = match wire_type {
+            WireType::Varint => return Some(Field::Number(number, decode_varint(bytes).ok()?)),
+            WireType::ThirtyTwoBit => 4,
+            WireType::SixtyFourBit => 8,
+            WireType::LengthDelimited => usize::try_from(decode_varint(bytes).ok()?).ok()?,
+            WireType::StartGroup | WireType::EndGroup => return None,
+        };
+        let (inside, rest) = bytes.split_at_checked(length)?;
+        *bytes = rest;
+        Some(if wire_type == WireType::LengthDelimited { Field::Bytes(number, inside) } else { Field::Other })
+    }
+
+    /// What both find in the bytes, field by field.
+    fn compare(bytes: &[u8]) {
+        let (mut ours, mut theirs) = (bytes, bytes);
+        while !theirs.is_empty() {
+            let found = take(&mut ours);
+            assert_eq!(found, taken_by_prost(&mut theirs), "{bytes:?}");
+            if found.is_none() {
+                return;
+            }
+            assert_eq!(ours, theirs, "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_field_is_what_the_codec_makes_of_the_same_bytes(
+            keys in proptest::collection::vec((0..40_u8, any::<[u8; 4]>()), 1..8),
+            long in 0..12_usize,
+            last in any::<u8>(),
+            rest in proptest::collection::vec(any::<u8>(), 0..24),
+        ) {
+            compare(&rest);
+            let fields: Vec<u8> = keys.iter().flat_map(|(key, more)| [&[*key][..], &more[..]].concat()).collect();
+            compare(&[&fields[..], &rest].concat());
+            // Numbers of any length, overlong ones and too great ones among them, whole and cut off.
+            for key in [&[8][..], &[18], &[]] {
+                let number = [key, &vec![0x80 | (last >> 1); long], &[last]].concat();
+                (0..=number.len()).for_each(|cut| compare(&number[..cut]));
+                compare(&[&number[..], &rest].concat());
+            }
+        }
     }
 }

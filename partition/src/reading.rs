@@ -6,7 +6,7 @@
 //!      -> anything else -> census -> Counted: decoded when it is run
 //!                                 -> Refused, unread
 //! ```
-//! Whatever [`hot`] is not sure of goes the other way, so that every refusal and every rule of decoding is written once.
+//! Whatever [`Hot`] is not sure of goes the other way, so that every refusal and every rule of decoding is written once.
 use std::borrow::Cow;
 
 use spec::Stamp;
@@ -16,7 +16,7 @@ use spec::messages::{MechanismMessage, UseParts};
 use crate::census;
 use crate::cost::{Cost, cost_of, cost_of_hot};
 use crate::error::Refusal;
-use crate::fields::{Field, fields};
+use crate::fields::{self, Field};
 use crate::objects::Named;
 use crate::uses::Wanted;
 
@@ -40,6 +40,7 @@ pub(crate) enum Kind<'a> {
 }
 
 /// A Use in a request that holds nothing else.
+#[derive(Default)]
 pub(crate) struct Hot<'a> {
     pub(crate) group: &'a [u8],
     pub(crate) generation: u64,
@@ -50,9 +51,10 @@ pub(crate) struct Hot<'a> {
 impl<'a> Reading<'a> {
     /// Reads an encoded `RequestBody`. Costs less than a microsecond for what is usual and some ten for what is refused.
     pub fn of(body: &'a [u8]) -> Self {
-        if let Some(hot) = hot(body) {
+        let mut hot = Hot::default();
+        if let Some(row) = hot.read(body) {
             let cost = cost_of_hot(&hot.wanted);
-            return Self { body, row: call(UseParts::NUMBER), kind: Kind::Hot(hot), cost };
+            return Self { body, row: Some(row), kind: Kind::Hot(hot), cost };
         }
         let row = census::one_call(body).ok().map(|(row, _)| row);
         match census::count(body) {
@@ -82,10 +84,10 @@ impl<'a> Reading<'a> {
 }
 
 /// The fields of a message, which have to stand in ascending order, each once.
-fn ascending<'a>(bytes: &'a [u8], mut take: impl FnMut(Field<'a>) -> Option<()>) -> Option<()> {
+fn ascending<'a>(mut bytes: &'a [u8], mut take: impl FnMut(Field<'a>) -> Option<()>) -> Option<()> {
     let mut last = 0;
-    for field in fields(bytes) {
-        let field = field.ok()?;
+    while !bytes.is_empty() {
+        let field = fields::take(&mut bytes)?;
         let (Field::Number(number, _) | Field::Bytes(number, _)) = field else { return None };
         if number <= last {
             return None;
@@ -101,34 +103,33 @@ fn low(number: u64) -> u32 {
     u32::try_from(number & 0xFFFF_FFFF).unwrap_or(0)
 }
 
-fn hot(body: &[u8]) -> Option<Hot<'_>> {
-    let (mut group, mut generation, mut ticket, mut found): (&[u8], u64, &[u8], _) = (&[], 0, &[], None);
-    ascending(body, |field| {
-        match field {
-            Field::Bytes(1, bytes) => group = bytes,
-            Field::Number(2, number) => generation = number,
-            Field::Bytes(3, bytes) => ticket = bytes,
-            Field::Bytes(UseParts::NUMBER, bytes) => found = Some(bytes),
-            _ => return None,
-        }
-        Some(())
-    })?;
-    let wanted = wanted(found?)?;
-    if body.len() > call(UseParts::NUMBER)?.body_bytes_max {
-        return None;
+impl<'a> Hot<'a> {
+    /// Reads it into what is empty: it is too large to be moved about. The row of a Use; `None` when it is anything else.
+    fn read(&mut self, body: &'a [u8]) -> Option<&'static Row> {
+        let mut found = None;
+        ascending(body, |field| {
+            match field {
+                Field::Bytes(1, bytes) => self.group = bytes,
+                Field::Number(2, number) => self.generation = number,
+                Field::Bytes(3, bytes) => self.ticket = bytes,
+                Field::Bytes(UseParts::NUMBER, bytes) => found = Some(bytes),
+                _ => return None,
+            }
+            Some(())
+        })?;
+        read_use(found?, &mut self.wanted)?;
+        call(UseParts::NUMBER).filter(|row| body.len() <= row.body_bytes_max)
     }
-    Some(Hot { group, generation, ticket, wanted })
 }
 
-fn wanted(bytes: &[u8]) -> Option<Wanted<'_>> {
-    let mut wanted = Wanted::default();
+fn read_use<'a>(bytes: &'a [u8], wanted: &mut Wanted<'a>) -> Option<()> {
     ascending(bytes, |field| {
         match field {
             Field::Number(1, number) => wanted.function = low(number),
             Field::Bytes(2, bytes) if bytes.len() <= MECHANISM_BYTES_MAX => {
                 wanted.mechanism = Some(Cow::Owned(mechanism(bytes)?));
             }
-            Field::Bytes(3, bytes) => wanted.key = Some(named(bytes)?),
+            Field::Bytes(3, bytes) => read_named(bytes, wanted.key.insert(Named::default()))?,
             Field::Bytes(4, bytes) => wanted.plan = Some(stamp(bytes)?),
             Field::Number(5, number) => wanted.how = low(number),
             Field::Bytes(6, bytes) => wanted.data = bytes,
@@ -140,8 +141,7 @@ fn wanted(bytes: &[u8]) -> Option<Wanted<'_>> {
             _ => return None,
         }
         Some(())
-    })?;
-    Some(wanted)
+    })
 }
 
 fn mechanism(bytes: &[u8]) -> Option<MechanismMessage> {
@@ -165,8 +165,7 @@ fn mechanism(bytes: &[u8]) -> Option<MechanismMessage> {
     Some(message)
 }
 
-fn named(bytes: &[u8]) -> Option<Named<'_>> {
-    let mut named = Named::default();
+fn read_named<'a>(bytes: &'a [u8], named: &mut Named<'a>) -> Option<()> {
     ascending(bytes, |field| {
         match field {
             Field::Bytes(1, bytes) => named.ouid = bytes,
@@ -177,8 +176,7 @@ fn named(bytes: &[u8]) -> Option<Named<'_>> {
             _ => return None,
         }
         Some(())
-    })?;
-    Some(named)
+    })
 }
 
 fn stamp(bytes: &[u8]) -> Option<Stamp> {
@@ -279,6 +277,11 @@ mod tests {
         (message.data, message.signature) = (wanted.data.to_vec(), wanted.signature.to_vec());
         (message.state, message.pin) = (wanted.state.to_vec(), wanted.pin.to_vec());
         message
+    }
+
+    fn hot(body: &[u8]) -> Option<Hot<'_>> {
+        let mut hot = Hot::default();
+        hot.read(body).map(|_| hot)
     }
 
     /// What both ways say of a body; whether it was read hot.

@@ -271,7 +271,7 @@ fn status(handler: &dyn Handler, serial: u64) -> Result<StatusAnswer, String> {
     let header = RequestHeader { partition: serial, remaining_ms: u32::MAX, ..RequestHeader::default() };
     let asker = Asker { name: "hsm".into(), client: [0; 32], instance: [0; 32], link: LinkFacts::default() };
     let (body, mut reply) = (body.encode_to_vec(), Zeroizing::default());
-    handler.handle(&asker, &header, Reading::of(&body), now_ms(), &mut reply);
+    handler.handle(&asker, &header, &Reading::of(&body), now_ms(), &mut reply);
     match ReplyBody::decode(reply.as_slice()) {
         Ok(ReplyBody { answer: Some(messages::Answer::Status(status)), .. }) => Ok(status),
         Ok(reply) => {

@@ -130,22 +130,33 @@ trait Family: Sync {
     }
 }
 
-/// The registry: one line a mechanism. Digests run in the client and generation stands in `generation`.
+/// The registry: one line a mechanism, in the order of their numbers. Digests run in the client and generation stands in
+/// `generation`.
 static FAMILIES: &[(MechanismType, &dyn Family)] = &[
     (M::RSA_PKCS, &rsa_pkcs::RsaPkcs),
-    (M::RSA_PKCS_OAEP, &rsa_oaep::RsaOaep),
-    (M::RSA_PKCS_PSS, &rsa_pss::RsaPss),
     (M::RSA_X_509, &rsa_x_509::RsaX509),
     (M::SHA1_RSA_PKCS, &rsa_pkcs::RsaPkcs),
-    (M::SHA224_RSA_PKCS, &rsa_pkcs::RsaPkcs),
+    (M::RSA_PKCS_OAEP, &rsa_oaep::RsaOaep),
+    (M::RSA_PKCS_PSS, &rsa_pss::RsaPss),
+    (M::SHA1_RSA_PKCS_PSS, &rsa_pss::RsaPss),
     (M::SHA256_RSA_PKCS, &rsa_pkcs::RsaPkcs),
     (M::SHA384_RSA_PKCS, &rsa_pkcs::RsaPkcs),
     (M::SHA512_RSA_PKCS, &rsa_pkcs::RsaPkcs),
-    (M::SHA1_RSA_PKCS_PSS, &rsa_pss::RsaPss),
-    (M::SHA224_RSA_PKCS_PSS, &rsa_pss::RsaPss),
     (M::SHA256_RSA_PKCS_PSS, &rsa_pss::RsaPss),
     (M::SHA384_RSA_PKCS_PSS, &rsa_pss::RsaPss),
     (M::SHA512_RSA_PKCS_PSS, &rsa_pss::RsaPss),
+    (M::SHA224_RSA_PKCS, &rsa_pkcs::RsaPkcs),
+    (M::SHA224_RSA_PKCS_PSS, &rsa_pss::RsaPss),
+    (M::SHA_1_HMAC, &hmac::Hmac),
+    (M::SHA_1_HMAC_GENERAL, &hmac::Hmac),
+    (M::SHA256_HMAC, &hmac::Hmac),
+    (M::SHA256_HMAC_GENERAL, &hmac::Hmac),
+    (M::SHA224_HMAC, &hmac::Hmac),
+    (M::SHA224_HMAC_GENERAL, &hmac::Hmac),
+    (M::SHA384_HMAC, &hmac::Hmac),
+    (M::SHA384_HMAC_GENERAL, &hmac::Hmac),
+    (M::SHA512_HMAC, &hmac::Hmac),
+    (M::SHA512_HMAC_GENERAL, &hmac::Hmac),
     (M::ECDSA, &ecdsa::Ecdsa),
     (M::ECDSA_SHA1, &ecdsa::Ecdsa),
     (M::ECDSA_SHA224, &ecdsa::Ecdsa),
@@ -156,16 +167,6 @@ static FAMILIES: &[(MechanismType, &dyn Family)] = &[
     (M::AES_CBC, &aes_cbc::AesCbc { padded: false }),
     (M::AES_CBC_PAD, &aes_cbc::AesCbc { padded: true }),
     (M::AES_GCM, &aes_gcm::AesGcm),
-    (M::SHA_1_HMAC, &hmac::Hmac),
-    (M::SHA_1_HMAC_GENERAL, &hmac::Hmac),
-    (M::SHA224_HMAC, &hmac::Hmac),
-    (M::SHA224_HMAC_GENERAL, &hmac::Hmac),
-    (M::SHA256_HMAC, &hmac::Hmac),
-    (M::SHA256_HMAC_GENERAL, &hmac::Hmac),
-    (M::SHA384_HMAC, &hmac::Hmac),
-    (M::SHA384_HMAC_GENERAL, &hmac::Hmac),
-    (M::SHA512_HMAC, &hmac::Hmac),
-    (M::SHA512_HMAC_GENERAL, &hmac::Hmac),
 ];
 
 /// A job that has passed the checks which all mechanisms share.
@@ -234,8 +235,8 @@ pub fn run(job: &Job<'_>, input: &Input<'_>) -> Result<Output, Rv> {
 fn check<'a>(job: &Job<'a>, parameters: &'a Parameters) -> Result<Use<'a>, Rv> {
     let number = job.mechanism.mechanism_type;
     let row = row_of(number).ok_or(Rv::MECHANISM_INVALID)?;
-    let (_, family) =
-        FAMILIES.iter().find(|(mechanism, _)| *mechanism == number).ok_or(Rv::MECHANISM_INVALID)?;
+    let at = FAMILIES.binary_search_by_key(&number.0, |(mechanism, _)| mechanism.0);
+    let (_, family) = at.ok().and_then(|at| FAMILIES.get(at)).ok_or(Rv::MECHANISM_INVALID)?;
     let (flag, private) = match job.function {
         KeyFunction::SIGN => (SIGN, true),
         KeyFunction::VERIFY => (VERIFY, false),
@@ -365,6 +366,7 @@ mod tests {
             assert_eq!(incomplete, row.permits(GENERATE | GENERATE_KEY_PAIR), "{}", row.name());
         }
         assert!(FAMILIES.iter().all(|(mechanism, _)| row_of(*mechanism).is_some()));
+        assert!(FAMILIES.is_sorted_by(|(one, _), (next, _)| one.0 < next.0));
     }
 
     #[test]

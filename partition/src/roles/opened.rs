@@ -43,13 +43,17 @@ impl Hasher for EndHasher {
     }
 }
 
-/// Whether the bytes are the same, in a time that tells only their lengths.
+/// Whether the bytes are the same, in a time that tells only their lengths. Those at the end may be looked at twice: so none
+/// is looked at alone.
 fn equals(left: &[u8], right: &[u8]) -> bool {
-    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
-    let different = left.iter().zip(right).fold(0, |different, (left, right)| {
+    let (Some(left_end), Some(right_end)) = (left.last_chunk::<8>(), right.last_chunk::<8>()) else {
+        return left.ct_eq(right).into();
+    };
+    let chunks = left.as_chunks::<8>().0.iter().zip(right.as_chunks::<8>().0).chain([(left_end, right_end)]);
+    let different = chunks.fold(0, |different, (left, right)| {
         different | (u64::from_ne_bytes(*left) ^ u64::from_ne_bytes(*right))
     });
-    left.len() == right.len() && bool::from(different.ct_eq(&0) & left_rest.ct_eq(right_rest))
+    left.len() == right.len() && bool::from(different.ct_eq(&0))
 }
 
 /// See the head of this file.
@@ -127,5 +131,20 @@ mod tests {
             assert!(opened.0.read().len() <= TICKETS_MAX);
         }
         assert!(opened.look_up(group, &caller, &9_999_u128.to_be_bytes()).is_some());
+    }
+
+    #[test]
+    fn bytes_are_the_same_when_none_of_them_differs_at_any_length() {
+        let bytes: Vec<u8> = (1..40).collect();
+        for length in 0..bytes.len() {
+            let left = &bytes[..length];
+            assert!(equals(left, left), "{length} bytes");
+            assert!(!equals(left, &bytes[..=length]) && !equals(&bytes[..=length], left), "{length} bytes");
+            for at in 0..length {
+                let mut right = left.to_vec();
+                right[at] ^= 0x10;
+                assert!(!equals(left, &right), "byte {at} of {length}");
+            }
+        }
     }
 }
