@@ -1,4 +1,5 @@
 //! Before a call is sent: deadlines, who can be read, and waiting for members while none can (DESIGN 2, HA 4.6).
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arc_swap::Guard;
@@ -23,8 +24,6 @@ pub(crate) const LOOK_AGAIN_MS: u64 = 20;
 const REFUSED_WAIT_MS: u64 = 1_000;
 /// How long a process's first call waits for a majority of the members to appear, in milliseconds.
 const SETTLE_MS: u64 = 200;
-/// Groups of so many members at most are chosen from without allocation.
-const FEW: usize = 8;
 
 /// A call that succeeded.
 pub struct Answered {
@@ -238,38 +237,28 @@ impl Group {
         without: &Without<'_>,
         now: Moment,
     ) -> Choice {
-        let mut few = [None; FEW];
-        let mut many = Vec::new();
-        let room: &mut [Option<Candidate>] = if view.seats.len() <= FEW {
-            &mut few
-        } else {
-            many.resize(view.seats.len(), None);
-            &mut many
-        };
         let newest = if errand.newest_credentials { self.newest_credentials(view, without) } else { 0 };
-        let mut fill = |able: bool| {
-            let mut count = 0;
-            for (place, seat) in view.seats.iter().enumerate() {
+        // All callers count together: not where nobody asks whose turn it is.
+        let drawn = Cell::new(None);
+        let turn = || {
+            let turn = drawn.get().unwrap_or_else(|| self.next_turn());
+            drawn.set(Some(turn));
+            turn
+        };
+        let among = |able: bool| {
+            let candidates = view.seats.iter().enumerate().filter_map(|(place, seat)| {
                 let lacks = |mechanism| seat.member.lacks_mechanism(mechanism);
                 let is_old = newest > 0 && seat.member.credential_epoch() < newest;
-                if is_old || able && errand.mechanism.is_some_and(lacks) {
-                    continue;
-                }
-                room[count] = self.candidate(place, seat, errand, without, now);
-                count += usize::from(room[count].is_some());
-            }
-            count
+                let is_out = is_old || able && errand.mechanism.is_some_and(lacks);
+                if is_out { None } else { self.candidate(place, seat, errand, without, now) }
+            });
+            choose(policy, turn, candidates)
         };
-        // Where nobody can do it, a member's refusal is the answer: not beside a request that is under way.
-        let count = match fill(true) {
-            0 if without.sound_since.is_none() => fill(false),
-            count => count,
-        };
-        // All callers count together: not where nobody asks whose turn it is.
-        let is_asked = policy == Policy::RoundRobin
-            || room[..count].iter().flatten().any(|candidate| candidate.ramp_percent < 100);
-        let turn = if is_asked { self.next_turn() } else { 0 };
-        choose(policy, turn, room[..count].iter().flatten())
+        match among(true) {
+            // Where nobody can do it, a member's refusal is the answer: not beside a request that is under way.
+            Choice::Nobody if without.sound_since.is_none() => among(false),
+            choice => choice,
+        }
     }
 
     fn newest_credentials(&self, view: &View, without: &Without<'_>) -> u64 {

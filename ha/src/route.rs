@@ -70,24 +70,26 @@ pub(crate) enum Choice {
     Nobody,
 }
 
-/// The choice by policy; `turn` counts the choices. Standby members count when no active one does, draining ones when
-/// there is nobody else: the last member is never put out (HA 4.6).
-pub(crate) fn choose<'a>(
+/// The choice by policy; `turn` counts the choices, and is asked for only where it matters. Standby members count when no
+/// active one does, draining ones when there is nobody else: the last member is never put out (HA 4.6). The candidates are
+/// looked at once, but for those who take turns, of whom the second look may find another state: then the first of them
+/// is taken.
+pub(crate) fn choose(
     policy: Policy,
-    turn: u64,
-    candidates: impl Iterator<Item = &'a Candidate> + Clone,
+    turn: impl Fn() -> u64,
+    candidates: impl Iterator<Item = Candidate> + Clone,
 ) -> Choice {
-    let mut best: Option<(Order, &Candidate)> = None;
+    let mut best: Option<(Order, usize)> = None;
     let mut full: Option<Rank> = None;
     for candidate in candidates.clone() {
-        let rank = rank(candidate, turn);
-        if is_full(candidate) {
+        let rank = rank(&candidate, &turn);
+        if is_full(&candidate) {
             full = Some(full.map_or(rank, |other| other.min(rank)));
             continue;
         }
-        let order = order(policy, rank, candidate);
+        let order = order(policy, rank, &candidate);
         if best.is_none_or(|(other, _)| order < other) {
-            best = Some((order, candidate));
+            best = Some((order, candidate.place));
         }
     }
     let (best, first) = match (best, full) {
@@ -102,10 +104,10 @@ pub(crate) fn choose<'a>(
         (Some((best, first)), _) => (best.rank, first),
     };
     match policy {
-        Policy::LeastBusy | Policy::PrimaryFirst => Choice::Take(first.place),
+        Policy::LeastBusy | Policy::PrimaryFirst => Choice::Take(first),
         Policy::RoundRobin => {
-            let equals = candidates.filter(|one| !is_full(one) && self::rank(one, turn) == best);
-            in_turn(equals, turn).map_or(Choice::Nobody, |chosen| Choice::Take(chosen.place))
+            let equals = candidates.filter(|one| !is_full(one) && self::rank(one, &turn) == best);
+            Choice::Take(in_turn(equals, turn()).unwrap_or(first))
         }
     }
 }
@@ -118,13 +120,13 @@ struct Rank {
     held_back: bool,
 }
 
-fn rank(candidate: &Candidate, turn: u64) -> Rank {
+fn rank(candidate: &Candidate, turn: impl Fn() -> u64) -> Rank {
     // Spread over a hundred turns, so that it does not beat in time with the weights of round-robin.
-    let part = turn.wrapping_mul(37) % 100;
+    let part = || turn().wrapping_mul(37) % 100;
     Rank {
         doubtful: candidate.doubtful,
         tier: tier(candidate.role),
-        held_back: part >= u64::from(candidate.ramp_percent),
+        held_back: candidate.ramp_percent < 100 && part() >= u64::from(candidate.ramp_percent),
     }
 }
 
@@ -153,8 +155,8 @@ fn load(candidate: &Candidate) -> u64 {
     (u64::from(candidate.outstanding) + 1) * 10_000 / u64::from(candidate.weight.max(1))
 }
 
-/// The one whose share of the weights the turn falls into.
-fn in_turn<'a>(equals: impl Iterator<Item = &'a Candidate> + Clone, turn: u64) -> Option<&'a Candidate> {
+/// The place of the one whose share of the weights the turn falls into.
+fn in_turn(equals: impl Iterator<Item = Candidate> + Clone, turn: u64) -> Option<usize> {
     let weights = equals.clone().map(|one| u64::from(one.weight.max(1)));
     // Weights of 100 and 200 mean one and two in turn, not a hundred and two hundred.
     let unit = weights.clone().fold(0, greatest_common_divisor).max(1);
@@ -163,7 +165,7 @@ fn in_turn<'a>(equals: impl Iterator<Item = &'a Candidate> + Clone, turn: u64) -
     for one in equals {
         let share = u64::from(one.weight.max(1)) / unit;
         if left < share {
-            return Some(one);
+            return Some(one.place);
         }
         left -= share;
     }
@@ -206,14 +208,14 @@ mod tests {
     }
 
     fn least<const N: usize>(candidates: [Candidate; N]) -> Choice {
-        choose(Policy::LeastBusy, 0, candidates.iter())
+        choose(Policy::LeastBusy, || 0, candidates.into_iter())
     }
 
     /// How often each of the places is taken in so many turns.
     fn shares<const N: usize>(policy: Policy, turns: u64, candidates: [Candidate; N]) -> [u64; N] {
         let mut shares = [0; N];
         for turn in 0..turns {
-            match choose(policy, turn, candidates.iter()) {
+            match choose(policy, || turn, candidates.into_iter()) {
                 Choice::Take(place) => shares[place] += 1,
                 other => panic!("wanted a member, found {other:?}"),
             }
@@ -253,7 +255,7 @@ mod tests {
         let standby = Candidate { role: MemberRole::Standby, ..candidate(1) };
         let draining = Candidate { role: MemberRole::Draining, ..candidate(2) };
         for policy in [Policy::LeastBusy, Policy::RoundRobin, Policy::PrimaryFirst] {
-            let chosen = |candidates: &[Candidate]| choose(policy, 5, candidates.iter());
+            let chosen = |candidates: &[Candidate]| choose(policy, || 5, candidates.iter().copied());
             assert_eq!(chosen(&[standby, active, draining]), Choice::Take(0), "{policy:?}");
             assert_eq!(chosen(&[draining, standby]), Choice::Take(1), "{policy:?}");
             assert_eq!(chosen(&[draining]), Choice::Take(2), "{policy:?}");
@@ -276,8 +278,8 @@ mod tests {
         assert_eq!(shares(Policy::RoundRobin, 300, [candidate(0), candidate(1), candidate(2)]), [100; 3]);
         let double = Candidate { weight: 200, outstanding: 50, ..candidate(1) };
         assert_eq!(shares(Policy::RoundRobin, 300, [candidate(0), double]), [100, 200]);
-        let first = choose(Policy::RoundRobin, 0, [candidate(0), candidate(1)].iter());
-        let second = choose(Policy::RoundRobin, 1, [candidate(0), candidate(1)].iter());
+        let first = choose(Policy::RoundRobin, || 0, [candidate(0), candidate(1)].into_iter());
+        let second = choose(Policy::RoundRobin, || 1, [candidate(0), candidate(1)].into_iter());
         assert_ne!(first, second);
     }
 
@@ -285,7 +287,7 @@ mod tests {
     fn primary_first_keeps_to_the_hosts_order_while_there_is_room() {
         let first = Candidate { preference: 0, outstanding: 9, window: 10, ..candidate(2) };
         let second = Candidate { preference: 1, ..candidate(0) };
-        let chosen = |first| choose(Policy::PrimaryFirst, 3, [second, first].iter());
+        let chosen = |first| choose(Policy::PrimaryFirst, || 3, [second, first].into_iter());
         assert_eq!(chosen(first), Choice::Take(2));
         assert_eq!(chosen(Candidate { outstanding: 10, ..first }), Choice::Take(0));
     }
@@ -298,14 +300,13 @@ mod tests {
             let other = Candidate { outstanding: 5, ..candidate(1) };
             let shares = shares(policy, 1_000, [returning, other]);
             assert!((40..=100).contains(&shares[0]), "{policy:?}: {shares:?}");
-            assert_eq!(choose(policy, 99, [returning].iter()), Choice::Take(0), "the only one");
+            assert_eq!(choose(policy, || 99, [returning].into_iter()), Choice::Take(0), "the only one");
         }
         let full = Candidate { resting: true, ..candidate(1) };
         let returning = Candidate { ramp_percent: 10, ..candidate(0) };
-        assert!(
-            (0..100)
-                .all(|turn| { choose(Policy::LeastBusy, turn, [returning, full].iter()) == Choice::Take(0) })
-        );
+        assert!((0..100).all(|turn| {
+            choose(Policy::LeastBusy, || turn, [returning, full].into_iter()) == Choice::Take(0)
+        }));
     }
 
     #[test]

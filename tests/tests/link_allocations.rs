@@ -2,7 +2,6 @@
 //! whichever of our crates or rustls stands innermost in it has asked. rustls may; we have memory from before.
 #![allow(clippy::unwrap_used)]
 
-use std::alloc::{GlobalAlloc, Layout, System as Memory};
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -21,6 +20,7 @@ use spec::{
     SlotId, Template, UserType,
 };
 use tests::lab::Lab;
+use tests::memory::Told;
 
 /// The crates of the module, by their folders.
 const OURS: &[&str] = &["spec", "digests", "awsraw", "ha", "ntls", "client", "pkcs11"];
@@ -30,14 +30,12 @@ const CALLS: usize = 25;
 /// How often it is watched: what is needed once and kept is asked for when the host lets it happen.
 const ROUNDS: usize = 4;
 
-/// Keeps how a watched thread came to ask the system for memory.
-struct Watching;
-
 thread_local! {
     static WATCHED: Cell<bool> = const { Cell::new(false) };
     static WAYS: RefCell<Vec<Backtrace>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Keeps how a watched thread came to ask the system for memory.
 fn ask() {
     // A thread that is being taken down is not watched any more.
     if WATCHED.try_with(|watched| watched.replace(false)).unwrap_or_default() {
@@ -46,34 +44,8 @@ fn ask() {
     }
 }
 
-// SAFETY: every method hands its arguments on to the system's allocator, which keeps the contract.
-unsafe impl GlobalAlloc for Watching {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ask();
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
-        unsafe { Memory.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ask();
-        // SAFETY: as above.
-        unsafe { Memory.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ask();
-        // SAFETY: as above.
-        unsafe { Memory.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { Memory.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static WATCHING: Watching = Watching;
+static MEMORY: Told = Told(ask);
 
 /// The ways to the allocator while the calling thread does something.
 fn watched(act: impl FnOnce()) -> Vec<Backtrace> {

@@ -2,7 +2,6 @@
 //! member is one that answers at once, so that nothing but the module is counted.
 #![allow(clippy::unwrap_used)]
 
-use std::alloc::{GlobalAlloc, Layout, System as Memory};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::Location;
@@ -20,9 +19,7 @@ use spec::{
     SlotId, Template, UserType,
 };
 use tests::inside::{Group, PIN};
-
-/// Counts what the calling thread asks the system for.
-struct Counting;
+use tests::memory::Told;
 
 thread_local! {
     static ASKED: Cell<u64> = const { Cell::new(0) };
@@ -30,38 +27,13 @@ thread_local! {
     static PLACES: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
+/// Counts what the calling thread asks the system for.
 fn ask() {
     let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
 }
 
-// SAFETY: every method hands its arguments on to the system's allocator, which keeps the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ask();
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
-        unsafe { Memory.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ask();
-        // SAFETY: as above.
-        unsafe { Memory.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ask();
-        // SAFETY: as above.
-        unsafe { Memory.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { Memory.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static MEMORY: Told = Told(ask);
 
 /// Members that answer at once with what a real one has answered before, once the calling thread wants them to.
 struct AtOnce {

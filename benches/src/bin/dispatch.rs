@@ -11,15 +11,16 @@ use std::process::ExitCode;
 use std::sync::Barrier;
 use std::thread;
 
-use benches::counting::{self, Counting};
+use benches::counting::{self, COUNTED};
 use benches::null::Dispatch;
 use benches::processor;
 use serde::Serialize;
 use spec::platform::when_locked;
+use tests::memory::Told;
 use tests::p11::{Failed, Outcome};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Told = COUNTED;
 
 /// Signatures of each thread, of up to eight; a debug build is measured by its tests only.
 const OPERATIONS: u64 = if cfg!(debug_assertions) { 2_000 } else { 200_000 };

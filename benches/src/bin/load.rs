@@ -19,17 +19,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use benches::bare::Bare;
-use benches::counting::Counting;
+use benches::counting::COUNTED;
 use benches::library::Library;
 use benches::link::Link;
 use benches::module::Token;
 use benches::window::{Window, measure, time};
 use benches::work::{Contestant, Work};
 use serde_json::{Value, json};
+use tests::memory::Told;
 use tests::p11::Failed;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Told = COUNTED;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
