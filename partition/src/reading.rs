@@ -326,17 +326,17 @@ mod tests {
             tag_bits: 128,
             ..Default::default()
         };
-        let stamp = Some(Stamp { ms: 7, counter: 1, incarnation: 3 });
+        let stamp = Some(spec::messages::EncodedStamp::from(Stamp { ms: 7, counter: 1, incarnation: 3 }));
         let parts = UseParts {
             function: 3,
             mechanism: &mechanism,
             iv: None,
             ouid: &[9; 16],
-            least: stamp,
+            least: stamp.as_ref(),
             blob_hash: &[],
             blob: &[],
             changed: b"changes",
-            plan: stamp,
+            plan: stamp.as_ref(),
             how: 1,
             data: b"data",
             signature: &[],
