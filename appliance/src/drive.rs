@@ -111,12 +111,11 @@ async fn drive(
             {
                 return Poll::Ready(room.map_or_else(broken, |()| Next::Writable));
             }
-            waited = true;
-            if wanted.due.is_some() {
-                alarm.as_mut().poll(context).map(|()| Next::Alarm)
-            } else {
-                Poll::Pending
+            if wanted.due.is_some() && alarm.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Next::Alarm);
             }
+            waited = true;
+            Poll::Pending
         });
         let next = next.await;
         if matches!(next, Next::Changed) {

@@ -12,6 +12,7 @@
 pub mod admin;
 pub mod appliance;
 pub mod book;
+mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod domains;

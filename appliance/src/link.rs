@@ -27,6 +27,7 @@ use spec::wipe::discard_zeroizing;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use crate::clock::{Clock, Prospect};
 use crate::greeting::{self, Greeted};
 use crate::handler::{Asker, Handler, Lane, Trace, Work, now_ms, outcome, steady_ms, take_turn};
 use crate::listener::Counted;
@@ -42,16 +43,10 @@ use crate::workers::{Go, Owner};
 const WRITE: Duration = Duration::from_secs(30);
 /// Work over this sends progress (HA 4.4).
 const PROGRESS: Duration = Duration::from_secs(1);
-/// How often outstanding work is looked at for progress.
-const TICK: Duration = Duration::from_millis(200);
-/// How long a draining link still answers Busy before it closes.
-const DRAIN: Duration = Duration::from_millis(300);
 /// With so many bytes of replies unwritten, what comes is answered Busy.
 const UNWRITTEN_BYTES_MAX: usize = 4 << 20;
 /// So much of a frame comes in whatever is held; the rest of a longer one waits for room.
 const FRAME_BYTES_FREE: usize = 64 << 10;
-/// How often a link whose frame has no room looks for some.
-const STARVED: Duration = Duration::from_millis(20);
 /// How long what is known of the asker, the wall time among it, is good for.
 const ASKER_AGE: Duration = Duration::from_millis(20);
 /// How long a client is asked to wait that has filled its window or memory, in milliseconds.
@@ -104,8 +99,7 @@ pub(crate) struct Line {
 pub(crate) struct Link {
     shared: Arc<Shared>,
     reader: FrameReader,
-    /// When something last came.
-    heard: Instant,
+    clock: Clock,
     client: Entrant,
     name: Arc<str>,
     instance: [u8; 32],
@@ -128,10 +122,6 @@ pub(crate) struct Link {
     unfinished: usize,
     /// Those above what every link may have, for the process alone.
     partial: Held,
-    /// When progress is looked at next.
-    look: Instant,
-    draining: Option<Instant>,
-    peer_closed: bool,
     /// It is one of the links that there are.
     _counted: Counted,
 }
@@ -151,7 +141,7 @@ impl Line {
         let link = Link {
             shared,
             reader,
-            heard: now,
+            clock: Clock::new(now),
             unfinished: 0,
             partial: share.hold(0),
             name: client.name.as_str().into(),
@@ -168,9 +158,6 @@ impl Line {
             told: (window, 0),
             out: Outbox::new(&memory),
             memory,
-            look: now,
-            draining: None,
-            peer_closed: false,
             _counted: counted,
         };
         Line { wire, link, stuck: None }
@@ -189,7 +176,7 @@ impl Line {
     /// Everything that one read has brought.
     pub(crate) fn take_batch(&mut self, batch: &Batch, now: Instant) -> Result<(), String> {
         let Line { wire, link, .. } = self;
-        link.heard = now;
+        link.clock.heard = now;
         if now.duration_since(link.asked) >= ASKER_AGE {
             link.asker = None;
         }
@@ -210,7 +197,7 @@ impl Line {
 
     /// The end of a turn: sends what there is and says what to wait for; nothing when the link is over.
     pub(crate) fn settle(&mut self, now: Instant) -> Result<Option<Wait>, String> {
-        if now >= self.link.look {
+        if self.link.clock.looks(now) {
             self.link.tell_progress(now);
         }
         self.flush(now)?;
@@ -221,15 +208,16 @@ impl Line {
             // What cannot be sent stays in the account of its work.
             return Ok(Some(Wait { due: Some(since + WRITE), work: false, read: false, write: true }));
         }
-        if self.link.is_done() {
+        if self.link.clock.is_done(now, !self.link.outstanding.is_empty()) {
             return Ok(None);
         }
         if self.wire.has_ended() {
             return self.link.ended().map(|()| None);
         }
         let starved = self.link.is_starved();
-        let work = !self.link.outstanding.is_empty();
-        Ok(Some(Wait { due: self.link.alarm(now, starved), work, read: !starved, write: false }))
+        let before = self.link.prospect(starved);
+        let due = self.link.clock.alarm(now, before);
+        Ok(Some(Wait { due, work: before.works, read: !starved, write: false }))
     }
 
     /// Writes what the socket takes.
@@ -291,7 +279,7 @@ impl Link {
 
     /// The server stops: what runs is finished, and the client knows.
     pub(crate) fn stop(&mut self) {
-        if self.draining.is_none() {
+        if !self.clock.is_draining() {
             self.drain("hsmd is stopping");
         }
     }
@@ -301,16 +289,8 @@ impl Link {
         self.told = (self.shared.window(), self.shared.workers.waiting());
     }
 
-    /// When to look at progress, the end of draining and silence, whichever is first.
-    fn alarm(&self, now: Instant, starved: bool) -> Option<Instant> {
-        let drained = self.draining.map(|since| since + DRAIN);
-        let quiet = if self.outstanding.is_empty() {
-            self.silence().map(|limit| self.heard + limit)
-        } else {
-            Some(self.look)
-        };
-        let starved = starved.then(|| now + STARVED);
-        [quiet, drained, starved].into_iter().flatten().min()
+    fn prospect(&self, starved: bool) -> Prospect {
+        Prospect { works: !self.outstanding.is_empty(), silence: self.silence(), starved }
     }
 
     /// Takes room for the next read of a long frame; whether there is none, so that it must wait.
@@ -321,17 +301,14 @@ impl Link {
 
     /// It is the time that the link wanted to be looked at: one that is silent for too long ends.
     pub(crate) fn alarmed(&self, now: Instant) -> Result<(), String> {
-        match self.silence() {
-            Some(limit) if now.duration_since(self.heard) >= limit && self.outstanding.is_empty() => {
-                Err(format!("silent for {} s", limit.as_secs()))
-            }
-            _ => Ok(()),
+        match self.clock.silent_for(now, self.prospect(false)) {
+            Some(limit) => Err(format!("silent for {} s", limit.as_secs())),
+            None => Ok(()),
         }
     }
 
     /// One Progress a second for each request that runs or waits for longer.
     fn tell_progress(&mut self, now: Instant) {
-        self.look = now + TICK;
         for (tag, work) in &mut self.outstanding {
             if now.duration_since(work.told) >= PROGRESS && !work.cancelled.load(Ordering::Relaxed) {
                 work.told = now;
@@ -349,14 +326,6 @@ impl Link {
         }
     }
 
-    /// Whether a draining link has nothing left to do.
-    fn is_done(&self) -> bool {
-        match self.draining {
-            Some(since) => self.outstanding.is_empty() && (self.peer_closed || since.elapsed() >= DRAIN),
-            None => false,
-        }
-    }
-
     fn ended(&self) -> Result<(), String> {
         if self.reader.is_between_frames() {
             Ok(())
@@ -367,7 +336,7 @@ impl Link {
 
     /// No new requests from now on.
     pub(crate) fn drain(&mut self, reason: &str) {
-        self.draining = Some(Instant::now());
+        self.clock.drain(Instant::now());
         self.close(reason);
     }
 
@@ -379,7 +348,7 @@ impl Link {
     /// registered ends the link, once what runs has ended.
     pub(crate) fn offer_anew(&mut self) {
         let Some(client) = self.shared.registry.renewed(&self.client) else {
-            if self.draining.is_none() {
+            if !self.clock.is_draining() {
                 tracing::info!(
                     client = self.client.name,
                     "a link ends: its certificate is no longer registered"
@@ -415,8 +384,7 @@ impl Link {
                 }
                 Frame::Pong(_) => {}
                 Frame::Close(_) => {
-                    self.peer_closed = true;
-                    self.draining.get_or_insert_with(Instant::now);
+                    self.clock.close_by_peer(Instant::now());
                 }
                 Frame::Hello(_)
                 | Frame::HelloReply(_)
@@ -442,7 +410,7 @@ impl Link {
         }
         let window = usize::try_from(self.shared.limits.window).unwrap_or(usize::MAX);
         let full = self.outstanding.len() >= window || self.out.len() >= UNWRITTEN_BYTES_MAX;
-        if full || self.draining.is_some() || !self.memory.has_room(body.len()) {
+        if full || self.clock.is_draining() || !self.memory.has_room(body.len()) {
             self.busy(tag, BUSY_MS);
             return Ok(Some(body));
         }
@@ -462,11 +430,11 @@ impl Link {
             self.reply(reply);
             return Ok(None);
         };
-        let work = Work { asker: self.asker(), header, body, received: self.heard };
+        let work = Work { asker: self.asker(), header, body, received: self.clock.heard };
         let reading = Reading::of(&work.body);
         let lane = handler.lane(&work.header, &reading);
         if lane == Lane::Inline {
-            let since = self.heard.duration_since(self.asked).as_millis();
+            let since = self.clock.heard.duration_since(self.asked).as_millis();
             let now_ms = self.asked_ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX));
             let (_, reply) =
                 take_turn(&*handler, &work, &reading, (Duration::ZERO, now_ms), &mut self.answer);
