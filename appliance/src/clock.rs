@@ -12,19 +12,21 @@ use std::time::{Duration, Instant};
 /// How often outstanding work is looked at for progress.
 const TICK: Duration = Duration::from_millis(200);
 /// How long a draining link still answers Busy before it closes.
-pub(crate) const DRAIN: Duration = Duration::from_millis(300);
+const DRAIN: Duration = Duration::from_millis(300);
 /// How often a link whose frame has no room looks for some.
 const STARVED: Duration = Duration::from_millis(20);
 
 /// The times of a link.
 pub(crate) struct Clock {
-    /// When something last came.
+    /// When something last came, or was last waited for.
     pub(crate) heard: Instant,
     /// When progress is looked at next.
     look: Instant,
     /// Since when no new requests are taken.
     draining: Option<Instant>,
     peer_closed: bool,
+    /// Requests ran or waited when the last turn ended.
+    worked: bool,
 }
 
 /// What a link has before it.
@@ -40,11 +42,16 @@ pub(crate) struct Prospect {
 
 impl Clock {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { heard: now, look: now, draining: None, peer_closed: false }
+        Self { heard: now, look: now, draining: None, peer_closed: false, worked: false }
     }
 
-    /// When the next turn is due without news.
-    pub(crate) fn alarm(&self, now: Instant, before: Prospect) -> Option<Instant> {
+    /// The end of a turn: when the next one is due without news. A client that waits for its answer is not silent: its silence
+    /// begins when there is nothing more to wait for.
+    pub(crate) fn alarm(&mut self, now: Instant, before: Prospect) -> Option<Instant> {
+        if before.works || self.worked {
+            self.heard = now;
+        }
+        self.worked = before.works;
         let quiet = if before.works {
             Some(self.look)
         } else {
@@ -97,16 +104,19 @@ mod tests {
 
     /// The turns of a link that nobody talks to until its end, at most so many; when work ends is said.
     fn turns(mut clock: Clock, begun: Instant, work_ends: Duration, mut before: Prospect) -> (u32, Duration) {
-        let (mut now, mut turns) = (begun, 0);
+        let (mut now, mut turns, mut rings) = (begun, 0, false);
         loop {
             before.works = now < begun + work_ends;
+            let is_silent = rings && clock.silent_for(now, before).is_some();
             clock.looks(now);
-            if clock.is_done(now, before.works) || clock.silent_for(now, before).is_some() {
+            if is_silent || clock.is_done(now, before.works) {
                 return (turns, now - begun);
             }
             turns += 1;
             let finished = before.works.then(|| begun + work_ends);
-            let next = clock.alarm(now, before).into_iter().chain(finished).min();
+            let alarm = clock.alarm(now, before);
+            rings = finished.is_none() || alarm < finished;
+            let next = alarm.into_iter().chain(finished).min();
             let Some(next) = next.filter(|_| turns < 10_000) else { return (turns, now - begun) };
             now = now.max(next);
         }
@@ -130,11 +140,12 @@ mod tests {
             let silence = [None, Some(second), Some(second * 2), Some(second * 5)][case as usize / 12];
             let before = Prospect { works: false, silence, starved };
             let (turns, ended) = turns(clock, begun, work_ends, before);
-            let most = if starved { 5_000 / 20 } else { 5_000 / 200 };
+            let most = if starved { 8_000 / 20 } else { 8_000 / 200 };
             let endless = case % 3 == 0 && silence.is_none();
             assert!(turns <= most + 5 || starved && endless, "{turns} turns in {ended:?}, case {case}");
             let wanted = match (case % 3, silence) {
-                (0, Some(limit)) => Some(work_ends.max(limit)),
+                // Who waits for an answer is not silent.
+                (0, Some(limit)) => Some(work_ends + limit),
                 (0, None) => None,
                 (1, limit) => Some(work_ends.max(limit.map_or(DRAIN, |limit| limit.min(DRAIN)))),
                 _ => Some(work_ends),
