@@ -8,19 +8,18 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use spec::Rv;
 use spec::calls::Row;
 use spec::messages::{
-    Answer, Call, Outcome, Random, RandomAnswer, ReplyBody, ReplyHeader, RequestBody, RequestHeader,
-    UseAnswer, UseParts,
+    Answer, Call, Outcome, Random, RandomAnswer, ReplyBody, ReplyHeader, RequestBody, RequestHeader, UseParts,
 };
 use zeroize::Zeroizing;
 
 use crate::bounds;
 use crate::contents::Contents;
 use crate::error::Refusal;
-use crate::mechanisms::REPLY_ROOM_BYTES;
 use crate::partition::{Caller, LinkFacts, Partition};
 use crate::random::{Random as _, SystemRandom};
 use crate::reading::{Hot, Kind, Reading};
 use crate::roles::{Access, open_ticket};
+use crate::uses::Used;
 
 /// Whether a call may leave the group open: Status, Login and the calls of tools.
 const fn may_name_no_group(call: &Call) -> bool {
@@ -114,8 +113,8 @@ impl Partition {
     ) -> ReplyHeader {
         let Reading { body, row, .. } = *reading;
         let answer = match &reading.kind {
-            Kind::Hot(hot) => self.answer_use(link, caller, header, hot, body, now_ms).map(|mut answer| {
-                put_use_answer(&mut answer, reply);
+            Kind::Hot(hot) => self.answer_use(link, caller, header, hot, body, now_ms).map(|used| {
+                put_use_answer(used, reply);
                 None
             }),
             Kind::Counted => self.answer(link, caller, header, row, body, now_ms).map(Some),
@@ -138,7 +137,7 @@ impl Partition {
         hot: &Hot<'_>,
         body: &[u8],
         now_ms: u64,
-    ) -> Result<UseAnswer, Refusal> {
+    ) -> Result<Used, Refusal> {
         self.keep_up(header);
         let contents = self.contents.read();
         let open = Open { may_name_no_group: false, while_recovering: false };
@@ -224,7 +223,7 @@ impl Partition {
             Call::SetPin(set) => Answer::SetPin(self.set_pin(access.caller, set, now_ms)?),
             Call::Plan(plan) => Answer::Plan(self.plan(access, plan)?),
             Call::Use(message) => {
-                Answer::Use(self.use_key(self.contents.read(), access, &message.into(), body, now_ms)?)
+                Answer::Use(self.use_key(self.contents.read(), access, &message.into(), body, now_ms)?.into())
             }
             Call::Random(random) => Answer::Random(fill(random)?),
             Call::Make(make) => Answer::Make(self.make(access, make, now_ms)?),
@@ -297,27 +296,17 @@ fn make_room(bytes: usize, reply: &mut Zeroizing<Vec<u8>>) {
     }
 }
 
-/// A shorter output is copied into its reply: the memory of short replies is used again.
-const MOVED_BYTES_MIN: usize = 16 << 10;
-
-/// As [`put`], for the answer to a use: the same bytes, in place. A long output becomes the reply, if its memory has the room.
-fn put_use_answer(answer: &mut UseAnswer, reply: &mut Zeroizing<Vec<u8>>) {
-    if answer.state.is_empty() && answer.output.len() >= MOVED_BYTES_MIN {
-        let (bytes, mut head) = (answer.output.len(), Vec::with_capacity(REPLY_ROOM_BYTES));
-        let inside = 1 + encoded_len_varint(bytes as u64) + bytes;
-        encode_key(UseParts::NUMBER, WireType::LengthDelimited, &mut head);
-        encode_varint(inside as u64, &mut head);
-        encode_key(1, WireType::LengthDelimited, &mut head);
-        encode_varint(bytes as u64, &mut head);
-        if answer.output.capacity() - bytes >= head.len() {
-            **reply = std::mem::take(&mut answer.output);
-            reply.resize(bytes + head.len(), 0);
-            reply.copy_within(..bytes, head.len());
-            reply[..head.len()].copy_from_slice(&head);
+/// As [`put`], for the answer to a use: the same bytes, in place. A long output becomes the reply, if it has the room for its head.
+fn put_use_answer(Used { output, state }: Used, reply: &mut Zeroizing<Vec<u8>>) {
+    let placed = if state.is_empty() { output.into_reply() } else { Err(output) };
+    let output = match placed {
+        Ok(mut whole) => {
+            **reply = std::mem::take(&mut *whole);
             return;
         }
-    }
-    let fields = [(1, &answer.output), (2, &answer.state)];
+        Err(output) => output,
+    };
+    let fields = [(1, &*output), (2, &*state)];
     let mut inside = 0;
     for (_, bytes) in fields.iter().filter(|(_, bytes)| !bytes.is_empty()) {
         inside += 1 + encoded_len_varint(bytes.len() as u64) + bytes.len();
@@ -342,33 +331,107 @@ fn fill(random: &Random) -> Result<RandomAnswer, Refusal> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use spec::messages::{How, KeyFunction, UseAnswer};
+    use spec::{Mechanism, MechanismType as M, Parameters};
+
     use super::*;
+    use crate::mechanisms::known::{AES_128_KEY, aes, whole};
+    use crate::mechanisms::{Input, Job, run};
+    use crate::placed::{MOVED_BYTES_MIN, Placed};
+
+    /// Where the bytes at the end of a buffer lie.
+    fn end_of(buffer: &[u8], bytes: usize) -> *const u8 {
+        buffer[buffer.len() - bytes..].as_ptr()
+    }
+
+    fn pattern(bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|at| at.to_le_bytes()[0]).collect()
+    }
+
+    /// Puts an answer and compares it with the other codec's. Whether the output is where it was.
+    fn stays(output: Placed, state: usize) -> bool {
+        let whole = UseAnswer { output: output.to_vec(), state: vec![8; state] };
+        let (bytes, place) = (output.len(), output.as_ptr());
+        let mut reply = Zeroizing::default();
+        put_use_answer(Used { output, state: vec![8; state] }, &mut reply);
+        let body = ReplyBody { answer: Some(Answer::Use(whole)), ..ReplyBody::default() };
+        assert!(*reply == body.encode_to_vec(), "{bytes} and {state} bytes");
+        end_of(&reply, bytes) == place
+    }
 
     #[test]
     fn the_answer_to_a_use_is_put_as_the_codec_of_all_others_would() {
-        let lengths =
-            [(0, 0), (1, 0), (64, 0), (127, 1), (0, 200), (300, 70_000), (1 << 20, 0), (1 << 20, 1)];
-        for ((output, state), room) in lengths.into_iter().flat_map(|one| [(one, 0), (one, REPLY_ROOM_BYTES)])
-        {
-            let mut answer = UseAnswer::default();
-            (answer.output, answer.state) = (Vec::with_capacity(output + room), vec![8; state]);
-            answer.output.extend((0..output).map(|at| at.to_le_bytes()[0]));
-            let (place, whole) = (answer.output.as_ptr(), answer.clone());
-            let mut reply = Zeroizing::default();
-            put_use_answer(&mut answer, &mut reply);
-            let body = ReplyBody { answer: Some(Answer::Use(whole)), ..ReplyBody::default() };
-            assert!(*reply == body.encode_to_vec(), "{output} and {state} bytes");
-            let is_moved = output >= MOVED_BYTES_MIN && state == 0 && room > 0;
-            assert_eq!(reply.as_ptr() == place, is_moved, "{output} and {state} bytes, room for {room}");
+        let without_state = [0, 1, 64, 127, 300].into_iter().chain(16_370..16_390).chain([
+            (1 << 21) - 6,
+            (1 << 21) - 5,
+            (1 << 21) - 4,
+            (1 << 21) - 1,
+            1 << 21,
+            (1 << 21) + 1,
+        ]);
+        let with_state = [(0, 200), (127, 1), (300, 70_000), (1 << 20, 1)];
+        for (output, state) in without_state.map(|output| (output, 0)).chain(with_state) {
+            let data = pattern(output);
+            let stayed = stays(Zeroizing::new(data.clone()).into(), state);
+            assert!(!stayed || output == 0, "{output} and {state} bytes, made elsewhere");
+            let stayed = stays(Placed::working_copy(&data, output), state);
+            assert_eq!(stayed, output >= MOVED_BYTES_MIN && state == 0, "{output} and {state} bytes");
+            let used = Used { output: Placed::working_copy(&data, output), state: vec![8; state] };
+            assert!(UseAnswer::from(used) == UseAnswer { output: data, state: vec![8; state] });
         }
     }
 
     #[test]
-    fn a_long_output_of_every_mechanism_that_takes_much_data_has_room_for_its_reply() {
-        for more in [0, 1, 16] {
-            let copy = crate::mechanisms::working_copy(&[7; 100], more);
-            assert!(copy.capacity() - copy.len() - more >= REPLY_ROOM_BYTES);
+    fn an_output_that_is_shorter_than_expected_is_copied_where_its_head_is_shorter_too() {
+        for (expected, bytes, stayed) in [
+            ((1 << 14) + 16, 1 << 14, true),
+            (1 << 14, (1 << 14) - 1, false),
+            ((1 << 14) - 1, (1 << 14) - 2, false),
+            ((1 << 21) - 5, (1 << 21) - 6, true),
+            ((1 << 21) - 4, (1 << 21) - 5, false),
+            (1 << 21, (1 << 21) - 1, false),
+            (1 << 21, (1 << 21) - 16, false),
+            ((1 << 21) + 16, 1 << 21, true),
+        ] {
+            let mut output = Placed::working_copy(&pattern(expected), expected);
+            output.truncate(bytes);
+            assert_eq!(stays(output, 0), stayed, "{expected} and {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn a_long_output_lies_in_the_reply_where_the_mechanism_worked_on_it() {
+        let (key, iv) = (aes(AES_128_KEY), || Parameters::Iv(vec![3; 16]));
+        let gcm = Parameters::Gcm { iv: vec![3; 12], aad: Vec::new(), tag_bits: 128 };
+        for (mechanism_type, parameters, more) in [
+            (M::AES_ECB, Parameters::None, 0),
+            (M::AES_CBC, iv(), 0),
+            (M::AES_CBC_PAD, iv(), 16),
+            (M::AES_GCM, gcm, 16),
+        ] {
+            let mechanism = Mechanism { mechanism_type, parameters };
+            let reply_of = |function, how, data: &[u8]| {
+                let job = Job { mechanism: &mechanism, function, key: &key, prehash_permitted: true };
+                let output = run(&job, &Input { how, ..whole(data) }).unwrap().data;
+                let (bytes, place) = (output.len(), output.as_ptr());
+                let mut reply = Zeroizing::default();
+                put_use_answer(Used { output, state: Vec::new() }, &mut reply);
+                assert_eq!(end_of(&reply, bytes), place, "{mechanism_type}, {} bytes", data.len());
+                let head = reply.len() - bytes;
+                assert_eq!(reply.capacity(), head + bytes.max(data.len()), "{mechanism_type} never grew");
+                reply[head..].to_vec()
+            };
+            for bytes in [MOVED_BYTES_MIN, 1 << 20, (1 << 21) + 16] {
+                let ways =
+                    if mechanism_type == M::AES_GCM { &[How::WHOLE][..] } else { &[How::WHOLE, How::CHAIN] };
+                for how in ways {
+                    let sealed = reply_of(KeyFunction::ENCRYPT, *how, &pattern(bytes));
+                    assert_eq!(sealed.len(), bytes + more);
+                    assert!(reply_of(KeyFunction::DECRYPT, *how, &sealed) == pattern(bytes));
+                }
+            }
         }
     }
 }

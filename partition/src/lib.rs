@@ -30,6 +30,7 @@ pub mod mechanisms;
 mod message;
 mod objects;
 mod partition;
+mod placed;
 mod quarantine;
 mod random;
 mod reading;

@@ -4,13 +4,12 @@
 //! stripped in constant time with one answer for every fault of it.
 
 use super::aes_ecb::{BLOCK_BYTES, unbound, whole_blocks};
-use super::{Bytes, Family, Use, answer, working_copy};
+use super::{Family, Placed, Use, answer};
 use aws_lc_rs::cipher::{DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext};
 use aws_lc_rs::iv::FixedLength;
 use spec::messages::{How, KeyFunction, OutputRule, PlanAnswer};
 use spec::{Parameters, Rv};
 use subtle::{Choice, ConstantTimeEq, ConstantTimeGreater};
-use zeroize::Zeroize;
 
 /// The family, with or without PKCS #7 padding.
 pub(super) struct AesCbc {
@@ -28,15 +27,15 @@ impl Family for AesCbc {
         Ok(PlanAnswer { block_bytes: 16, ..answer(How::CHAIN, rule, 0) })
     }
 
-    fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
+    fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Placed, Rv> {
         self.chain(job, data, true)
     }
 
-    fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
+    fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Placed, Rv> {
         self.chain(job, data, true)
     }
 
-    fn chain(&self, job: &Use<'_>, data: &[u8], last: bool) -> Result<Bytes, Rv> {
+    fn chain(&self, job: &Use<'_>, data: &[u8], last: bool) -> Result<Placed, Rv> {
         let ends = self.padded && last;
         match (job.function, ends) {
             (KeyFunction::ENCRYPT, true) => cbc(job, pad(data)),
@@ -49,7 +48,7 @@ impl Family for AesCbc {
 }
 
 /// Runs CBC over whole blocks in place.
-fn cbc(job: &Use<'_>, mut blocks: Bytes) -> Result<Bytes, Rv> {
+fn cbc(job: &Use<'_>, mut blocks: Placed) -> Result<Placed, Rv> {
     if blocks.is_empty() {
         return Ok(blocks);
     }
@@ -70,15 +69,16 @@ fn cbc(job: &Use<'_>, mut blocks: Bytes) -> Result<Bytes, Rv> {
 }
 
 /// Data and 1 to 16 bytes of padding, each of them the number of bytes.
-fn pad(data: &[u8]) -> Bytes {
+fn pad(data: &[u8]) -> Placed {
     let filling = BLOCK_BYTES - data.len() % BLOCK_BYTES;
-    let mut blocks = working_copy(data, filling);
-    blocks.resize(data.len() + filling, u8::try_from(filling).expect("a filling has at most 16 bytes"));
+    let mut blocks = Placed::working_copy(data, data.len() + filling);
+    let byte = u8::try_from(filling).expect("a filling has at most 16 bytes");
+    blocks.extend_from_slice(&[byte; BLOCK_BYTES][..filling]);
     blocks
 }
 
 /// Takes the padding off. Time shows the length of what is left and nothing about why a padding is refused.
-fn strip(mut blocks: Bytes) -> Result<Bytes, Rv> {
+fn strip(mut blocks: Placed) -> Result<Placed, Rv> {
     let last = &blocks[blocks.len() - BLOCK_BYTES..];
     let filling = last[BLOCK_BYTES - 1];
     let mut valid = !filling.ct_eq(&0) & !filling.ct_gt(&16);
@@ -88,7 +88,6 @@ fn strip(mut blocks: Bytes) -> Result<Bytes, Rv> {
     }
     if bool::from(valid) {
         let left = blocks.len() - usize::from(filling);
-        blocks[left..].zeroize();
         blocks.truncate(left);
         Ok(blocks)
     } else {

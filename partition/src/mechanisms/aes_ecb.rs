@@ -1,6 +1,6 @@
 //! CKM_AES_ECB (PKCS #11 v3.1, 6.10.4; SP 800-38A, 6.1), and the AES block operations that the other modes of blocks use.
 
-use super::{Bytes, Family, KeyMaterial, Use, answer, working_copy};
+use super::{Family, KeyMaterial, Placed, Use, answer};
 use aws_lc_rs::cipher::{
     AES_128, AES_192, AES_256, Algorithm, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext,
     UnboundCipherKey,
@@ -19,15 +19,15 @@ impl Family for AesEcb {
         Ok(PlanAnswer { block_bytes: 16, ..answer(How::CHAIN, OutputRule::SAME, 0) })
     }
 
-    fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
+    fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Placed, Rv> {
         self.chain(job, data, true)
     }
 
-    fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
+    fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Placed, Rv> {
         self.chain(job, data, true)
     }
 
-    fn chain(&self, job: &Use<'_>, data: &[u8], _last: bool) -> Result<Bytes, Rv> {
+    fn chain(&self, job: &Use<'_>, data: &[u8], _last: bool) -> Result<Placed, Rv> {
         let mut blocks = whole_blocks(job, data)?;
         if blocks.is_empty() {
             return Ok(blocks);
@@ -46,9 +46,9 @@ impl Family for AesEcb {
 }
 
 /// A copy of data that must be whole blocks.
-pub(super) fn whole_blocks(job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
+pub(super) fn whole_blocks(job: &Use<'_>, data: &[u8]) -> Result<Placed, Rv> {
     match (data.len().is_multiple_of(BLOCK_BYTES), job.function) {
-        (true, _) => Ok(working_copy(data, 0)),
+        (true, _) => Ok(Placed::working_copy(data, data.len())),
         (false, KeyFunction::ENCRYPT) => Err(Rv::DATA_LEN_RANGE),
         (false, _) => Err(Rv::ENCRYPTED_DATA_LEN_RANGE),
     }

@@ -1,13 +1,12 @@
 //! CKM_AES_GCM with an IV of 12 bytes and a tag of 16 (PKCS #11 v3.1, 6.13.2; SP 800-38D). Other lengths are refused.
 //! The tag follows the ciphertext. It runs whole, so that unverified plaintext never leaves (RULES 1.6).
 
-use super::{Bytes, Family, KeyMaterial, SecretKey, Use, answer, working_copy};
+use super::{Family, KeyMaterial, Placed, SecretKey, Use, answer};
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
 };
 use spec::messages::{How, KeyFunction, OutputRule, PlanAnswer};
 use spec::{Parameters, Rv};
-use zeroize::Zeroize;
 
 const TAG_BYTES: usize = 16;
 
@@ -22,20 +21,19 @@ impl Family for AesGcm {
         Ok(answer(How::WHOLE, rule, TAG_BYTES))
     }
 
-    fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
+    fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Placed, Rv> {
         let ((nonce, aad), key) = (parameters(job)?, key(job)?);
-        let mut sealed = working_copy(data, TAG_BYTES);
+        let mut sealed = Placed::working_copy(data, data.len() + TAG_BYTES);
         let tag = key.seal_in_place_separate_tag(nonce, aad, &mut sealed).map_err(|_| Rv::DATA_LEN_RANGE)?;
         sealed.extend_from_slice(tag.as_ref());
         Ok(sealed)
     }
 
-    fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
+    fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Placed, Rv> {
         let ((nonce, aad), key) = (parameters(job)?, key(job)?);
         let bytes = data.len().checked_sub(TAG_BYTES).ok_or(Rv::ENCRYPTED_DATA_LEN_RANGE)?;
-        let mut opened = working_copy(data, 0);
+        let mut opened = Placed::working_copy(data, bytes);
         key.open_in_place(nonce, aad, &mut opened).map_err(|_| Rv::ENCRYPTED_DATA_INVALID)?;
-        opened[bytes..].zeroize();
         opened.truncate(bytes);
         Ok(opened)
     }

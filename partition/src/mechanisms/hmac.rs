@@ -2,7 +2,7 @@
 //!
 //! In parts, the state is the inner hash in progress: as secret as the key, so it leaves a member sealed only (RULES 1.6).
 
-use super::{Bytes, Family, Input, KeyMaterial, Output, Use, answer, resume};
+use super::{Bytes, Family, Input, KeyMaterial, Output, Placed, Use, answer, resume};
 use aws_lc_rs::hmac as aws;
 use digests::{Hash, Running, digest};
 use spec::messages::{How, KeyFunction, OutputRule, PlanAnswer};
@@ -47,7 +47,7 @@ impl Family for Hmac {
         if job.function == KeyFunction::SIGN {
             Ok(Output::data(mac))
         } else {
-            verdict(&mac, input.signature).map(|()| Output::data(Bytes::default()))
+            verdict(&mac, input.signature).map(|()| Output::data(Placed::default()))
         }
     }
 }

@@ -217,7 +217,7 @@ fn used(
 ) -> Result<Bytes, Rv> {
     let output = run(&job(mechanism, function, key), input)?;
     assert!(output.state.is_none(), "a last part leaves no state");
-    Ok(output.data)
+    Ok(output.data.into_bytes())
 }
 
 pub(crate) fn sign(mechanism: &Mechanism, key: &KeyMaterial, data: &[u8]) -> Result<Bytes, Rv> {

@@ -25,6 +25,7 @@ mod rsa_pkcs;
 mod rsa_pss;
 mod rsa_x_509;
 
+pub use crate::placed::Placed;
 pub use digests::{EcPublicKey, RsaPublicKey};
 pub use generation::{Generated, generate};
 pub use key::{EcPrivateKey, KeyMaterial, Lookup, RsaPrivateKey, SecretKey};
@@ -38,16 +39,6 @@ use zeroize::Zeroizing;
 
 /// Bytes that are wiped when dropped.
 pub type Bytes = Zeroizing<Vec<u8>>;
-
-/// Bytes behind a long output that a mechanism leaves free in its memory, so that the output can become the reply.
-pub(crate) const REPLY_ROOM_BYTES: usize = 16;
-
-/// A copy of the data to be worked on in place, with room for so many bytes more, and for what stands around it in a reply.
-pub(crate) fn working_copy(data: &[u8], more: usize) -> Bytes {
-    let mut copy = Zeroizing::new(Vec::with_capacity(data.len() + more + REPLY_ROOM_BYTES));
-    copy.extend_from_slice(data);
-    copy
-}
 
 /// What is done with which key: the same for every part of an operation.
 pub struct Job<'a> {
@@ -79,18 +70,18 @@ pub struct Input<'a> {
 /// What one use or part gave.
 pub struct Output {
     /// Signature, ciphertext or plaintext; empty for a verdict and for parts of a stream.
-    pub data: Bytes,
+    pub data: Placed,
     /// The running state for the next part, to be sealed; `None` unless parts of a stream follow.
     pub state: Option<Bytes>,
 }
 
 impl Output {
-    fn data(data: Bytes) -> Output {
-        Output { data, state: None }
+    fn data(data: impl Into<Placed>) -> Output {
+        Output { data: data.into(), state: None }
     }
 
     fn state(state: Bytes) -> Output {
-        Output { data: Bytes::default(), state: Some(state) }
+        Output { data: Placed::default(), state: Some(state) }
     }
 }
 
@@ -110,17 +101,17 @@ trait Family: Sync {
     }
 
     /// Encrypts all of the data.
-    fn encrypt(&self, _job: &Use<'_>, _data: &[u8]) -> Result<Bytes, Rv> {
+    fn encrypt(&self, _job: &Use<'_>, _data: &[u8]) -> Result<Placed, Rv> {
         Err(Rv::MECHANISM_INVALID)
     }
 
     /// Decrypts all of the data.
-    fn decrypt(&self, _job: &Use<'_>, _data: &[u8]) -> Result<Bytes, Rv> {
+    fn decrypt(&self, _job: &Use<'_>, _data: &[u8]) -> Result<Placed, Rv> {
         Err(Rv::MECHANISM_INVALID)
     }
 
     /// One part of a chain of blocks.
-    fn chain(&self, job: &Use<'_>, _data: &[u8], _last: bool) -> Result<Bytes, Rv> {
+    fn chain(&self, job: &Use<'_>, _data: &[u8], _last: bool) -> Result<Placed, Rv> {
         Err(job.refused())
     }
 
@@ -292,10 +283,10 @@ impl Use<'_> {
 
     fn apply(&self, data: &[u8], signature: &[u8]) -> Result<Output, Rv> {
         let out = match self.function {
-            KeyFunction::SIGN => self.family.sign(self, data)?,
+            KeyFunction::SIGN => self.family.sign(self, data)?.into(),
             KeyFunction::ENCRYPT => self.family.encrypt(self, data)?,
             KeyFunction::DECRYPT => self.family.decrypt(self, data)?,
-            _ => self.family.verify(self, data, signature).map(|()| Bytes::default())?,
+            _ => self.family.verify(self, data, signature).map(|()| Placed::default())?,
         };
         Ok(Output::data(out))
     }

@@ -1,7 +1,7 @@
 //! CKM_RSA_PKCS_OAEP with any hash, mask hash and label (PKCS #11 v3.1, 6.1.8; RFC 8017, 7.1).
 
 use super::rsa_pkcs::{decrypted, modulus_bytes, private, public};
-use super::{Bytes, Family, Use, answer, fill_random};
+use super::{Family, Placed, Use, answer, fill_random};
 use digests::Scheme;
 use digests::padding::oaep::Oaep;
 use spec::Rv;
@@ -21,14 +21,14 @@ impl Family for RsaOaep {
         })
     }
 
-    fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
-        public(job.key)?.encrypt(&job.scheme()?, data, &fill_random)
+    fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Placed, Rv> {
+        public(job.key)?.encrypt(&job.scheme()?, data, &fill_random).map(Placed::from)
     }
 
-    fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
+    fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Placed, Rv> {
         let oaep = choices(job)?;
         let block = decrypted(private(job.key)?, data)?;
-        oaep.decode(&block).ok_or(Rv::ENCRYPTED_DATA_INVALID)
+        oaep.decode(&block).map(Placed::from).ok_or(Rv::ENCRYPTED_DATA_INVALID)
     }
 }
 

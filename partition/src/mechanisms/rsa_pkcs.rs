@@ -1,6 +1,6 @@
 //! CKM_RSA_PKCS and the hash-and-sign forms over it (PKCS #11 v3.1, 6.1.6 and 6.1.14; RFC 8017, 7.2 and 8.2).
 
-use super::{Bytes, Family, KeyMaterial, RsaPrivateKey, RsaPublicKey, Use, answer, fill_random};
+use super::{Bytes, Family, KeyMaterial, Placed, RsaPrivateKey, RsaPublicKey, Use, answer, fill_random};
 use digests::padding::pkcs1::{self, OVERHEAD_BYTES};
 use spec::Rv;
 use spec::messages::{How, KeyFunction, OutputRule, PlanAnswer};
@@ -34,14 +34,14 @@ impl Family for RsaPkcs {
         public(job.key)?.verify(&job.scheme()?, message, signature)
     }
 
-    fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
-        public(job.key)?.encrypt(&job.scheme()?, data, &fill_random)
+    fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Placed, Rv> {
+        public(job.key)?.encrypt(&job.scheme()?, data, &fill_random).map(Placed::from)
     }
 
-    fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
+    fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Placed, Rv> {
         let key = private(job.key)?;
         let block = decrypted(key, data)?;
-        Ok(pkcs1::decrypt_block(&block, data, &key.exponent_hash))
+        Ok(pkcs1::decrypt_block(&block, data, &key.exponent_hash).into())
     }
 }
 

@@ -1,7 +1,7 @@
 //! CKM_RSA_X_509: the bare RSA operation (PKCS #11 v3.1, 6.1.12). Data shorter than the modulus is filled with zeros in front.
 
 use super::rsa_pkcs::{decrypted, modulus_bytes, private, private_op, public};
-use super::{Bytes, Family, Use, answer, fill_random};
+use super::{Bytes, Family, Placed, Use, answer, fill_random};
 use digests::filled;
 use spec::Rv;
 use spec::messages::{How, OutputRule, PlanAnswer};
@@ -24,12 +24,12 @@ impl Family for RsaX509 {
         public(job.key)?.verify(&job.scheme()?, message, signature)
     }
 
-    fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
-        public(job.key)?.encrypt(&job.scheme()?, data, &fill_random)
+    fn encrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Placed, Rv> {
+        public(job.key)?.encrypt(&job.scheme()?, data, &fill_random).map(Placed::from)
     }
 
-    fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Bytes, Rv> {
-        decrypted(private(job.key)?, data)
+    fn decrypt(&self, job: &Use<'_>, data: &[u8]) -> Result<Placed, Rv> {
+        decrypted(private(job.key)?, data).map(Placed::from)
     }
 }
 

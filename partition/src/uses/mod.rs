@@ -11,6 +11,7 @@ use spec::{AttributeType as A, Mechanism, MechanismType, Rv, value};
 mod run;
 mod wanted;
 
+pub(crate) use run::Used;
 pub(crate) use wanted::Wanted;
 
 use crate::bounds;

@@ -17,8 +17,23 @@ use crate::error::Refusal;
 use crate::index::Held;
 use crate::mechanisms::{self, Input, Job};
 use crate::partition::Partition;
+use crate::placed::Placed;
 use crate::roles::Access;
 use crate::seal::{Context, What};
+
+/// What a use gave: a [`UseAnswer`] that is not encoded yet.
+pub(crate) struct Used {
+    /// Signature, ciphertext or plaintext; empty for a verdict.
+    pub(crate) output: Placed,
+    /// The sealed running state for the next part.
+    pub(crate) state: Vec<u8>,
+}
+
+impl From<Used> for UseAnswer {
+    fn from(Used { output, state }: Used) -> UseAnswer {
+        UseAnswer { output: std::mem::take(&mut *output.into_bytes()), state }
+    }
+}
 
 /// Checks bounds and how a use is put together.
 fn check_form(wanted: &Wanted<'_>) -> Result<How, Refusal> {
@@ -60,7 +75,7 @@ impl Partition {
         wanted: &Wanted<'_>,
         body: &[u8],
         now_ms: u64,
-    ) -> Result<UseAnswer, Refusal> {
+    ) -> Result<Used, Refusal> {
         let how = check_form(wanted)?;
         let asked = Asked::read(wanted.function, wanted.mechanism.as_deref())?;
         self.check_offered(asked.mechanism.mechanism_type)?;
@@ -105,10 +120,10 @@ impl Partition {
             last: wanted.last,
             state: state.as_ref().map(|state| state.as_slice()),
         };
-        let mut output = mechanisms::run(&job, &input)?;
+        let output = mechanisms::run(&job, &input)?;
         let next = wanted.part.checked_add(1).ok_or_else(|| Refusal::malformed("wanted fewer parts"))?;
-        Ok(UseAnswer {
-            output: std::mem::take(&mut *output.data),
+        Ok(Used {
+            output: output.data,
             state: output.state.map(|state| self.sealer.seal(&state_of(next), &state)).unwrap_or_default(),
         })
     }
