@@ -1,11 +1,10 @@
 //! One call's way to the members of its slot: the ticket goes along, and a dead ticket ends the login.
 use std::sync::Arc;
 
-use ha::SentUse;
+use ha::{SentUse, Used};
 use spec::Template;
 use spec::messages::{
-    Answer, Call, Found, Make, MakeAnswer, ObjectRef, SetAttributes, SetAttributesAnswer, SetPin, UseAnswer,
-    UseParts,
+    Answer, Call, Found, Make, MakeAnswer, ObjectRef, SetAttributes, SetAttributesAnswer, SetPin, UseParts,
 };
 
 use crate::error::{Error, Result};
@@ -29,7 +28,7 @@ impl Asking<'_> {
     }
 
     /// One use, by any member. What it has been sent with is told with an error after which it is asked for once more.
-    pub(crate) fn use_key(&self, parts: &UseParts<'_>, sent: &mut Option<SentUse>) -> Result<UseAnswer> {
+    pub(crate) fn use_key(&self, parts: &UseParts<'_>, sent: &mut Option<SentUse>) -> Result<Used> {
         self.heed(|group, ticket| group.use_key(parts, ticket, sent))
     }
 

@@ -11,9 +11,9 @@
 //! executed, output larger than the room -> kept -> the retry takes it (RULES 1.2)
 //! ```
 //! The steps from stage to stage stand in `parts.rs`, the sends in `head.rs`.
+use ha::Output;
 use spec::messages::{How, KeyFunction, MechanismMessage, OutputRule};
 use spec::{HandleObject, HandleSession, Mechanism, Rv};
-use zeroize::Zeroizing;
 
 use crate::asking::Asking;
 use crate::error::{Error, Result};
@@ -129,7 +129,7 @@ impl KeyOperation {
 
     /// All the data at once; planned anew once when the key has changed. What was sent whole is what is sent again, and what
     /// was begun otherwise under an IV is not begun again, for the application may have changed its buffer (RULES 1.5).
-    fn execute(&mut self, asking: &Asking<'_>, data: &[u8], signature: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    fn execute(&mut self, asking: &Asking<'_>, data: &[u8], signature: &[u8]) -> Result<Output> {
         match self.execute_once(asking, data, signature) {
             Err(Error::PlanChanged) => self.execute_again(asking, data, signature),
             outcome => outcome,
@@ -137,12 +137,7 @@ impl KeyOperation {
     }
 
     #[cold]
-    fn execute_again(
-        &mut self,
-        asking: &Asking<'_>,
-        data: &[u8],
-        signature: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>> {
+    fn execute_again(&mut self, asking: &Asking<'_>, data: &[u8], signature: &[u8]) -> Result<Output> {
         let outcome = match self.head.sent.take() {
             Some(sent) if How(sent.how) == How::WHOLE => {
                 self.execute_once(asking, &sent.data, &sent.signature)
@@ -153,12 +148,7 @@ impl KeyOperation {
         outcome.map_err(|error| self.not_permitted(error))
     }
 
-    fn execute_once(
-        &mut self,
-        asking: &Asking<'_>,
-        data: &[u8],
-        signature: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>> {
+    fn execute_once(&mut self, asking: &Asking<'_>, data: &[u8], signature: &[u8]) -> Result<Output> {
         let head = &mut self.head;
         if head.how() == How::PREHASH {
             let digest = digests::digest(head.hash()?, data);
@@ -167,14 +157,9 @@ impl KeyOperation {
         if data.len() > PIECE_BYTES && (head.is_chained() || head.is_streamed()) {
             let (stage, mut output) = advance(head, asking, &Stage::Fresh, data)?;
             let rest = conclude(head, asking, stage.as_ref().unwrap_or(&Stage::Fresh), signature)?;
-            if output.capacity() - output.len() >= rest.len() {
-                output.extend_from_slice(&rest);
-                return Ok(output);
-            }
-            let mut joined = Zeroizing::new(Vec::with_capacity(output.len() + rest.len()));
-            joined.append(&mut output);
-            joined.extend_from_slice(&rest);
-            return Ok(joined);
+            let room = output.len() + rest.len();
+            output.append(&rest, room);
+            return Ok(output);
         }
         if data.len() > head.whole_bytes_max() {
             return Err(lengths::length_error(head.function).into());
@@ -183,20 +168,20 @@ impl KeyOperation {
     }
 
     /// Update: takes a part and gives what can be given. The caller has checked the room.
-    pub(crate) fn update(&mut self, asking: &Asking<'_>, part: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    pub(crate) fn update(&mut self, asking: &Asking<'_>, part: &[u8]) -> Result<Output> {
         let outcome = match &mut self.stage {
             Stage::Kept { .. } => return Err(Rv::OPERATION_NOT_INITIALIZED.into()),
             Stage::Gathered(buffer) => {
                 buffer.extend(part).map_err(|_| lengths::length_error(self.head.function))?;
-                return Ok(Zeroizing::default());
+                return Ok(Output::default());
             }
             Stage::Hashed(running) => {
                 running.update(part);
-                return Ok(Zeroizing::default());
+                return Ok(Output::default());
             }
             Stage::Streamed(stream) if stream.buffer.bytes().len() + part.len() <= STREAM_BYTES => {
                 stream.buffer.extend(part)?;
-                return Ok(Zeroizing::default());
+                return Ok(Output::default());
             }
             stage => advance(&mut self.head, asking, stage, part),
         };
@@ -230,7 +215,7 @@ impl KeyOperation {
     }
 
     /// Gives an output that fits the room; keeps one that does not, for the retry (RULES 1.2).
-    fn give_or_keep(&mut self, output: Zeroizing<Vec<u8>>, by_final: bool, room: Room) -> Produced {
+    fn give_or_keep(&mut self, output: Output, by_final: bool, room: Room) -> Produced {
         lengths::fit(output, room).unwrap_or_else(|(output, answer)| {
             self.stage = Stage::Kept { output, by_final };
             answer

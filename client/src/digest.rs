@@ -90,7 +90,7 @@ fn conclude(cell: &mut Taken<'_, Digesting>, data: &[u8], room: Room) -> Result<
     let running = &mut cell.operation()?.running;
     let outcome = Expected::exactly(running.hash().len_bytes()).answer(room).unwrap_or_else(|| {
         running.update(data);
-        Produced::Bytes(running.clone().finish_into(ha::spare_output().unwrap_or_default()))
+        Produced::Bytes(running.clone().finish_into(ha::spare_output().unwrap_or_default()).into())
     });
     cell.settle(Ok(outcome), true)
 }

@@ -1,4 +1,5 @@
 //! The shapes that the safe API takes and gives.
+use ha::Output;
 use spec::numbers::SessionState;
 use spec::{Rv, SlotId};
 use zeroize::Zeroizing;
@@ -27,7 +28,7 @@ pub enum Produced {
     /// The buffer is too small: so many bytes are needed; the operation goes on (CKR_BUFFER_TOO_SMALL).
     TooSmall(usize),
     /// The output; it fits the caller's room.
-    Bytes(Zeroizing<Vec<u8>>),
+    Bytes(Output),
 }
 
 impl std::fmt::Debug for Produced {

@@ -14,12 +14,9 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 use digests::Hash;
-use ha::SentUse;
-use spec::messages::{
-    Answer, Call, How, KeyFunction, MechanismMessage, Plan, PlanAnswer, Use, UseAnswer, UseParts,
-};
+use ha::{Output, SentUse, Used};
+use spec::messages::{Answer, Call, How, KeyFunction, MechanismMessage, Plan, PlanAnswer, Use, UseParts};
 use spec::{MechanismType, Rv};
-use zeroize::Zeroizing;
 
 use crate::asking::{Asking, naming_key, strange};
 use crate::buffer::OPERATION_BYTES_MAX;
@@ -124,7 +121,7 @@ impl Drop for Head {
 impl Head {
     /// Sends one part and waits for the answer: with the blob when the member wants it, and once more under a new plan
     /// when the key has changed but is still run the same way.
-    pub(crate) fn send(&mut self, asking: &Asking<'_>, part: &Part<'_>) -> Result<UseAnswer> {
+    pub(crate) fn send(&mut self, asking: &Asking<'_>, part: &Part<'_>) -> Result<Used> {
         let mut sent = None;
         let state = self.key.state();
         match self.send_once(asking, part, true, &state, false, &mut sent) {
@@ -150,7 +147,7 @@ impl Head {
         first: &mut Option<Box<Use>>,
         mut state: Guard<Arc<State>>,
         mut error: Error,
-    ) -> Result<UseAnswer> {
+    ) -> Result<Used> {
         let (mut with_blob, mut planned_again, mut by_plan, mut has_settled) = (false, false, true, false);
         loop {
             match error {
@@ -191,7 +188,7 @@ impl Head {
         state: &State,
         with_blob: bool,
         sent: &mut Option<SentUse>,
-    ) -> Result<UseAnswer> {
+    ) -> Result<Used> {
         let (least, changed) = state.wanted_of_a_use();
         let parts = UseParts {
             function: self.function.0,
@@ -297,7 +294,7 @@ impl Head {
     }
 
     /// One part for its output: run here with a public key, or sent.
-    pub(crate) fn give(&mut self, asking: &Asking<'_>, part: &Part<'_>) -> Result<Zeroizing<Vec<u8>>> {
+    pub(crate) fn give(&mut self, asking: &Asking<'_>, part: &Part<'_>) -> Result<Output> {
         if local::is_stale(&self.plan, asking) {
             // Planned anew, so that what a member says of the key is heard again too, and no member's word outlives it.
             let before = self.plan.clone();
@@ -305,9 +302,8 @@ impl Head {
             self.plan.compare(&before);
         }
         if let Some(outcome) = local::run(self, asking, part) {
-            return Ok(outcome?);
+            return Ok(outcome?.into());
         }
-        let mut answer = self.send(asking, part)?;
-        Ok(Zeroizing::new(std::mem::take(&mut answer.output)))
+        Ok(self.send(asking, part)?.output)
     }
 }

@@ -1,7 +1,7 @@
 //! The length rule (RULES 1.2): from a plan's output rule to the length of an output, and what a caller's room gets.
+use ha::Output;
 use spec::Rv;
 use spec::messages::{KeyFunction, OutputRule, PlanAnswer};
-use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::face::{Produced, Room};
@@ -76,10 +76,7 @@ pub(crate) fn block_bytes(plan: &PlanAnswer) -> usize {
 }
 
 /// An executed result for a room: the bytes when they fit, else what to keep and what to answer (RULES 1.2).
-pub(crate) fn fit(
-    output: Zeroizing<Vec<u8>>,
-    room: Room,
-) -> std::result::Result<Produced, (Zeroizing<Vec<u8>>, Produced)> {
+pub(crate) fn fit(output: Output, room: Room) -> std::result::Result<Produced, (Output, Produced)> {
     match room {
         Room::Bytes(bytes) if output.len() <= bytes => Ok(Produced::Bytes(output)),
         Room::Bytes(_) => {

@@ -54,6 +54,7 @@ pub use face::{
     AttributeResult, HaState, InitializeOptions, LIBRARY_DESCRIPTION, LIBRARY_VERSION, MANUFACTURER,
     Produced, Room, SessionInfo, SlotInfo, TokenInfo, Version,
 };
+pub use ha::Output;
 pub use host::{Around, Host, enter};
 pub use module::{Entered, Life, Module, Root};
 #[cfg(unix)]
@@ -71,14 +72,7 @@ pub fn inherited() -> impl Iterator<Item = Inherited> {
     ntls::platform::take_inherited()
 }
 
-/// The memory of a longer output is never used again, in bytes.
-const LONG_OUTPUT_BYTES: usize = 4 << 10;
-
 /// Takes back the memory of an output that has been read, and wipes it: the thread's next output may be written into it.
-pub fn give_back(output: zeroize::Zeroizing<Vec<u8>>) {
-    if output.capacity() > LONG_OUTPUT_BYTES {
-        spec::wipe::discard_zeroizing(output);
-    } else {
-        ha::give_back(output);
-    }
+pub fn give_back(output: Output) {
+    ha::give_back(output);
 }

@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_end_of_an_operation_is_decided_by_one_table() {
-        let bytes = || Ok(Produced::Bytes(Zeroizing::new(vec![1])));
+        let bytes = || Ok(Produced::Bytes(Zeroizing::new(vec![1]).into()));
         assert!(ended_by(bytes(), true));
         assert!(!ended_by(bytes(), false));
         assert!(!ended_by(Ok(Produced::Length(1)), true));

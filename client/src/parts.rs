@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use digests::Running;
+use ha::Output;
 use spec::Rv;
 use spec::messages::{How, OutputRule};
 use zeroize::Zeroizing;
@@ -28,7 +29,7 @@ pub(crate) enum Stage {
     Chained(Chain),
     Streamed(Stream),
     Kept {
-        output: Zeroizing<Vec<u8>>,
+        output: Output,
         by_final: bool,
     },
 }
@@ -53,7 +54,7 @@ pub(crate) fn advance(
     asking: &Asking<'_>,
     stage: &Stage,
     part: &[u8],
-) -> Result<(Option<Stage>, Zeroizing<Vec<u8>>)> {
+) -> Result<(Option<Stage>, Output)> {
     let pool = &asking.process.pool;
     match stage {
         Stage::Fresh if head.is_chained() => {
@@ -63,20 +64,20 @@ pub(crate) fn advance(
         Stage::Chained(chain) => advance_chain(head, asking, chain, part),
         Stage::Fresh if head.is_streamed() => {
             let stream = Stream { state: Vec::new(), part: 0, buffer: Buffer::new(pool, STREAM_BYTES) };
-            Ok((Some(Stage::Streamed(advance_stream(head, asking, &stream, part)?)), Zeroizing::default()))
+            Ok((Some(Stage::Streamed(advance_stream(head, asking, &stream, part)?)), Output::default()))
         }
         Stage::Streamed(stream) => {
-            Ok((Some(Stage::Streamed(advance_stream(head, asking, stream, part)?)), Zeroizing::default()))
+            Ok((Some(Stage::Streamed(advance_stream(head, asking, stream, part)?)), Output::default()))
         }
         Stage::Fresh if head.how() == How::PREHASH => {
             let mut running = Running::new(head.hash()?);
             running.update(part);
-            Ok((Some(Stage::Hashed(Box::new(running))), Zeroizing::default()))
+            Ok((Some(Stage::Hashed(Box::new(running))), Output::default()))
         }
         Stage::Fresh => {
             let mut buffer = Buffer::new(pool, head.whole_bytes_max());
             buffer.extend(part).map_err(|_| lengths::length_error(head.function))?;
-            Ok((Some(Stage::Gathered(buffer)), Zeroizing::default()))
+            Ok((Some(Stage::Gathered(buffer)), Output::default()))
         }
         Stage::Gathered(_) | Stage::Hashed(_) | Stage::Kept { .. } => {
             Err(Rv::OPERATION_NOT_INITIALIZED.into())
@@ -89,12 +90,12 @@ fn advance_chain(
     asking: &Asking<'_>,
     chain: &Chain,
     part: &[u8],
-) -> Result<(Option<Stage>, Zeroizing<Vec<u8>>)> {
+) -> Result<(Option<Stage>, Output)> {
     let total = chain.held.len() + part.len();
     let now = lengths::chained(&head.plan, total);
-    // Room for what Final may give, so that a single call need not copy it all.
+    // Room for what Final may give, so that a single call of many pieces need not copy it all once more.
     let room = now + 2 * lengths::block_bytes(&head.plan);
-    let mut output = Zeroizing::new(Vec::with_capacity(room));
+    let mut output = Output::default();
     let mut iv = chain.iv.clone();
     for start in (0..now).step_by(PIECE_BYTES) {
         let piece = stretch(&chain.held, part, start..now.min(start + PIECE_BYTES));
@@ -107,7 +108,11 @@ fn advance_chain(
             return Err(strange("Use of a chained part"));
         }
         iv = head.next_iv(&iv, &end, &answer.output);
-        output.extend_from_slice(&answer.output);
+        if now <= PIECE_BYTES {
+            output = answer.output;
+            break;
+        }
+        output.append(&answer.output, room);
     }
     let held = Zeroizing::new(stretch(&chain.held, part, now..total).bytes().to_vec());
     Ok((Some(Stage::Chained(Chain { iv, held })), output))
@@ -166,7 +171,7 @@ pub(crate) fn conclude(
     asking: &Asking<'_>,
     stage: &Stage,
     signature: &[u8],
-) -> Result<Zeroizing<Vec<u8>>> {
+) -> Result<Output> {
     match stage {
         Stage::Fresh => match advance(head, asking, &Stage::Fresh, &[])? {
             (Some(begun), _) => conclude(head, asking, &begun, signature),
@@ -191,12 +196,12 @@ pub(crate) fn conclude(
     }
 }
 
-fn conclude_chain(head: &mut Head, asking: &Asking<'_>, chain: &Chain) -> Result<Zeroizing<Vec<u8>>> {
+fn conclude_chain(head: &mut Head, asking: &Asking<'_>, chain: &Chain) -> Result<Output> {
     let block_bytes = lengths::block_bytes(&head.plan);
     let whole_blocks = chain.held.len().is_multiple_of(block_bytes);
     let wrong = lengths::length_error(head.function);
     match OutputRule(head.plan.output_rule) {
-        OutputRule::SAME if chain.held.is_empty() => return Ok(Zeroizing::default()),
+        OutputRule::SAME if chain.held.is_empty() => return Ok(Output::default()),
         OutputRule::SAME => return Err(wrong.into()),
         OutputRule::UNPADDED if chain.held.is_empty() || !whole_blocks => return Err(wrong.into()),
         _ => {}

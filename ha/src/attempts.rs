@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use spec::Rv;
 use spec::calls::Class;
-use spec::messages::{Outcome, ReplyBody, ReplyHeader};
+use spec::messages::{Outcome, ReplyHeader};
 use spec::meter::Moved;
 use spec::planted::{self, Bug};
 use spec::platform::Moment;
@@ -36,6 +36,7 @@ use crate::line::InLine;
 use crate::meaning::Meaning;
 use crate::member::{Member, Seat};
 use crate::ready::{Given, LOOK_AGAIN_MS, Without};
+use crate::reply::Reply;
 use crate::route::Choice;
 use crate::view::View;
 
@@ -351,7 +352,7 @@ impl<'a> Attempts<'a> {
         desk: &mut Desk<'_>,
         member: &Arc<Member>,
         header: ReplyHeader,
-        reply: Box<ReplyBody>,
+        reply: Box<Reply>,
     ) -> Result<Option<Given>, Error> {
         let outcome = Outcome(reply.outcome);
         let error = Error::of_reply(member.id, &reply);

@@ -1,13 +1,9 @@
 //! The desk of a calling thread: requests on their way, probes, silence (HA 4.1, 4.4).
-use prost::Message;
-use spec::messages::{
-    Answer, Call, Outcome, ReplyBody, ReplyHeader, RequestHeader, SeenMember, Status, UseAnswer, use_answer,
-};
+use spec::messages::{Call, Outcome, ReplyHeader, RequestHeader, SeenMember, Status};
 use spec::meter::{Ended, News};
 use spec::planted::{self, Bug};
 use spec::platform::Moment;
 use spec::seam::{Event, Fault, MemberId, Outgoing, Standing, Tag};
-use spec::wipe::wipe;
 use zeroize::Zeroizing;
 
 use std::ops::Deref;
@@ -21,6 +17,7 @@ use crate::kit::{Kit, spare_output};
 use crate::meaning::Meaning;
 use crate::member::Member;
 use crate::open::{Doubt, Open};
+use crate::reply::Reply;
 use crate::settings::GroupSettings;
 use crate::view::View;
 
@@ -30,7 +27,7 @@ const CLOSED_MS: u64 = 100;
 /// How one send ended.
 pub(crate) enum End {
     /// A reply that could be read.
-    Reply(ReplyHeader, Box<ReplyBody>),
+    Reply(ReplyHeader, Box<Reply>),
     /// Not executed; the member asks for so many milliseconds of patience.
     Busy(u32),
     /// No byte left.
@@ -144,7 +141,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Takes back the room of a reply of which nothing is left.
-    pub(crate) fn take_reply(&mut self, reply: Box<ReplyBody>) {
+    pub(crate) fn take_reply(&mut self, reply: Box<Reply>) {
         self.kit().take_reply(reply);
     }
 
@@ -334,8 +331,8 @@ impl<'a> Desk<'a> {
             let (tag, end) = match event {
                 Event::Reply(tag, reply) => {
                     let kit = self.kit();
-                    let (read, spare) = read_reply(kit.lend_reply(), reply.body);
-                    if let Some(spare) = spare {
+                    let mut read = kit.lend_reply();
+                    if let Some(spare) = read.read(reply.body) {
                         kit.waiter.give_back(spare);
                     }
                     (tag, End::Reply(reply.header, read))
@@ -513,32 +510,4 @@ impl Group {
 /// An encoded Status for whatever group the partition is in, and where its members were seen.
 pub(crate) fn status_body(mechanisms: bool, seen: Vec<SeenMember>) -> Body {
     Body::encode(&[], 0, &[], &Call::Status(Status { mechanisms, seen }))
-}
-
-/// Reads a reply into the room for one, and answers the memory of its body when it is of no more use. The output of a use stays
-/// in it, moved to the front. A reply that cannot be read counts as a failure of the member.
-fn read_reply(
-    mut reply: Box<ReplyBody>,
-    mut bytes: Zeroizing<Vec<u8>>,
-) -> (Box<ReplyBody>, Option<Zeroizing<Vec<u8>>>) {
-    if let Some((output, state)) = use_answer(&bytes) {
-        let mut answer = UseAnswer { output: Vec::new(), state: bytes[state].to_vec() };
-        let output_bytes = output.len();
-        bytes.copy_within(output, 0);
-        wipe(&mut bytes[output_bytes..]);
-        bytes.truncate(output_bytes);
-        std::mem::swap(&mut answer.output, &mut *bytes);
-        // A verdict leaves the memory to the next reply.
-        let spare = (output_bytes == 0).then(|| Zeroizing::new(std::mem::take(&mut answer.output)));
-        (reply.outcome, reply.rv, reply.answer) = (Outcome::OK.0, 0, Some(Answer::Use(answer)));
-        reply.object.clear();
-        reply.text.clear();
-        return (reply, spare);
-    }
-    *reply = ReplyBody::decode(bytes.as_slice()).unwrap_or_else(|error| ReplyBody {
-        outcome: Outcome::FAILED.0,
-        text: format!("its reply cannot be read ({error}): is it of a later release?"),
-        ..ReplyBody::default()
-    });
-    (reply, Some(bytes))
 }

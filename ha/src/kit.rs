@@ -4,18 +4,20 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use spec::messages::ReplyBody;
+use spec::long;
 use spec::platform::Platform;
 use spec::seam::Waiter;
-use spec::wipe::{discard, discard_zeroizing, wipe_out};
+use spec::wipe::wipe_out;
 use zeroize::Zeroizing;
 
 use crate::member::Member;
 use crate::open::Open;
+use crate::output::Output;
+use crate::reply::Reply;
 
-/// The memory of a larger body is not kept, in bytes.
+/// The memory of a larger body is not kept here, in bytes.
 const BODY_BYTES_MAX: usize = 4 << 10;
-/// The memory of a larger output is not kept, in bytes: it is that of a whole reply.
+/// The memory of a larger output is not kept here, in bytes: it is that of a whole reply.
 const OUTPUT_BYTES_MAX: usize = 1_280;
 
 /// So many members are kept.
@@ -28,7 +30,7 @@ pub(crate) struct Kit {
     pub(crate) waiter: Arc<Waiter>,
     pub(crate) open: Vec<Open>,
     body: Option<Arc<Zeroizing<Vec<u8>>>>,
-    reply: Option<Box<ReplyBody>>,
+    reply: Option<Box<Reply>>,
     /// Members as they were sent to last, the last one behind.
     members: Vec<Arc<Member>>,
 }
@@ -43,13 +45,14 @@ impl Drop for Kit {
 }
 
 /// Takes back the memory of an output that has been read, wiped: the thread's next reply may be written into it. Touches
-/// nothing but the calling thread's own (HA 6).
-pub fn give_back(mut output: Zeroizing<Vec<u8>>) {
+/// nothing but the calling thread's own, and the count of what all keep (HA 6).
+pub fn give_back(output: Output) {
+    let mut output = output.into_memory();
     if (1..=OUTPUT_BYTES_MAX).contains(&output.capacity()) {
         wipe_out(&mut output);
         let _ = OUTPUT.try_with(|kept| kept.set(Some(output)));
     } else {
-        discard_zeroizing(output);
+        long::give(output);
     }
 }
 
@@ -85,24 +88,24 @@ impl Kit {
         self.body.take().unwrap_or_default()
     }
 
-    /// Takes back the room of a body that is sent no more: wiped, and kept if it is small.
+    /// Takes back the room of a body that is sent no more: wiped, and kept if it is small or long.
     pub(crate) fn take_body(&mut self, mut body: Arc<Zeroizing<Vec<u8>>>) {
         // A seam that still holds on to it wipes it when it lets go.
         let Some(bytes) = Arc::get_mut(&mut body) else { return };
         if bytes.capacity() > BODY_BYTES_MAX {
-            return discard(std::mem::take(&mut **bytes));
+            return long::give(std::mem::take(bytes));
         }
         wipe_out(bytes);
         self.body = Some(body);
     }
 
     /// Room for what is read of a reply.
-    pub(crate) fn lend_reply(&mut self) -> Box<ReplyBody> {
+    pub(crate) fn lend_reply(&mut self) -> Box<Reply> {
         self.reply.take().unwrap_or_default()
     }
 
     /// Takes back the room of a reply of which nothing is left.
-    pub(crate) fn take_reply(&mut self, reply: Box<ReplyBody>) {
+    pub(crate) fn take_reply(&mut self, reply: Box<Reply>) {
         self.reply = Some(reply);
     }
 

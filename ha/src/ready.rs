@@ -3,7 +3,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use arc_swap::Guard;
-use spec::messages::{Answer, Call, ReplyBody, ReplyHeader, UseAnswer, UseParts};
+use spec::messages::{Answer, Call, ReplyHeader, UseParts};
 use spec::meter::News;
 use spec::platform::Moment;
 use spec::seam::{MemberId, Standing};
@@ -15,6 +15,8 @@ use crate::errand::{Errand, generates};
 use crate::error::Error;
 use crate::group::Group;
 use crate::member::{Member, Phase, Seat};
+use crate::output::Used;
+use crate::reply::Reply;
 use crate::route::{Candidate, Choice, Policy, choose};
 use crate::view::View;
 
@@ -39,7 +41,7 @@ pub struct Answered {
 pub(crate) struct Given {
     pub(crate) member: MemberId,
     pub(crate) header: ReplyHeader,
-    pub(crate) reply: Box<ReplyBody>,
+    pub(crate) reply: Box<Reply>,
 }
 
 /// Which members a choice leaves out besides those that cannot serve.
@@ -81,7 +83,7 @@ impl Group {
         parts: &UseParts<'_>,
         ticket: &[u8],
         sent: &mut Option<SentUse>,
-    ) -> Result<UseAnswer, Error> {
+    ) -> Result<Used, Error> {
         // One look at the group for the whole of a call that finds it in order.
         let begun = self.view();
         let mut desk = Desk::of_call(self, &begun);
@@ -99,12 +101,12 @@ impl Group {
             desk.take_body(body);
         }
         let Given { member, mut reply, .. } = given?;
-        match reply.answer.take() {
-            Some(Answer::Use(answer)) => {
+        match reply.used.take() {
+            Some(used) => {
                 desk.take_reply(reply);
-                Ok(answer)
+                Ok(used)
             }
-            _ => Err(Error::Peer(format!("member {member} answered a use with something else"))),
+            None => Err(Error::Peer(format!("member {member} answered a use with something else"))),
         }
     }
 
@@ -319,7 +321,7 @@ impl Given {
     /// The answer.
     pub(crate) fn answered(self) -> Result<Answered, Error> {
         let Given { member, header, reply } = self;
-        match reply.answer {
+        match reply.into_answer() {
             Some(answer) => Ok(Answered { member, header, answer }),
             None => Err(Error::Peer(format!("member {member} answered OK without an answer"))),
         }

@@ -194,7 +194,7 @@ impl Group {
             let Some((place, member, end)) = desk.next(until) else { break };
             answered[place] = true;
             if let End::Reply(_, reply) = end {
-                seen.extend(self.status_of(&member, links[place].1, *reply));
+                seen.extend(self.status_of(&member, links[place].1, reply.body));
                 if !thorough {
                     until = until.min(self.platform.now().after_ms(COMPANY_MS));
                 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spec::calls::Class;
-use spec::messages::{Outcome, ReplyBody, ReplyHeader};
+use spec::messages::{Outcome, ReplyHeader};
 use spec::planted::{self, Bug};
 
 use crate::attempts::Attempts;
@@ -24,6 +24,7 @@ use crate::group::Group;
 use crate::meaning::Meaning;
 use crate::member::{Member, Phase};
 use crate::ready::Given;
+use crate::reply::Reply;
 
 /// How long members that fail or do not answer are asked about an object that another member misses, in milliseconds
 /// (at most `OutageWaitMs`).
@@ -176,7 +177,7 @@ impl Attempts<'_> {
         poll: &mut Poll,
         member: Arc<Member>,
         header: ReplyHeader,
-        reply: Box<ReplyBody>,
+        reply: Box<Reply>,
     ) -> Result<Option<Given>, Error> {
         let Some(error) = Error::of_reply(member.id, &reply) else {
             if let Some(object) = self.errand.object {

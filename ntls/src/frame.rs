@@ -17,6 +17,7 @@
 use std::fmt;
 
 use prost::Message as _;
+use spec::long;
 use spec::messages::{BODY_BYTES_MAX, Hello, HelloReply, ReplyHeader, RequestHeader};
 use spec::wipe::{discard_written, discard_zeroizing, wipe_out};
 use zeroize::Zeroizing;
@@ -330,8 +331,8 @@ fn put_reply(out: &mut impl Put, header: &ReplyHeader) {
 /// Head (4 + 1 + fixed header bytes) -> Body -> Head ...        any error is for ever
 /// ```
 pub struct FrameReader {
-    /// How much more than what has come is set aside.
-    ahead: usize,
+    /// Whether it reads what members send: whom a client trusts, and in memory that the client's threads keep.
+    of_a_member: bool,
     head: Vec<u8>,
     body: Option<Zeroizing<Vec<u8>>>,
     spare: Vec<Zeroizing<Vec<u8>>>,
@@ -359,13 +360,13 @@ impl Drop for FrameReader {
 impl FrameReader {
     /// A reader at the start of a stream.
     pub fn new() -> Self {
-        Self { ahead: AHEAD, head: Vec::new(), body: None, spare: Vec::new(), failed: None }
+        Self { of_a_member: false, head: Vec::new(), body: None, spare: Vec::new(), failed: None }
     }
 
     /// One for what members send.
     pub fn of_a_member() -> Self {
         let mut reader = Self::new();
-        reader.ahead = AHEAD_OF_A_MEMBER;
+        reader.of_a_member = true;
         reader
     }
 
@@ -396,6 +397,11 @@ impl FrameReader {
         self.head.is_empty() && self.body.is_none() && self.failed.is_none()
     }
 
+    /// How much more than what has come is set aside.
+    fn ahead(&self) -> usize {
+        if self.of_a_member { AHEAD_OF_A_MEMBER } else { AHEAD }
+    }
+
     fn step(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
         if self.head.is_empty()
             && let Some(frame) = self.whole(input)?
@@ -410,9 +416,11 @@ impl FrameReader {
         if !fill(&mut self.head, header_bytes.saturating_add(LENGTH_BYTES + 1), input) {
             return Ok(None);
         }
-        let spare = &mut self.spare;
-        let body = self.body.get_or_insert_with(|| spare.pop().unwrap_or_default());
-        if !fill_wiped(body, body_bytes, self.ahead, input) {
+        let (ahead, spare) = (self.ahead(), &mut self.spare);
+        // Memory that is there already needs no second look at what a length claims.
+        let kept = || if self.of_a_member { long::take(body_bytes) } else { None };
+        let body = self.body.get_or_insert_with(|| kept().or_else(|| spare.pop()).unwrap_or_default());
+        if !fill_wiped(body, body_bytes, ahead, input) {
             return Ok(None);
         }
         let body = self.body.take().unwrap_or_default();
@@ -434,7 +442,7 @@ impl FrameReader {
         let Some((mut body, rest)) = rest.split_at_checked(body_bytes) else { return Ok(None) };
         let mut room =
             if body.is_empty() { Zeroizing::default() } else { self.spare.pop().unwrap_or_default() };
-        fill_wiped(&mut room, body_bytes, self.ahead, &mut body);
+        fill_wiped(&mut room, body_bytes, self.ahead(), &mut body);
         *input = rest;
         decode(kind, header, room).map(Some)
     }

@@ -153,10 +153,9 @@ fn a_claimed_length_costs_no_memory_before_the_bytes_come() {
     }
 }
 
-#[test]
-fn a_body_of_a_mebibyte_from_a_member_is_moved_once_with_its_first_bytes() {
-    let whole = encode(&Frame::Request(RequestHeader::default(), Zeroizing::new(vec![7; (1 << 20) + 300])));
-    let mut reader = FrameReader::of_a_member();
+/// The body of a request of so many bytes, which come 16 KiB at a time, and the rooms that it lay in.
+fn read_in_pieces(mut reader: FrameReader, bytes: usize) -> (Zeroizing<Vec<u8>>, Vec<usize>) {
+    let whole = encode(&Frame::Request(RequestHeader::default(), Zeroizing::new(vec![7; bytes])));
     let mut places = Vec::new();
     let mut found = None;
     for mut piece in whole.chunks(16 << 10) {
@@ -164,10 +163,30 @@ fn a_body_of_a_mebibyte_from_a_member_is_moved_once_with_its_first_bytes() {
         places.extend(reader.body.as_ref().map(|body| (body.as_ptr(), body.capacity())));
     }
     places.dedup();
-    let room: Vec<usize> = places.iter().map(|(_, room)| *room).collect();
-    assert_eq!(room, [FIRST_BODY_BYTES, (1 << 20) + 300]);
     let Some(Frame::Request(_, body)) = found else { panic!("a request") };
-    assert!(body.iter().all(|byte| *byte == 7) && body.as_ptr() == places[1].0);
+    assert!(body.len() == bytes && body.iter().all(|byte| *byte == 7));
+    assert_eq!(places.last().map(|(place, _)| *place), Some(body.as_ptr()));
+    (body, places.into_iter().map(|(_, room)| room).collect())
+}
+
+#[test]
+fn a_body_of_a_mebibyte_from_a_member_is_moved_once_with_its_first_bytes() {
+    let (_, rooms) = read_in_pieces(FrameReader::of_a_member(), (1 << 20) + 300);
+    assert_eq!(rooms, [FIRST_BODY_BYTES, (1 << 20) + 300]);
+}
+
+#[test]
+fn a_long_body_from_a_member_comes_into_memory_that_the_thread_keeps() {
+    const BYTES: usize = 300_000;
+    let (body, rooms) = read_in_pieces(FrameReader::of_a_member(), BYTES);
+    assert_eq!(rooms, [FIRST_BODY_BYTES, BYTES]);
+    let place = body.as_ptr();
+    long::give(body);
+    let (body, rooms) = read_in_pieces(FrameReader::new(), BYTES);
+    assert_eq!(rooms, [64 << 10, 128 << 10, 256 << 10, BYTES], "an appliance keeps none");
+    drop(body);
+    let (body, rooms) = read_in_pieces(FrameReader::of_a_member(), BYTES);
+    assert_eq!((body.as_ptr(), rooms), (place, vec![BYTES]));
 }
 
 #[test]

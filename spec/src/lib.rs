@@ -8,6 +8,7 @@ pub mod changes;
 pub mod classes;
 pub mod flags;
 pub mod functions;
+pub mod long;
 pub mod mechanisms;
 pub mod messages;
 pub mod meter;

@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_queue::ArrayQueue;
 use zeroize::Zeroizing;
 
+use crate::long;
 use crate::messages::{ReplyHeader, RequestHeader};
 use crate::platform::{Lock, Moment, Park, Platform};
-use crate::wipe::{discard_zeroizing, wipe_out};
+use crate::wipe::wipe_out;
 
 /// A member, named by the serial number of its partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -273,7 +274,7 @@ impl Waiter {
             // What finds no room is one too many.
             let _ = self.spare.push(body);
         } else {
-            discard_zeroizing(body);
+            long::give(body);
         }
     }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use spec::messages::{Answer, Call, Find, FindAnswer, Outcome};
+use spec::messages::{Answer, Call, Find, FindAnswer, Outcome, ReplyBody};
 use spec::meter::Moved;
 use spec::platform::Moment;
 use spec::record::MemberRole;
@@ -206,10 +206,10 @@ fn read_page(member: &Member, end: End) -> Result<FindAnswer, SearchEnd> {
         End::Reply(..) if member.is_rolled_back() => {
             Err(SearchEnd::Unable(odd("went back to an older state")))
         }
-        End::Reply(_, reply) => match (Error::of_reply(member.id, &reply), reply.answer) {
-            (None, Some(Answer::Find(page))) => Ok(page),
+        End::Reply(_, reply) => match (Error::of_reply(member.id, &reply), reply.body) {
+            (None, ReplyBody { answer: Some(Answer::Find(page)), .. }) => Ok(page),
             (None, _) => Err(SearchEnd::Failed(odd("answered a search with something else"))),
-            (Some(error), _) => Err(refused(Outcome(reply.outcome), error, member)),
+            (Some(error), body) => Err(refused(Outcome(body.outcome), error, member)),
         },
         End::Busy(ms) => Err(SearchEnd::Busy(ms)),
         End::NotSent => Err(SearchEnd::Lost { maybe: false }),

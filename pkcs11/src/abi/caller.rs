@@ -269,7 +269,7 @@ mod tests {
             Ok(match room {
                 Room::Ask => Produced::Length(3),
                 Room::Bytes(bytes) if bytes < 3 => Produced::TooSmall(3),
-                Room::Bytes(_) => Produced::Bytes(Zeroizing::new(vec![7, 8, 9])),
+                Room::Bytes(_) => Produced::Bytes(Zeroizing::new(vec![7, 8, 9]).into()),
             })
         };
         let mut buffer = [0_u8; 4];
@@ -294,7 +294,7 @@ mod tests {
     fn an_answer_that_does_not_fit_its_room_is_never_written() {
         let mut buffer = [0_u8; 2];
         let mut length: CK_ULONG = 2;
-        let wrong = |_| Ok(Produced::Bytes(Zeroizing::new(vec![1, 2, 3])));
+        let wrong = |_| Ok(Produced::Bytes(Zeroizing::new(vec![1, 2, 3]).into()));
         assert_ne!(rv(caller().output(buffer.as_mut_ptr(), &raw mut length, wrong)), Rv::OK);
         assert_eq!(buffer, [0; 2]);
     }

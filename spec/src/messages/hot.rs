@@ -175,7 +175,8 @@ const FRAME_BYTES_MAX: usize = (13 + 3 + 2 + 12) * PAIR_BYTES_MAX + 2 * STAMP_BY
 /// Gives a buffer so much memory and wipes what it had.
 #[cold]
 fn move_to_larger(buffer: &mut Vec<u8>, bytes: usize) {
-    let mut larger = Vec::with_capacity(bytes.max(ROOM_BYTES_MIN));
+    let kept = crate::long::take(bytes).map(|mut kept| std::mem::take(&mut *kept));
+    let mut larger = kept.unwrap_or_else(|| Vec::with_capacity(bytes.max(ROOM_BYTES_MIN)));
     larger.extend_from_slice(buffer);
     crate::wipe::wipe(buffer);
     *buffer = larger;

@@ -110,6 +110,11 @@ const LONGEST: Stamp = Stamp { ms: u64::MAX, counter: u32::MAX, incarnation: u64
 
 /// A use with a key of 16 bytes and these stamps, numbers and data.
 fn encoded(stamp: Option<Stamp>, number: u64, data: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    encoded_in(Vec::new(), stamp, number, data)
+}
+
+/// As [`encoded`], in a room that there is.
+fn encoded_in(mut room: Vec<u8>, stamp: Option<Stamp>, number: u64, data: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let short = u32::try_from(number).unwrap_or(u32::MAX);
     let mechanism = MechanismMessage {
         number,
@@ -141,7 +146,6 @@ fn encoded(stamp: Option<Stamp>, number: u64, data: &[u8]) -> (Vec<u8>, Vec<u8>)
         part: number,
         pin: &[],
     };
-    let mut room = Vec::new();
     parts.encode(&[1; 16], number, &[2; 90], &mut room);
     let call = Use {
         function: short,
@@ -183,6 +187,29 @@ fn the_memory_that_is_made_for_a_use_does_not_grow_while_it_is_written() {
         let made = 16 + 90 + 16 + bytes + FRAME_BYTES_MAX;
         assert_eq!(room.capacity(), made.max(ROOM_BYTES_MIN), "{bytes}");
     }
+}
+
+#[test]
+fn a_room_that_is_just_long_enough_is_used_and_one_that_is_shorter_is_not() {
+    for (bytes, less) in [(0, 0), (0, 1), (3_000, 0), (3_000, 1), (100_000, 0), (100_000, 1)] {
+        let wanted = 16 + 90 + 16 + bytes + FRAME_BYTES_MAX;
+        let mut before = vec![0; wanted - less];
+        before.clear();
+        assert_eq!(before.capacity(), wanted - less);
+        let place = before.as_ptr();
+        let (room, message) = encoded_in(before, Some(LONGEST), u64::MAX, &vec![3; bytes]);
+        assert!(room == message, "{bytes}");
+        assert_eq!(room.as_ptr() == place, less == 0, "{bytes}, {less} less");
+    }
+}
+
+#[test]
+fn a_long_use_is_written_into_memory_that_the_thread_keeps() {
+    let kept = zeroize::Zeroizing::new(Vec::with_capacity(200_000));
+    let place = kept.as_ptr();
+    crate::long::give(kept);
+    let (room, message) = encoded(Some(LONGEST), u64::MAX, &[3; 100_000]);
+    assert!(room == message && room.as_ptr() == place);
 }
 
 #[test]
