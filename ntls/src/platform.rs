@@ -239,6 +239,13 @@ impl Park for Place {
         state.swap(EMPTY, Ordering::AcqRel);
     }
 
+    fn forget(&self) {
+        let state = &self.token().state;
+        if state.load(Ordering::Relaxed) != EMPTY {
+            state.swap(EMPTY, Ordering::AcqRel);
+        }
+    }
+
     fn is_own(&self) -> bool {
         self.process == this_process()
     }
@@ -437,6 +444,29 @@ mod tests {
         let before = System.now();
         park.park(before.after_ms(20));
         assert!(System.now() >= before.after_ms(20));
+    }
+
+    #[test]
+    fn a_token_that_is_forgotten_ends_no_wait_and_the_next_one_does() {
+        let (stream, _peer) = pair(false);
+        let park = System.parker();
+        for polls in [false, true] {
+            park.unpark();
+            park.forget();
+            let wait = |until| {
+                if polls {
+                    System.poll(&mut [Watched::new(stream.clone(), false)], &*park, until);
+                } else {
+                    park.park(until);
+                }
+            };
+            let end = System.now().after_ms(20);
+            wait(end);
+            assert!(System.now() >= end);
+            park.forget();
+            park.unpark();
+            wait(Moment::NEVER);
+        }
     }
 
     #[test]

@@ -16,7 +16,11 @@ use crate::links::Shared;
 pub(crate) fn wait(shared: &Arc<Shared>, waiter: &Arc<Waiter>, until: Moment) -> Event {
     match waiter.take() {
         Some(event) => event,
-        None => lend(&Thread { shared, waiter, watches: Cell::new(false) }, until),
+        None => {
+            // Whoever reads the reply to a request of its own leaves itself a token, which would end the next wait at once.
+            waiter.park().forget();
+            lend(&Thread { shared, waiter, watches: Cell::new(false) }, until)
+        }
     }
 }
 

@@ -150,4 +150,8 @@ impl Park for Token {
             self.world.wake(thread);
         }
     }
+
+    fn forget(&self) {
+        self.left.store(false, Ordering::Release);
+    }
 }

@@ -304,6 +304,7 @@ mod tests {
     impl Park for Still {
         fn park(&self, _: Moment) {}
         fn unpark(&self) {}
+        fn forget(&self) {}
     }
 
     impl Platform for Still {

@@ -119,6 +119,10 @@ impl Park for FakePark {
         self.token.store(true, Ordering::SeqCst);
     }
 
+    fn forget(&self) {
+        self.token.store(false, Ordering::SeqCst);
+    }
+
     fn is_own(&self) -> bool {
         self.forks == self.clock.forks.load(Ordering::SeqCst)
     }

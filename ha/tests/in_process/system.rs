@@ -46,6 +46,10 @@ impl Park for SystemPark {
         *self.token.lock().unwrap() = true;
         self.wake.notify_one();
     }
+
+    fn forget(&self) {
+        *self.token.lock().unwrap() = false;
+    }
 }
 
 /// The platform as the group takes it.

@@ -422,4 +422,9 @@ impl Park for Token {
         }
         self.desk.overtaken(3);
     }
+
+    fn forget(&self) {
+        self.left.store(false, Ordering::Release);
+        self.desk.overtaken(3);
+    }
 }
