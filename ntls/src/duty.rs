@@ -152,6 +152,9 @@ impl Duty {
         }
         if watches {
             next = next.min(self.watch(shared, now));
+        } else {
+            // Those of who had the work before: this thread may lead one of them by now, and a glance would end that.
+            self.idle.clear();
         }
         self.dials.iter().map(|(.., dial)| dial.until()).fold(next, Moment::min)
     }
@@ -292,7 +295,15 @@ fn dial(shared: &Arc<Shared>, server: &Arc<Server>, addresses: Vec<SocketAddr>) 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::net::TcpListener;
+    use std::path::PathBuf;
+
+    use spec::platform::Platform as _;
+
     use super::*;
+    use crate::channel::ServerAddress;
+    use crate::instance::InstanceKey;
+    use crate::links::{LinkSettings, Links};
     use crate::platform::System;
 
     #[test]
@@ -307,6 +318,39 @@ mod tests {
         assert!(seat.enter(&second, || false).is_none());
         assert!(seat.enter(&attendant, || true).is_some());
         assert_eq!(second.listed().load(Ordering::Acquire), 0);
+    }
+
+    fn links() -> Arc<Links> {
+        let settings = LinkSettings {
+            servers: Vec::new(),
+            certificate_file: PathBuf::new(),
+            key_file: PathBuf::new(),
+            server_ca_file: PathBuf::new(),
+            links_per_member: 1,
+            may_spawn: false,
+            receive_timeout_ms: 20_000,
+            tcp_keep_alive: false,
+            software: String::new(),
+            instance: Arc::new(InstanceKey::generate()),
+        };
+        Links::new(System::shared(), settings)
+    }
+
+    /// HA 5 (1), (2): a leader that glanced at its own link would give the leadership away and keep the right to read.
+    #[test]
+    fn who_takes_the_work_over_and_does_not_watch_looks_at_no_idle_socket() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = System.connect(listener.local_addr().unwrap(), false).unwrap();
+        let (links, address) = (links(), ServerAddress { host: "hsm".to_owned(), port: 1792 });
+        let link = Arc::new(Link::new(0, Server::new(address, false).public.clone()));
+        let mut work = Duty { dials: Vec::new(), idle: vec![(link, stream)] };
+        let mut watched = Vec::new();
+        work.watched(&mut watched);
+        assert_eq!(watched.len(), 1);
+        watched.clear();
+        work.begin(&links.shared, System.now(), false);
+        work.watched(&mut watched);
+        assert!(watched.is_empty());
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub(crate) trait Ground {
 
     /// The next event of its mailbox.
     fn take(&self) -> Option<Self::Event>;
+    /// Forgets a wake that has come before: of what it can have been for, nothing has been looked at yet.
+    fn forget(&self);
     /// What it hears when its time has passed.
     fn late(&self) -> Self::Event;
     /// The clock.
@@ -117,6 +119,8 @@ struct Lent<'a, G: Ground> {
 
 /// The next event of a thread without one in its mailbox, or the late one once the moment has come.
 pub(crate) fn lend<G: Ground>(ground: &G, until: Moment) -> G::Event {
+    // Whoever reads the reply to a request of its own wakes itself, which would end its next wait at once.
+    ground.forget();
     Lent { ground, held: Few::new(), entered: Few::new(), work: None }.run(until)
 }
 

@@ -167,6 +167,10 @@ impl Ground for Caller<'_> {
         Some(Heard::Reply)
     }
 
+    fn forget(&self) {
+        self.world.kernel.lock().unwrap().tokens[self.number] = false;
+    }
+
     fn late(&self) -> Heard {
         Heard::Late
     }

@@ -241,8 +241,8 @@ impl Park for Place {
 
     fn forget(&self) {
         let state = &self.token().state;
-        if state.load(Ordering::Relaxed) != EMPTY {
-            state.swap(EMPTY, Ordering::AcqRel);
+        if state.load(Ordering::Relaxed) == TOKEN {
+            let _ = state.compare_exchange(TOKEN, EMPTY, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 

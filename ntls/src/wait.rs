@@ -16,11 +16,7 @@ use crate::links::Shared;
 pub(crate) fn wait(shared: &Arc<Shared>, waiter: &Arc<Waiter>, until: Moment) -> Event {
     match waiter.take() {
         Some(event) => event,
-        None => {
-            // Whoever reads the reply to a request of its own leaves itself a token, which would end the next wait at once.
-            waiter.park().forget();
-            lend(&Thread { shared, waiter, watches: Cell::new(false) }, until)
-        }
+        None => lend(&Thread { shared, waiter, watches: Cell::new(false) }, until),
     }
 }
 
@@ -54,6 +50,10 @@ impl Ground for Thread<'_> {
 
     fn take(&self) -> Option<Event> {
         self.waiter.take()
+    }
+
+    fn forget(&self) {
+        self.waiter.park().forget();
     }
 
     fn late(&self) -> Event {

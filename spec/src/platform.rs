@@ -52,7 +52,8 @@ pub trait Park: Any + Send + Sync {
     fn park(&self, until: Moment);
     /// Leaves a token and wakes the waiting thread.
     fn unpark(&self);
-    /// Takes a token that was left away: for the waiting thread, which looks at all that it may have been left for afterwards.
+    /// Takes away a token that was left: for the thread that waits here, and while it does not; it looks at all that the token may
+    /// have been left for afterwards.
     fn forget(&self);
     /// Whether this process made it, and not the one that it was forked from (HA 6).
     fn is_own(&self) -> bool {

@@ -1,10 +1,11 @@
-//! Who asks for memory in a warm call over a real TLS link (DESIGN 3). Each time that a calling thread does, the way there is kept:
+//! Who asks for memory, and which locks are taken, in a warm call over a real TLS link (DESIGN 3). Each time that a calling thread does, the way there is kept:
 //! whichever of our crates or rustls stands innermost in it has asked. rustls may; we have memory from before.
 #![allow(clippy::unwrap_used)]
 
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::Location;
 use std::path::Path;
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -14,6 +15,7 @@ use ntls::frame::{Frame, encode};
 use ntls::links::Links;
 use ntls::platform::System;
 use spec::flags::session::{RW_SESSION, SERIAL_SESSION};
+use spec::platform::when_locked;
 use spec::seam::Seam;
 use spec::{
     Attribute, AttributeType as A, HandleObject, HandleSession, Mechanism, MechanismType as M, Parameters,
@@ -110,6 +112,7 @@ fn module(lab: &Lab) -> Module {
 struct Keys {
     p256: HandleObject,
     aes: HandleObject,
+    mac: HandleObject,
 }
 
 impl Keys {
@@ -123,7 +126,11 @@ impl Keys {
         secret.extend([A::ENCRYPT, A::DECRYPT].map(|one| Attribute::bool(one, true)));
         let generate = Mechanism::plain(M::AES_KEY_GEN);
         let aes = module.generate_key(session, generate, Template::from(secret));
-        Self { p256: pair.unwrap().1, aes: aes.unwrap() }
+        let mut secret = vec![Attribute::bool(A::TOKEN, true), Attribute::ulong(A::VALUE_LEN, 32)];
+        secret.extend([A::SIGN, A::VERIFY].map(|one| Attribute::bool(one, true)));
+        let generate = Mechanism::plain(M::GENERIC_SECRET_KEY_GEN);
+        let mac = module.generate_key(session, generate, Template::from(secret));
+        Self { p256: pair.unwrap().1, aes: aes.unwrap(), mac: mac.unwrap() }
     }
 }
 
@@ -136,7 +143,10 @@ fn take(produced: Produced, memory: &mut [u8]) -> usize {
     length
 }
 
-/// A signature, an encryption and a decryption of 1 KiB.
+/// Requests of one [`call`].
+const REQUESTS: usize = 5;
+
+/// A signature, an encryption and a decryption of 1 KiB, a MAC and its verification.
 fn call(module: &Module, session: HandleSession, keys: Keys) {
     let (mut sealed, mut clear, room) = ([0; 2_048], [0; 2_048], Room::Bytes(2_048));
     module.sign_init(session, Some(Mechanism::plain(M::ECDSA)), keys.p256).unwrap();
@@ -151,6 +161,11 @@ fn call(module: &Module, session: HandleSession, keys: Keys) {
     module.decrypt_init(session, mechanism(), keys.aes).unwrap();
     let length = take(module.decrypt(session, &sealed[..length], room).unwrap(), &mut clear);
     assert_eq!(clear[..length], [7; 1_024]);
+    let hmac = || Some(Mechanism::plain(M::SHA256_HMAC));
+    module.sign_init(session, hmac(), keys.mac).unwrap();
+    let length = take(module.sign(session, &[7; 1_024], room).unwrap(), &mut sealed);
+    module.verify_init(session, hmac(), keys.mac).unwrap();
+    module.verify(session, &[7; 1_024], &sealed[..length]).unwrap();
 }
 
 /// What so many threads ask for in warm calls, all at the same time.
@@ -181,9 +196,49 @@ fn a_warm_call_over_tls_asks_for_no_memory_but_rustls_does() {
     let keys = Keys::new(&module, session);
     for threads in [1, 4] {
         let rounds: Vec<_> = (0..ROUNDS).map(|_| asked(&module, keys, threads)).collect();
-        println!("{threads} threads, {} requests in each round: {rounds:#?}", 3 * CALLS * threads);
+        println!("{threads} threads, {} requests in each round: {rounds:#?}", REQUESTS * CALLS * threads);
         let is_theirs = |who: &Who| matches!(who, Who::Rustls(_));
         assert!(rounds.iter().any(|asked| asked.keys().all(is_theirs)), "{rounds:#?}");
+    }
+    module.finalize().unwrap();
+}
+
+thread_local!(static LOCKED: RefCell<Vec<&'static Location<'static>>> = const { RefCell::new(Vec::new()) });
+
+fn note(place: &'static Location<'static>) {
+    LOCKED.with_borrow_mut(|locked| locked.push(place));
+}
+
+/// Sessions share the link's own lock, which is never held across a system call (ADR 0007), and none besides. A thread's
+/// mailbox has one, which only who reads its reply takes too.
+#[test]
+fn a_warm_call_over_tls_takes_no_lock_but_those_of_its_link_and_its_mailbox() {
+    let lab = Lab::up(1);
+    let module = module(&lab);
+    let session = module.open_session(SlotId(0), SERIAL_SESSION | RW_SESSION).unwrap();
+    module.login(session, UserType::USER, Some(lab.value("P11_PIN").as_bytes())).unwrap();
+    let keys = Keys::new(&module, session);
+    for threads in [1, 4] {
+        let locked = || {
+            let session = module.open_session(SlotId(0), SERIAL_SESSION | RW_SESSION).unwrap();
+            (0..WARM).for_each(|_| call(&module, session, keys));
+            when_locked(Some(note));
+            (0..CALLS).for_each(|_| call(&module, session, keys));
+            when_locked(None);
+            LOCKED.take()
+        };
+        let places: BTreeSet<String> = thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(locked)).collect();
+            running.into_iter().flat_map(|thread| thread.join().unwrap()).map(ToString::to_string).collect()
+        });
+        println!("{threads} threads: {places:#?}");
+        let is_known = |place: &String| {
+            ["ntls/src/link", "ntls/src/duty.rs:", "spec/src/seam.rs:"]
+                .iter()
+                .any(|known| place.starts_with(known))
+        };
+        assert!(places.iter().any(|place| place.starts_with("ntls/src/link")), "locks are counted");
+        assert!(places.iter().all(is_known), "{places:#?}");
     }
     module.finalize().unwrap();
 }

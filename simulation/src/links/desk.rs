@@ -424,6 +424,7 @@ impl Park for Token {
     }
 
     fn forget(&self) {
+        self.desk.overtaken(3);
         self.left.store(false, Ordering::Release);
         self.desk.overtaken(3);
     }
