@@ -413,6 +413,30 @@ fn many_requests_in_one_write_are_all_answered() {
     assert_eq!(tags, (0..500).collect::<Vec<_>>());
 }
 
+#[test]
+fn the_short_requests_of_one_record_are_answered_in_one() {
+    const REQUESTS: u64 = 200;
+    let stage = stage(1000, 2);
+    let mut link = stage.link();
+    let request = |tag| {
+        let header =
+            RequestHeader { tag, partition: SERIAL, remaining_ms: 10_000, ..RequestHeader::default() };
+        ntls::frame::encode(&Frame::Request(header, Zeroizing::new(b"i0".to_vec())))
+    };
+    let all: Vec<u8> = (0..REQUESTS).flat_map(|tag| request(tag).to_vec()).collect();
+    assert!(all.len() <= 16 << 10, "one record");
+    link.send(&all);
+    assert_eq!(link.records_of(REQUESTS as usize), 1);
+    let tags: Vec<u64> = (0..REQUESTS).map(|_| reply_tag(link.receive())).collect();
+    assert_eq!(tags, (0..REQUESTS).collect::<Vec<_>>(), "in their order");
+    // One after the other they come in one each.
+    for tag in 0..3 {
+        link.send(&request(tag));
+        assert_eq!(link.records_of(1), 1);
+        assert_eq!(reply_tag(link.receive()), tag);
+    }
+}
+
 const MIB: usize = 1 << 20;
 const PART: usize = 64 << 10;
 

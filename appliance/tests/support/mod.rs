@@ -220,6 +220,31 @@ impl Raw {
         }
     }
 
+    /// Receives until so many frames have come, and answers in how many records they did.
+    pub fn records_of(&mut self, frames: usize) -> usize {
+        let mut records = 0;
+        while self.inbox.len() < frames {
+            let mut record = vec![0; 5];
+            self.tls.sock.read_exact(&mut record).unwrap();
+            record.resize(5 + usize::from(u16::from_be_bytes([record[3], record[4]])), 0);
+            self.tls.sock.read_exact(&mut record[5..]).unwrap();
+            let mut rest = record.as_slice();
+            while !rest.is_empty() {
+                self.tls.conn.read_tls(&mut rest).unwrap();
+                self.tls.conn.process_new_packets().unwrap();
+            }
+            records += 1;
+            let mut plain = Vec::new();
+            // It ends where nothing more has come.
+            let _ = self.tls.conn.reader().read_to_end(&mut plain);
+            let mut bytes = plain.as_slice();
+            while let Some(frame) = self.reader.take(&mut bytes).unwrap() {
+                self.inbox.push_back(frame);
+            }
+        }
+        records
+    }
+
     /// The next frame, or `None` when the server has closed the link.
     pub fn receive(&mut self) -> Option<Frame> {
         let mut buffer = [0; 4096];
