@@ -186,14 +186,20 @@ fn asked(module: &Module, keys: Keys, threads: usize) -> BTreeMap<Who, usize> {
     counted(&ways)
 }
 
-/// One member: of two, a request that is answered late is sent to the other one too, and what is left of it is cancelled.
-#[test]
-fn a_warm_call_over_tls_asks_for_no_memory_but_rustls_does() {
+/// One member, a module with links to it and a login, and keys.
+fn logged_in() -> (Lab, Module, Keys) {
     let lab = Lab::up(1);
     let module = module(&lab);
     let session = module.open_session(SlotId(0), SERIAL_SESSION | RW_SESSION).unwrap();
     module.login(session, UserType::USER, Some(lab.value("P11_PIN").as_bytes())).unwrap();
     let keys = Keys::new(&module, session);
+    (lab, module, keys)
+}
+
+/// One member: of two, a request that is answered late is sent to the other one too, and what is left of it is cancelled.
+#[test]
+fn a_warm_call_over_tls_asks_for_no_memory_but_rustls_does() {
+    let (_lab, module, keys) = logged_in();
     for threads in [1, 4] {
         let rounds: Vec<_> = (0..ROUNDS).map(|_| asked(&module, keys, threads)).collect();
         println!("{threads} threads, {} requests in each round: {rounds:#?}", REQUESTS * CALLS * threads);
@@ -213,11 +219,7 @@ fn note(place: &'static Location<'static>) {
 /// mailbox has one, which only who reads its reply takes too.
 #[test]
 fn a_warm_call_over_tls_takes_no_lock_but_those_of_its_link_and_its_mailbox() {
-    let lab = Lab::up(1);
-    let module = module(&lab);
-    let session = module.open_session(SlotId(0), SERIAL_SESSION | RW_SESSION).unwrap();
-    module.login(session, UserType::USER, Some(lab.value("P11_PIN").as_bytes())).unwrap();
-    let keys = Keys::new(&module, session);
+    let (_lab, module, keys) = logged_in();
     for threads in [1, 4] {
         let locked = || {
             let session = module.open_session(SlotId(0), SERIAL_SESSION | RW_SESSION).unwrap();
