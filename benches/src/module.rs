@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use cryptoki_sys::*;
+use hatoki as _;
 use tests::p11::{Failed, Outcome, P11, Tmpl, p256_pair, rsa_pair, secret_key};
 use zeroize::Zeroizing;
 
@@ -18,6 +19,16 @@ const OBJECTS: usize = 100;
 const DATA_BYTES: usize = 1 << 20;
 /// What an encryption adds, and the longest signature.
 const MORE_BYTES: usize = 512;
+
+unsafe extern "C" {
+    /// The library's own entry; the crate `hatoki` is linked into this program.
+    fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> CK_RV;
+}
+
+/// The module that this program links.
+pub fn linked() -> P11 {
+    P11::of(C_GetFunctionList, None)
+}
 
 /// A public key and its private one.
 #[derive(Clone, Copy)]
@@ -73,6 +84,16 @@ impl Token {
     /// What the module answers.
     pub fn open(path: &Path, label: &str, pin: String, on_token: bool) -> Outcome<Self> {
         let p11 = P11::load(path);
+        p11.initialize()?;
+        Self::of(p11, label, pin, on_token)
+    }
+
+    /// The same with the module that this program links, which takes its memory from this program's allocator.
+    ///
+    /// # Errors
+    /// What the module answers.
+    pub fn linked(label: &str, pin: String, on_token: bool) -> Outcome<Self> {
+        let p11 = linked();
         p11.initialize()?;
         Self::of(p11, label, pin, on_token)
     }

@@ -6,21 +6,16 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use cryptoki_sys::{CK_FUNCTION_LIST, CK_RV, CKM_ECDSA};
+use cryptoki_sys::CKM_ECDSA;
 use hatoki::Surroundings;
 use spec::messages::ReplyHeader;
 use spec::platform::Moment;
 use spec::seam::{Event, MemberId, Outgoing, Reply, Seam, Standing, Tag, Waiter};
 use tests::inside::{Group, LABEL, PIN};
-use tests::p11::{Outcome, P11};
+use tests::p11::Outcome;
 
 use crate::caller::{Mechanism, Session};
-use crate::module::Token;
-
-unsafe extern "C" {
-    /// The library's own entry; the crate `hatoki` is linked into this program.
-    fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> CK_RV;
-}
+use crate::module::{self, Token};
 
 /// What becomes of a request of the calling thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -147,7 +142,7 @@ impl Dispatch {
             next: AtomicU64::new(1),
         });
         hatoki::over(move || Surroundings { seam: link.clone(), ..group.surroundings() });
-        let p11 = P11::of(C_GetFunctionList, None);
+        let p11 = module::linked();
         p11.initialize()?;
         let token = Token::of(p11, LABEL, PIN.to_owned(), true)?;
         Ok(Self(token))

@@ -46,8 +46,8 @@ pub struct Report {
     pub own_cpu_ns: u64,
     /// Processor time of the other processes, in nanoseconds.
     pub others_cpu_ns: u64,
-    /// How often the threads asked for memory, in the measured program itself and where that counts: a module that was loaded by
-    /// its path is not seen.
+    /// How often the threads asked this program's allocator for memory: what a module does that was loaded by its path is not seen,
+    /// nor what C code does.
     pub allocations: u64,
 }
 

@@ -34,6 +34,9 @@ fn signatures_of_all_contestants_are_measured_in_turn_and_judged() {
     };
     assert_eq!(who(0), ["softhsm2", "library", "hatoki-2"]);
     assert_eq!(who(1), ["link"]);
+    let counted = |cell: usize, place: usize| &run["results"]["cells"][cell]["series"][place]["allocations"];
+    assert!(counted(0, 2).is_number() && counted(0, 0).is_null(), "{run}");
+    assert!(counted(1, 0).is_number(), "{run}");
     // The library has nobody to log in; and after logins the keys are there again.
     assert_eq!(who(2), ["softhsm2", "hatoki-2"]);
     (3..6).for_each(|cell| assert_eq!(who(cell), ["softhsm2", "library", "hatoki-2"], "{cell}"));

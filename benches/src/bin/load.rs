@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! hatoki-load module [--token-objects]     the module of P11_MODULE, P11_TOKEN_LABEL and P11_PIN
+//! hatoki-load linked [--token-objects]     the module that this program links, whose allocations it counts, with the same two
 //! hatoki-load library                      AWS-LC with nothing around it
 //! hatoki-load link                         the links of ChrystokiConfigurationPath
 //! hatoki-load tls                          one TLS connection and nothing around it
@@ -38,11 +39,13 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["module"] => module(false).and_then(|token| serve(&token)),
         ["module", "--token-objects"] => module(true).and_then(|token| serve(&token)),
+        ["linked"] => linked(false).and_then(|token| serve(&token)),
+        ["linked", "--token-objects"] => linked(true).and_then(|token| serve(&token)),
         ["library"] => Library::new().map_err(told).and_then(|library| serve(&library)),
         ["link"] => link().and_then(|link| serve(&link)),
         ["tls"] => Bare::new().map_err(|error| error.to_string()).and_then(|bare| serve(&bare)),
         _ => Err(
-            "wanted module [--token-objects], library, link or tls; see the head of benches/src/bin/load.rs"
+            "wanted module or linked [--token-objects], library, link or tls; see the head of benches/src/bin/load.rs"
                 .into(),
         ),
     };
@@ -66,6 +69,10 @@ fn variable(name: &str) -> Result<String, String> {
 fn module(on_token: bool) -> Result<Token, String> {
     let (path, label) = (variable("P11_MODULE")?, variable("P11_TOKEN_LABEL")?);
     Token::open(Path::new(&path), &label, variable("P11_PIN")?, on_token).map_err(told)
+}
+
+fn linked(on_token: bool) -> Result<Token, String> {
+    Token::linked(&variable("P11_TOKEN_LABEL")?, variable("P11_PIN")?, on_token).map_err(told)
 }
 
 fn link() -> Result<Link, String> {

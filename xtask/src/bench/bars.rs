@@ -2,7 +2,7 @@
 use serde::Serialize;
 
 use super::cells::Cell;
-use super::contestant::{LIBRARY, LINK, SOFTHSM, group_of};
+use super::contestant::{LIBRARY, SOFTHSM, group_of};
 use super::results::{Results, Window};
 
 /// What a bar compares.
@@ -278,12 +278,6 @@ pub(super) fn judge(bars: &[Bar], results: &Results) -> Vec<Judged> {
     bars.iter().map(one).collect()
 }
 
-/// What stands beside the bars: a request and its reply without the module around the links, where it was measured.
-pub(super) fn round_trips(results: &Results) -> Vec<(usize, &super::results::Series)> {
-    let cells = results.cells.iter().filter(|measured| measured.cell.cpus == 1);
-    cells.filter_map(|measured| Some((measured.cell.threads, measured.of(LINK)?))).collect()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -292,7 +286,7 @@ mod tests {
 
     fn results(own: Window, softhsm: Window, library: Window) -> Results {
         let series = [(group_of(2), own), (SOFTHSM.into(), softhsm), (LIBRARY.into(), library)]
-            .map(|(contestant, window)| Series { contestant, windows: vec![window], is_over: false });
+            .map(|(contestant, window)| Series { windows: vec![window], ..Series::of(&contestant) });
         let mut results = Results::default();
         results.add(P256_1, series.to_vec(), 0.0);
         results

@@ -33,7 +33,7 @@ use crate::problem::Problem;
 use crate::{cargo, process};
 use cells::Cell;
 use contestant::{Contestant, LIBRARY, LINK, SOFTHSM, TLS, group_of};
-use results::{Results, Series};
+use results::{Results, Series, Window};
 
 /// What is wanted of a run.
 #[derive(Clone, Debug)]
@@ -183,6 +183,8 @@ struct Stage {
     contestants: Vec<Contestant>,
     /// Another client of the group of two.
     neighbour: Option<Contestant>,
+    /// A third one, which links the module instead of loading it: its allocations can be counted.
+    counted: Option<Contestant>,
     _labs: Vec<Guard>,
     _token: softhsm::Token,
 }
@@ -200,7 +202,7 @@ impl Stage {
             start(LIBRARY, &["library"], vec![], vec![])?,
             start(TLS, &["tls"], vec![], vec![])?,
         ];
-        let (mut labs, mut neighbour) = (Vec::new(), None);
+        let (mut labs, mut neighbour, mut counted) = (Vec::new(), None, None);
         let groups: &[usize] = if options.quick { &[2] } else { &[2, 1, 3] };
         for members in groups {
             let wanted = Wanted {
@@ -218,11 +220,13 @@ impl Stage {
             contestants.push(start(&group_of(*members), &arguments, lab.0.environment(), hsmd.clone())?);
             if *members == 2 {
                 contestants.push(start(LINK, &["link"], lab.0.environment(), hsmd.clone())?);
+                let linked = ["linked", "--token-objects"];
+                counted = Some(start("counted", &linked, lab.0.environment(), hsmd.clone())?);
                 neighbour = Some(start("neighbour", &arguments, lab.0.neighbour()?, hsmd)?);
             }
             labs.push(lab);
         }
-        Ok(Self { contestants, neighbour, _labs: labs, _token: token })
+        Ok(Self { contestants, neighbour, counted, _labs: labs, _token: token })
     }
 
     /// What the group of two gives a client beside another one.
@@ -243,6 +247,28 @@ impl Stage {
                 Err(error) => results.failures.push(format!("fair/{}: {error}", cell.work)),
             }
             bar.inc(1);
+        }
+        Ok(())
+    }
+
+    /// Counts allocations: of the links in their own windows, of the group of two in one of the client that can.
+    fn count(
+        &mut self,
+        cell: Cell,
+        pace: Pace,
+        series: &mut [Series],
+        results: &mut Results,
+    ) -> Result<(), Problem> {
+        let own = group_of(2);
+        for series in series {
+            if series.contestant == LINK {
+                series.allocations = Some(series.median(Window::allocations_each));
+            }
+            let Some(counted) = self.counted.as_mut().filter(|_| series.contestant == own) else { continue };
+            match counted.run(cell, pace.warm, pace.span)? {
+                Ok(window) => series.allocations = window.map(|window| window.allocations_each()),
+                Err(error) => results.failures.push(format!("{} counted: {error}", cell.name())),
+            }
         }
         Ok(())
     }
@@ -276,6 +302,7 @@ impl Stage {
                 }
             }
             series.retain(|series| !series.windows.is_empty());
+            self.count(*cell, pace, &mut series, results)?;
             results.add(*cell, series, steal.share());
             bar.inc(1);
         }

@@ -17,7 +17,7 @@ pub(super) struct Window {
     pub(super) own_cpu_ns: u64,
     /// Processor time of its members.
     pub(super) others_cpu_ns: u64,
-    /// Allocations of the contestant's threads, where its program counts them.
+    /// Allocations of the contestant's threads that its program's allocator has seen: of a module that was loaded by its path, none.
     pub(super) allocations: u64,
 }
 
@@ -73,6 +73,8 @@ impl Window {
 pub(super) struct Series {
     pub(super) contestant: String,
     pub(super) windows: Vec<Window>,
+    /// Allocations of its threads for an operation, where they were counted.
+    pub(super) allocations: Option<f64>,
     /// It does not offer the work, or has failed.
     #[serde(skip)]
     pub(super) is_over: bool,
@@ -80,7 +82,7 @@ pub(super) struct Series {
 
 impl Series {
     pub(super) fn of(contestant: &str) -> Self {
-        Self { contestant: contestant.to_owned(), windows: Vec::new(), is_over: false }
+        Self { contestant: contestant.to_owned(), windows: Vec::new(), allocations: None, is_over: false }
     }
 
     /// The median of a figure over the windows.
@@ -152,7 +154,7 @@ mod tests {
         let window =
             |operations| Window { operations, span_ns: 1_000_000_000, own_cpu_ns: 500, ..Window::default() };
         let windows = operations.iter().copied().map(window).collect();
-        Series { contestant: contestant.to_owned(), windows, is_over: false }
+        Series { windows, ..Series::of(contestant) }
     }
 
     #[test]

@@ -3,10 +3,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
-use super::bars::{Judged, round_trips};
-use super::contestant::{LINK, SOFTHSM, TLS};
+use super::bars::Judged;
+use super::contestant::{SOFTHSM, TLS};
 use super::picture;
-use super::results::{Results, Series, Window};
+use super::results::{Results, Window};
 use crate::cargo;
 use crate::problem::Problem;
 use crate::process;
@@ -89,6 +89,7 @@ fn cells(results: &Results) -> Vec<Vec<String>> {
         "p99.9 us",
         "client CPU us",
         "member CPU us",
+        "client allocations",
         "steal %",
     ];
     let mut table = vec![heading.map(str::to_owned).to_vec()];
@@ -108,6 +109,7 @@ fn cells(results: &Results) -> Vec<Vec<String>> {
                 figure(Window::p999_us),
                 figure(Window::own_cpu_us),
                 figure(Window::others_cpu_us),
+                series.allocations.map_or_else(|| "-".into(), number),
                 format!("{:.0}", measured.steal * 100.0),
             ]);
         }
@@ -208,16 +210,6 @@ fn page(judged: &[Judged], results: &Results, quick: bool) -> String {
     if let Some(places) = results.locks.as_ref().filter(|places| !places.is_empty()) {
         let _ = writeln!(text, "\nIt takes a lock in {}.", places.join(", in "));
     }
-    let trips = round_trips(results);
-    if !trips.is_empty() {
-        let _ = writeln!(text, "\nOne request and its reply over the links alone (`{LINK}`), on one CPU:\n");
-        let mut table = vec![["callers", "client allocations"].map(str::to_owned).to_vec()];
-        let row = |(callers, series): &(usize, &Series)| {
-            vec![callers.to_string(), number(series.median(Window::allocations_each))]
-        };
-        table.extend(trips.iter().map(row));
-        text.push_str(&markdown(&table));
-    }
     let bulk = bulk(results);
     if bulk.len() > 1 {
         let _ = writeln!(
@@ -278,12 +270,13 @@ fn replaced(page: &str, tables: &str) -> Option<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::cells::Cell;
+    use super::super::results::Series;
     use super::*;
 
     fn results() -> Results {
         let window =
             Window { operations: 500, span_ns: 1_000_000_000, p50_ns: 2_000_000, ..Window::default() };
-        let series = Series { contestant: SOFTHSM.into(), windows: vec![window], is_over: false };
+        let series = Series { windows: vec![window], allocations: Some(0.5), ..Series::of(SOFTHSM) };
         let mut results = Results::default();
         results.add(Cell::new(1, "session", 1), vec![series], 0.25);
         results
@@ -312,6 +305,7 @@ mod tests {
         let page = page(&judged, &results, true);
         assert!(page.contains("| work | at least 2 x SoftHSM2 | 1.50 | **no** |"), "{page}");
         assert!(page.contains("| session | 1 | 1 | softhsm2 | 500 | 1.00 | 2000 | 0.00 |"), "{page}");
+        assert!(page.contains("| 0.50 | 25 |\n"), "{page}");
         let value: serde_json::Value = serde_json::from_str(&json(&judged, &results)).unwrap();
         assert_eq!(
             (&value["bars"][0]["met"], &value["results"]["cells"][0]["steal"]),
