@@ -251,6 +251,8 @@ impl Token {
     fn finding(&self, number: usize) -> Outcome<Worker<'_>> {
         let (session, mut next) = (self.session()?, number);
         Ok(Box::new(move || {
+            // All of it moves in here, not its handle alone: it is closed when it is dropped.
+            let session = &session;
             next = (next + 1) % OBJECTS;
             let found = self.p11.find(session.handle, named(next))?;
             prove(found == [self.searched[next]], "C_FindObjects")

@@ -17,6 +17,7 @@ use crossbeam_utils::atomic::AtomicCell;
 use spec::HandleSession;
 use spec::messages::{Answer, Call, Random};
 use spec::platform::Moment;
+use spec::wipe::wipe;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::asking::{Asking, strange};
@@ -59,9 +60,13 @@ pub(crate) fn generate(
 
 /// Combines bytes with as many of the system's by exclusive or.
 fn mix(process: &Process, output: &mut [u8]) {
-    let mut own = Zeroizing::new(vec![0; output.len()]);
-    process.platform.random(&mut own);
-    output.iter_mut().zip(own.iter()).for_each(|(byte, own)| *byte ^= own);
+    let mut room = [0; DRAW_BYTES_MAX];
+    for piece in output.chunks_mut(room.len()) {
+        let own = &mut room[..piece.len()];
+        process.platform.random(own);
+        piece.iter_mut().zip(&*own).for_each(|(byte, own)| *byte ^= own);
+        wipe(own);
+    }
 }
 
 /// Bytes of a member.

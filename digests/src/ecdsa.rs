@@ -1,7 +1,12 @@
 //! ECDSA verification over a digest of any length (FIPS 186-5, 6.4.2). It needs no secret, so it runs anywhere.
 
+use std::ops::Deref;
+
 use aws_lc_rs::{digest as aws, signature as check};
-use std::{error, fmt};
+use spec::Rv;
+
+/// Length of the longest scalar in bytes.
+const SCALAR_BYTES_MAX: usize = EcCurve::P521.scalar_bytes();
 
 /// A curve of SP 800-186.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,95 +58,111 @@ impl EcCurve {
     /// The number that ECDSA takes of a digest: its leftmost bits, as many as the order has, in `scalar_bytes` bytes
     /// (FIPS 186-5, 6.4.1 step 2).
     #[must_use]
-    pub fn truncated(self, digest: &[u8]) -> Vec<u8> {
-        let mut number = vec![0; self.scalar_bytes()];
+    pub fn truncated(self, digest: &[u8]) -> Number {
+        let mut all = Number { bytes: [0; SCALAR_BYTES_MAX], len: self.scalar_bytes() };
+        let number = &mut all.bytes[..all.len];
         let cut = &digest[..digest.len().min(number.len())];
         let start = number.len() - cut.len();
         number[start..].copy_from_slice(cut);
         let surplus_bits = (cut.len() * 8).saturating_sub(self.order_bits());
         if surplus_bits > 0 {
             let mut above = 0;
-            for byte in &mut number {
+            for byte in number {
                 let carried = above << (8 - surplus_bits);
                 above = *byte;
                 *byte = carried | *byte >> surplus_bits;
             }
         }
-        number
+        all
+    }
+
+    /// The algorithm that verifies, over a digest of the curve's own length.
+    fn verification(self) -> &'static check::EcdsaVerificationAlgorithm {
+        match self {
+            EcCurve::P256 => &check::ECDSA_P256_SHA256_FIXED,
+            EcCurve::P384 => &check::ECDSA_P384_SHA384_FIXED,
+            EcCurve::P521 => &check::ECDSA_P521_SHA512_FIXED,
+        }
     }
 }
 
-/// Why a signature was not accepted.
+/// What ECDSA takes of a digest, big-endian, in the bytes of the curve's scalars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// The public point is not one of the curve in uncompressed form.
-    Key,
-    /// The digest is empty: such signatures are forged without the key.
-    Digest,
-    /// The signature is not as long as `r || s`.
-    Length,
-    /// It is no signature of this digest by this key.
-    Invalid,
+pub struct Number {
+    bytes: [u8; SCALAR_BYTES_MAX],
+    len: usize,
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Refusal::Key => {
-                "wanted an uncompressed point of the curve, found other bytes; check the public key"
-            }
-            Refusal::Digest => "wanted a digest, found nothing; hash the data first",
-            Refusal::Length => {
-                "wanted r and s of the curve's length, found another length; convert DER signatures"
-            }
-            Refusal::Invalid => {
-                "wanted a signature of this digest by this key, found another; check key and data"
-            }
-        })
+impl Deref for Number {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 
-impl error::Error for Refusal {}
-
-/// Checks `signature` (`r || s`) of `digest` by the uncompressed point `04 || x || y`. Nothing here is secret.
-pub fn verify_ecdsa(curve: EcCurve, point: &[u8], digest: &[u8], signature: &[u8]) -> Result<(), Refusal> {
-    if point.len() != 1 + 2 * curve.scalar_bytes() || point[0] != 4 {
-        return Err(Refusal::Key);
-    }
-    if digest.is_empty() {
-        return Err(Refusal::Digest);
-    }
-    if signature.len() != 2 * curve.scalar_bytes() {
-        return Err(Refusal::Length);
-    }
-    let number = curve.truncated(digest);
-    let hash = match curve {
-        EcCurve::P256 => &aws::SHA256,
-        EcCurve::P384 => &aws::SHA384,
-        // The fixed form of P-521 takes 64 bytes; a longer number goes the other way.
-        EcCurve::P521 if digest.len() > 64 => return verify_p521(point, &number, signature),
-        EcCurve::P521 => &aws::SHA512,
-    };
-    let number = &number[number.len() - hash.output_len..];
-    let number = aws::Digest::import_less_safe(number, hash).map_err(|_| Refusal::Invalid)?;
-    let key = check::ParsedPublicKey::new(verification(curve), point).map_err(|_| Refusal::Key)?;
-    key.verify_digest_sig(&number, signature).map_err(|_| Refusal::Invalid)
+/// A public key on a curve, usable by many threads at once: an uncompressed point, known to lie on it, parsed once.
+pub struct EcPublicKey {
+    curve: EcCurve,
+    point: Vec<u8>,
+    parsed: check::ParsedPublicKey,
 }
 
-/// The algorithm that verifies on a curve, over a digest of the curve's own length.
-pub(crate) fn verification(curve: EcCurve) -> &'static check::EcdsaVerificationAlgorithm {
-    match curve {
-        EcCurve::P256 => &check::ECDSA_P256_SHA256_FIXED,
-        EcCurve::P384 => &check::ECDSA_P384_SHA384_FIXED,
-        EcCurve::P521 => &check::ECDSA_P521_SHA512_FIXED,
+impl EcPublicKey {
+    /// The key of an uncompressed point `04 || x || y`; `None` unless it lies on the curve.
+    #[must_use]
+    pub fn new(curve: EcCurve, point: &[u8]) -> Option<Self> {
+        if point.len() != 1 + 2 * curve.scalar_bytes() || point[0] != 4 {
+            return None;
+        }
+        let parsed = check::ParsedPublicKey::new(curve.verification(), point).ok()?;
+        Some(Self { curve, point: point.to_vec(), parsed })
+    }
+
+    /// The curve.
+    #[must_use]
+    pub fn curve(&self) -> EcCurve {
+        self.curve
+    }
+
+    /// The uncompressed point.
+    #[must_use]
+    pub fn point(&self) -> &[u8] {
+        &self.point
+    }
+
+    /// Checks an ECDSA signature `r || s` of a digest of any length. Nothing here is secret.
+    ///
+    /// # Errors
+    /// CKR_DATA_LEN_RANGE for an empty digest, whose signatures are forged without the key; CKR_SIGNATURE_LEN_RANGE;
+    /// CKR_SIGNATURE_INVALID.
+    pub fn verify(&self, digest: &[u8], signature: &[u8]) -> Result<(), Rv> {
+        if digest.is_empty() {
+            return Err(Rv::DATA_LEN_RANGE);
+        }
+        if signature.len() != 2 * self.curve.scalar_bytes() {
+            return Err(Rv::SIGNATURE_LEN_RANGE);
+        }
+        let number = self.curve.truncated(digest);
+        let hash = match self.curve {
+            EcCurve::P256 => &aws::SHA256,
+            EcCurve::P384 => &aws::SHA384,
+            // The fixed form of P-521 takes 64 bytes; a longer number goes the other way.
+            EcCurve::P521 if digest.len() > 64 => return verify_p521(&self.point, &number, signature),
+            EcCurve::P521 => &aws::SHA512,
+        };
+        let number = &number[number.len() - hash.output_len..];
+        let number = aws::Digest::import_less_safe(number, hash).map_err(|_| Rv::SIGNATURE_INVALID)?;
+        self.parsed.verify_digest_sig(&number, signature).map_err(|_| Rv::SIGNATURE_INVALID)
     }
 }
 
-fn verify_p521(point: &[u8], number: &[u8], signature: &[u8]) -> Result<(), Refusal> {
+fn verify_p521(point: &[u8], number: &[u8], signature: &[u8]) -> Result<(), Rv> {
     use p521::ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier};
-    let key = VerifyingKey::from_sec1_bytes(point).map_err(|_| Refusal::Key)?;
-    let signature = Signature::from_slice(signature).map_err(|_| Refusal::Invalid)?;
-    key.verify_prehash(number, &signature).map_err(|_| Refusal::Invalid)
+    // Known to lie on the curve.
+    let key = VerifyingKey::from_sec1_bytes(point).map_err(|_| Rv::FUNCTION_FAILED)?;
+    let signature = Signature::from_slice(signature).map_err(|_| Rv::SIGNATURE_INVALID)?;
+    key.verify_prehash(number, &signature).map_err(|_| Rv::SIGNATURE_INVALID)
 }
 
 #[cfg(test)]
@@ -153,6 +174,11 @@ mod tests {
 
     fn unhex(text: &str) -> Vec<u8> {
         (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
+    }
+
+    /// `None` for what is no point of the curve.
+    fn verify(curve: EcCurve, point: &[u8], digest: &[u8], signature: &[u8]) -> Option<Result<(), Rv>> {
+        EcPublicKey::new(curve, point).map(|key| key.verify(digest, signature))
     }
 
     /// RFC 6979, A.2.5 (P-256), A.2.6 (P-384) and A.2.7 (P-521): message "sample" under SHA-256, SHA-384 and SHA-512.
@@ -201,15 +227,15 @@ mod tests {
     fn signatures_of_rfc_6979_are_accepted_and_altered_ones_refused() {
         for (curve, hash, point, signature) in known() {
             let sample = digest(hash, b"sample");
-            assert_eq!(verify_ecdsa(curve, &point, &sample, &signature), Ok(()), "{curve:?}");
+            assert_eq!(verify(curve, &point, &sample, &signature), Some(Ok(())), "{curve:?}");
             assert_eq!(
-                verify_ecdsa(curve, &point, &digest(hash, b"test"), &signature),
-                Err(Refusal::Invalid)
+                verify(curve, &point, &digest(hash, b"test"), &signature),
+                Some(Err(Rv::SIGNATURE_INVALID))
             );
             for i in 0..signature.len() {
                 let mut altered = signature.clone();
                 altered[i] ^= 1;
-                assert_eq!(verify_ecdsa(curve, &point, &sample, &altered), Err(Refusal::Invalid));
+                assert_eq!(verify(curve, &point, &sample, &altered), Some(Err(Rv::SIGNATURE_INVALID)));
             }
         }
     }
@@ -219,17 +245,17 @@ mod tests {
         for (curve, hash, point, signature) in known() {
             let sample = digest(hash, b"sample");
             for wrong in [&signature[1..], &[], &[&signature[..], &[0]].concat()] {
-                assert_eq!(verify_ecdsa(curve, &point, &sample, wrong), Err(Refusal::Length));
+                assert_eq!(verify(curve, &point, &sample, wrong), Some(Err(Rv::SIGNATURE_LEN_RANGE)));
             }
-            assert_eq!(verify_ecdsa(curve, &point, &[], &signature), Err(Refusal::Digest));
+            assert_eq!(verify(curve, &point, &[], &signature), Some(Err(Rv::DATA_LEN_RANGE)));
             let mut off_curve = point.clone();
             *off_curve.last_mut().unwrap() ^= 1;
             let zero = vec![0; signature.len()];
-            assert_eq!(verify_ecdsa(curve, &point, &sample, &zero), Err(Refusal::Invalid));
+            assert_eq!(verify(curve, &point, &sample, &zero), Some(Err(Rv::SIGNATURE_INVALID)));
             for wrong in [&off_curve[..], &point[1..], &[0], &[]] {
-                assert_eq!(verify_ecdsa(curve, wrong, &sample, &signature), Err(Refusal::Key));
+                assert_eq!(verify(curve, wrong, &sample, &signature), None);
             }
-            assert_eq!(verify_ecdsa(curve, &off_curve, &[7; 70], &signature), Err(Refusal::Key));
+            assert_eq!(verify(curve, &off_curve, &[7; 70], &signature), None);
         }
     }
 
@@ -241,7 +267,7 @@ mod tests {
             let data: Vec<u8> = (0..length).map(|i| 0xf1 ^ i as u8).collect();
             let signature: p256::ecdsa::Signature =
                 key.sign_prehash(&EcCurve::P256.truncated(&data)).unwrap();
-            verify_ecdsa(EcCurve::P256, point.as_bytes(), &data, &signature.to_bytes()).unwrap();
+            verify(EcCurve::P256, point.as_bytes(), &data, &signature.to_bytes()).unwrap().unwrap();
         }
         let key = p521::ecdsa::SigningKey::from_slice(&[&[0], &[0x17; 65][..]].concat()).unwrap();
         let point = p521::ecdsa::VerifyingKey::from(&key).to_encoded_point(false);
@@ -249,7 +275,7 @@ mod tests {
             let data: Vec<u8> = (0..length).map(|i| 0xf1 ^ i as u8).collect();
             let signature: p521::ecdsa::Signature =
                 key.sign_prehash(&EcCurve::P521.truncated(&data)).unwrap();
-            verify_ecdsa(EcCurve::P521, point.as_bytes(), &data, &signature.to_bytes()).unwrap();
+            verify(EcCurve::P521, point.as_bytes(), &data, &signature.to_bytes()).unwrap().unwrap();
         }
     }
 
@@ -261,7 +287,7 @@ mod tests {
         last[65] = 0x80;
         last[64] = 1;
         assert_eq!(EcCurve::P521.truncated(&last)[65], 0b11);
-        assert_eq!(EcCurve::P256.truncated(&[9; 40]), [9; 32]);
-        assert_eq!(EcCurve::P384.truncated(&[9]), [&[0; 47][..], &[9]].concat());
+        assert_eq!(*EcCurve::P256.truncated(&[9; 40]), [9; 32]);
+        assert_eq!(*EcCurve::P384.truncated(&[9]), [&[0; 47][..], &[9]].concat());
     }
 }

@@ -8,9 +8,9 @@ pub mod padding;
 mod public;
 mod running;
 
-pub use ecdsa::{EcCurve, Refusal, verify_ecdsa};
+pub use ecdsa::{EcCurve, EcPublicKey, Number};
 pub use hash::{Digest, Hash, digest};
 pub use public::{
-    EcPublicKey, PublicKey, Random, RsaPublicKey, Scheme, filled, modulus_bits, public_exponent, significant,
+    PublicKey, Random, RsaPublicKey, Scheme, filled, modulus_bits, public_exponent, significant,
 };
 pub use running::{BadState, Running};

@@ -2,7 +2,6 @@
 //! application's process run this same code, so that they answer alike to the code (RULES 1.10).
 //!
 //! Nothing here is secret but the data that is encrypted.
-use aws_lc_rs::signature::ParsedPublicKey;
 use awsraw::RsaPublic;
 use spec::mechanisms::{mgf_hash, row_of};
 use spec::{MechanismType as M, Parameters, Rv};
@@ -10,7 +9,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::Hash;
-use crate::ecdsa::{EcCurve, Refusal, verification, verify_ecdsa};
+use crate::ecdsa::EcPublicKey;
 use crate::padding::oaep::Oaep;
 use crate::padding::pkcs1;
 use crate::padding::pss::Pss;
@@ -91,34 +90,6 @@ impl RsaPublicKey {
             awsraw::Error::Input => Rv::DATA_INVALID,
             awsraw::Error::Key | awsraw::Error::Failed => Rv::FUNCTION_FAILED,
         })
-    }
-}
-
-/// A public key on a curve: the uncompressed point, known to lie on it.
-pub struct EcPublicKey {
-    curve: EcCurve,
-    point: Vec<u8>,
-}
-
-impl EcPublicKey {
-    /// The key of an uncompressed point `04 || x || y`; `None` unless it lies on the curve.
-    #[must_use]
-    pub fn new(curve: EcCurve, point: &[u8]) -> Option<Self> {
-        let uncompressed = point.len() == 1 + 2 * curve.scalar_bytes() && point[0] == 4;
-        let on_curve = uncompressed && ParsedPublicKey::new(verification(curve), point).is_ok();
-        on_curve.then(|| Self { curve, point: point.to_vec() })
-    }
-
-    /// The curve.
-    #[must_use]
-    pub fn curve(&self) -> EcCurve {
-        self.curve
-    }
-
-    /// The uncompressed point.
-    #[must_use]
-    pub fn point(&self) -> &[u8] {
-        &self.point
     }
 }
 
@@ -263,21 +234,6 @@ impl RsaPublicKey {
     }
 }
 
-impl EcPublicKey {
-    /// Checks an ECDSA signature `r || s` of a digest of any length.
-    ///
-    /// # Errors
-    /// Those of [`PublicKey::verify`].
-    pub fn verify(&self, digest: &[u8], signature: &[u8]) -> Result<(), Rv> {
-        verify_ecdsa(self.curve, &self.point, digest, signature).map_err(|refusal| match refusal {
-            Refusal::Key => Rv::FUNCTION_FAILED,
-            Refusal::Digest => Rv::DATA_LEN_RANGE,
-            Refusal::Length => Rv::SIGNATURE_LEN_RANGE,
-            Refusal::Invalid => Rv::SIGNATURE_INVALID,
-        })
-    }
-}
-
 /// `data` with zeros in front, `k` bytes: the block of CKM_RSA_X_509 (PKCS #11 v3.1, 6.1.12).
 ///
 /// # Errors
@@ -304,6 +260,7 @@ fn nonzero(bytes: usize, random: Random<'_>) -> Result<Zeroizing<Vec<u8>>, Rv> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::EcCurve;
     use spec::flags::mechanism::{ENCRYPT, VERIFY};
     use spec::mechanisms::{ParameterKind, ROWS};
     use spec::numbers::MgfType;
