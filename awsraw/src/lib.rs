@@ -134,19 +134,24 @@ impl Handle {
         }
     }
 
-    /// A raw operation on `input`, which has exactly the bytes of `modulus` and is below it.
-    fn raw(&self, f: RawOperation, input: &[u8], modulus: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    /// A raw operation on `input`, which has exactly the bytes of `modulus` and is below it, into as many bytes.
+    fn raw(&self, f: RawOperation, input: &[u8], modulus: &[u8], out: &mut [u8]) -> Result<(), Error> {
         // Big-endian numbers of one length compare as their bytes do.
-        if input.len() != modulus.len() || input >= modulus {
+        if input.len() != modulus.len() || input >= modulus || out.len() != input.len() {
             return Err(Error::Input);
         }
-        let mut out = Zeroizing::new(vec![0; input.len()]);
         let (rsa, to, mut written) = (self.0.as_ptr(), out.as_mut_ptr(), 0);
-        // SAFETY: the RSA is live; both slices promise `input.len()` bytes, the one writable, and outlive the call.
+        // SAFETY: the RSA is live; both slices have `input.len()` bytes, the one writable, and outlive the call.
         let done = unsafe {
             f(rsa, &mut written, to, input.len(), input.as_ptr(), input.len(), sys::RSA_NO_PADDING)
         };
-        if done == 1 && written == out.len() { Ok(out) } else { Err(failed(Error::Failed)) }
+        if done == 1 && written == out.len() { Ok(()) } else { Err(failed(Error::Failed)) }
+    }
+
+    /// The same into memory of its own.
+    fn raw_to_new(&self, f: RawOperation, input: &[u8], modulus: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let mut out = Zeroizing::new(vec![0; modulus.len()]);
+        self.raw(f, input, modulus, &mut out).map(|()| out)
     }
 }
 
@@ -254,7 +259,7 @@ impl RsaPrivate {
         {
             return Ok(Zeroizing::new(input.to_vec()));
         }
-        self.0.raw(sys::RSA_sign_raw, input, &self.1)
+        self.0.raw_to_new(sys::RSA_sign_raw, input, &self.1)
     }
 }
 
@@ -276,7 +281,12 @@ impl RsaPublic {
 
     /// `input ^ e mod n` (RFC 8017, 5.1.1). Errs with `Input` unless `input` has k bytes and is below n.
     pub fn public_op(&self, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        self.0.raw(sys::RSA_verify_raw, input, &self.1)
+        self.0.raw_to_new(sys::RSA_verify_raw, input, &self.1)
+    }
+
+    /// The same into `out`. Errs with `Input`, too, unless that has k bytes.
+    pub fn public_op_into(&self, input: &[u8], out: &mut [u8]) -> Result<(), Error> {
+        self.0.raw(sys::RSA_verify_raw, input, &self.1, out)
     }
 }
 

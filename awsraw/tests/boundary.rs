@@ -49,6 +49,9 @@ fn private_and_public_operation_agree_with_the_rsa_crate() {
             let got = key.private_op(&message).unwrap();
             assert_eq!(*got, padded(&expected, key.modulus_bytes()));
             assert_eq!(*public.public_op(&got).unwrap(), message);
+            let mut own = vec![7; got.len()];
+            public.public_op_into(&got, &mut own).unwrap();
+            assert_eq!(own, message);
         }
     }
 }
@@ -63,6 +66,14 @@ fn message_of_wrong_length_or_not_below_the_modulus_is_refused() {
     for message in [&[][..], &[1], &modulus[1..], &long, &modulus, &above, &[0xff; 128]] {
         assert_eq!(key.private_op(message).err(), Some(Error::Input));
         assert_eq!(public.public_op(message).err(), Some(Error::Input));
+        assert_eq!(public.public_op_into(message, &mut [7; 128]).err(), Some(Error::Input));
+    }
+    let mut small = [0; 128];
+    small[127] = 2;
+    for room in [0, 1, 127, 129] {
+        let mut out = vec![7; room];
+        assert_eq!(public.public_op_into(&small, &mut out).err(), Some(Error::Input));
+        assert_eq!(out, vec![7; room], "what has no room is not touched");
     }
 }
 

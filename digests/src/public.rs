@@ -5,7 +5,6 @@
 use awsraw::RsaPublic;
 use spec::mechanisms::{mgf_hash, row_of};
 use spec::{MechanismType as M, Parameters, Rv};
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::Hash;
@@ -19,6 +18,10 @@ const MODULUS_BYTES_MAX: usize = 1024;
 /// Largest public exponent that is taken, in bytes: each operation, and each check of a key, raises to it.
 /// DEVIATION: docs/adr/0006-deviations.md, item 9: the standard knows no such bound.
 const PUBLIC_EXPONENT_BYTES_MAX: usize = 8;
+
+/// Room for a block of the longest modulus.
+type Room = [u8; MODULUS_BYTES_MAX];
+const ROOM: Room = [0; MODULUS_BYTES_MAX];
 
 /// A source of random bytes: fills the buffer, or errs with the code to be answered.
 pub type Random<'a> = &'a dyn Fn(&mut [u8]) -> Result<(), Rv>;
@@ -70,18 +73,21 @@ impl RsaPublicKey {
         self.raw.modulus_bytes()
     }
 
-    /// The public operation on a signature, with its length and range checked.
-    fn opened(&self, signature: &[u8]) -> Result<Zeroizing<Vec<u8>>, Rv> {
+    /// The public operation on a signature, with its length and range checked. Anybody can do it: nothing of it is secret.
+    fn opened<'a>(&self, signature: &[u8], room: &'a mut Room) -> Result<&'a [u8], Rv> {
         if signature.len() != self.modulus_bytes() {
             return Err(Rv::SIGNATURE_LEN_RANGE);
         }
-        self.raw.public_op(signature).map_err(|_| Rv::SIGNATURE_INVALID)
+        let block = &mut room[..signature.len()];
+        self.raw.public_op_into(signature, block).map_err(|_| Rv::SIGNATURE_INVALID)?;
+        Ok(block)
     }
 
     /// Whether a signature opens to this block.
     fn opens_to(&self, block: &[u8], signature: &[u8]) -> Result<(), Rv> {
-        let found = self.opened(signature)?;
-        if bool::from(found.ct_eq(block)) { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) }
+        let mut room = ROOM;
+        let right = self.opened(signature, &mut room)? == block;
+        if right { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) }
     }
 
     /// The public operation on a block that is padded already.
@@ -189,17 +195,20 @@ impl RsaPublicKey {
         let k = self.modulus_bytes();
         match scheme {
             Scheme::Pkcs1(hash) => {
-                let info = hash.map(|hash| pkcs1::digest_info(hash, message));
-                let block = pkcs1::sign_block(info.as_deref().unwrap_or(message), k);
-                self.opens_to(&block.ok_or(Rv::DATA_LEN_RANGE)?, signature)
+                let prefix = hash.map_or(&[][..], Hash::digest_info_prefix);
+                let mut room = ROOM;
+                let block = &mut room[..k];
+                pkcs1::write_sign_block([prefix, message], block).ok_or(Rv::DATA_LEN_RANGE)?;
+                self.opens_to(block, signature)
             }
             Scheme::Bare => self.opens_to(&filled(message, k)?, signature),
             Scheme::Pss(pss) => {
                 if message.len() != pss.hash.len_bytes() {
                     return Err(Rv::DATA_LEN_RANGE);
                 }
-                let block = self.opened(signature)?;
-                let right = pss.verifies(message, &block, self.modulus_bits);
+                let mut room = ROOM;
+                let block = self.opened(signature, &mut room)?;
+                let right = pss.verifies(message, block, self.modulus_bits);
                 if right { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) }
             }
             Scheme::Oaep(_) | Scheme::Ecdsa => Err(Rv::KEY_TYPE_INCONSISTENT),

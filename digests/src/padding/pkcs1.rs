@@ -16,13 +16,23 @@ pub fn digest_info(hash: Hash, digest: &[u8]) -> Vec<u8> {
 
 /// Block type 1 around `data`: `00 01 ff.. 00 data`, `k` bytes. `None` if `data` has more than k - 11 bytes.
 pub fn sign_block(data: &[u8], k: usize) -> Option<Vec<u8>> {
-    let filling = k.checked_sub(3 + data.len()).filter(|filling| *filling >= 8)?;
-    let mut block = vec![0xff; k];
-    block[0] = 0;
-    block[1] = 1;
-    block[2 + filling] = 0;
-    block[3 + filling..].copy_from_slice(data);
-    Some(block)
+    let mut block = vec![0; k];
+    write_sign_block([data, &[]], &mut block).map(|()| block)
+}
+
+/// The same around two pieces of data, one after the other, into all of `block`.
+pub fn write_sign_block([first, second]: [&[u8]; 2], block: &mut [u8]) -> Option<()> {
+    let bytes = first.len() + second.len();
+    let filling = block.len().checked_sub(3 + bytes).filter(|filling| *filling >= 8)?;
+    let (front, data) = block.split_at_mut(3 + filling);
+    front.fill(0xff);
+    front[0] = 0;
+    front[1] = 1;
+    front[2 + filling] = 0;
+    let (one, other) = data.split_at_mut(first.len());
+    one.copy_from_slice(first);
+    other.copy_from_slice(second);
+    Some(())
 }
 
 /// Block type 2 around `data`. `random` gives k - 3 - `data.len()` bytes, none of them zero. `None` if `data` has more than
@@ -110,6 +120,9 @@ mod tests {
         assert_eq!((block[..3].to_vec(), block[126], block[127]), (vec![0, 1, 0xff], 0xff, 0));
         let block = sign_block(&[7; 117], 128).unwrap();
         assert_eq!(block[..12], [0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 7]);
+        let mut pieces = [3; 128];
+        write_sign_block([&[7; 19], &[7; 98]], &mut pieces).unwrap();
+        assert_eq!(pieces, *block);
         assert!(sign_block(&[7; 118], 128).is_none());
         assert!(sign_block(&[7; 200], 128).is_none());
     }
