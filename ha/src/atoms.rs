@@ -1,5 +1,6 @@
 //! What the lock-free structures of this crate are made of. In production it is the standard library's and its neighbours'; in
-//! the models of the tests it is `loom`'s, which visits every interleaving and every order that the memory model allows.
+//! the models of the tests it is `loom`'s, which visits every interleaving of few interruptions (`check`) and every order that the
+//! memory model allows.
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

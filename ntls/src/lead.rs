@@ -1,5 +1,5 @@
-//! Who reads for all: the leadership of one link, without any input or output, so that it can be checked exhaustively
-//! (`tests` below, by `loom`).
+//! Who reads for all: the leadership of one link, without any input or output, so that it can be checked (`tests`
+//! below, by `loom`: every run of few threads that are interrupted at most three times).
 //!
 //! ```text
 //! waiting caller --enter--> leader, when there is none

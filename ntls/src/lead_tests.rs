@@ -1,4 +1,4 @@
-//! The leadership protocol, checked over every interleaving by `loom`: callers, a socket, parking, time-outs.
+//! The leadership protocol, checked over the interleavings by `loom`: callers, a socket, parking, time-outs.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
@@ -123,6 +123,7 @@ impl World {
     }
 }
 
+/// Every run of the threads of a model that are interrupted at most three times.
 fn check(model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);

@@ -1,6 +1,6 @@
 //! What a thread does that is lent to the links while it waits (HA 5), without any input or output: it leads those of its
 //! links that nobody leads, does the background work if that falls to it, polls both, and parks only when it has neither.
-//! So it can be checked exhaustively (`tests` below, by `loom`).
+//! So it can be checked (`tests` below, by `loom`: every run of few threads that are interrupted a few times).
 //!
 //! ```text
 //! join (lists, tokens) -> mailbox -> poll or park -> read, flush, tick -> join ...      any exit leaves all lists

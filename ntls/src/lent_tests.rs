@@ -289,6 +289,7 @@ impl Ground for Caller<'_> {
     }
 }
 
+/// Every run of the threads of a model that are interrupted at most so often.
 fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);

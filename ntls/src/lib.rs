@@ -36,6 +36,7 @@ mod reason;
 mod registry;
 mod server;
 pub mod tls;
+mod token;
 mod up;
 mod wait;
 

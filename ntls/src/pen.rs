@@ -1,5 +1,5 @@
-//! Who writes for all: the pen of one link, without any input or output, so that it can be checked exhaustively (`tests`
-//! below, by `loom`).
+//! Who writes for all: the pen of one link, without any input or output, so that it can be checked (`tests` below, by `loom`:
+//! every run of few threads that are interrupted at most twice).
 //!
 //! ```text
 //!              flush                        all is written

@@ -215,6 +215,7 @@ fn spawn(world: &Arc<World>, act: impl FnOnce(&World) + 'static) -> thread::Join
     })
 }
 
+/// Every run of the threads of a model that are interrupted at most twice.
 fn check(model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);

@@ -21,6 +21,7 @@ use spec::platform::{Joiner, Moment, Park, Platform, Stream, Watched, locks_held
 
 pub use crate::registry::{Inherited, take_inherited};
 use crate::registry::{Owned, age};
+use crate::token::{self, Spot};
 
 /// What the clock shows first: far from zero, so that what was never done was done long ago.
 const FIRST: Moment = Moment(1 << 50);
@@ -153,17 +154,7 @@ impl Bell {
     }
 }
 
-/// No token, and the owner is elsewhere.
-const EMPTY: u32 = 0;
-/// A token lies there.
-const TOKEN: u32 = 1;
-/// The owner sleeps until this changes.
-const PARKED: u32 = 2;
-/// The owner is in a poll, which the bell ends.
-const POLLING: u32 = 3;
-
-/// One token in one word that its owner sleeps on, with a bell for the time that the owner spends in a poll. Only the owner
-/// takes the token; whoever leaves one sees by the same step where the owner was.
+/// One token (see [`token`]) in one word that its owner sleeps on, with a bell for the time that the owner spends in a poll.
 #[derive(Default)]
 struct Token {
     state: AtomicU32,
@@ -196,7 +187,7 @@ impl Place {
         let mut spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
         spare = spare.filter(|token| token.bell.get().is_none_or(|bell| bell.0.is_own()));
         if let Some(token) = &spare {
-            token.state.store(EMPTY, Ordering::Release);
+            token.state.store(token::EMPTY, Ordering::Release);
         }
         Self { token: Some(spare.unwrap_or_default()), process: this_process() }
     }
@@ -222,28 +213,11 @@ impl Drop for Place {
 impl Park for Place {
     fn park(&self, until: Moment) {
         check_no_lock();
-        let state = &self.token().state;
-        loop {
-            let wait = until.since(System.now());
-            if !self.token().leave(PARKED) || wait.is_zero() {
-                break;
-            }
-            // A day at most, so that `NEVER` stays within what the system's clock can add.
-            let timeout = Timespec::try_from(wait.min(DAY)).unwrap_or_default();
-            // Whatever ends it, the word tells.
-            let _ = futex::wait(state, futex::Flags::PRIVATE, PARKED, Some(&timeout));
-            if state.swap(EMPTY, Ordering::AcqRel) == TOKEN {
-                return;
-            }
-        }
-        state.swap(EMPTY, Ordering::AcqRel);
+        token::park(self.token(), until);
     }
 
     fn forget(&self) {
-        let state = &self.token().state;
-        if state.load(Ordering::Relaxed) == TOKEN {
-            let _ = state.compare_exchange(TOKEN, EMPTY, Ordering::AcqRel, Ordering::Relaxed);
-        }
+        token::forget(self.token());
     }
 
     fn is_own(&self) -> bool {
@@ -253,45 +227,60 @@ impl Park for Place {
     fn unpark(&self) {
         // Also when the owner does not sleep, which is chance.
         check_no_lock();
-        let token = self.token();
-        match token.state.swap(TOKEN, Ordering::AcqRel) {
-            PARKED => {
-                let _ = futex::wake(&token.state, futex::Flags::PRIVATE, 1);
-            }
-            POLLING => {
-                if let Some(bell) = token.bell.get() {
-                    bell.ring();
-                }
-            }
-            _ => {}
-        }
+        token::unpark(self.token());
     }
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-impl Token {
-    /// The owner goes where this says; it stays when a token lies there.
-    fn leave(&self, place: u32) -> bool {
-        self.state.compare_exchange(EMPTY, place, Ordering::AcqRel, Ordering::Acquire).is_ok()
+impl Spot for Token {
+    fn load(&self, order: Ordering) -> u32 {
+        self.state.load(order)
     }
 
+    fn swap(&self, new: u32, order: Ordering) -> u32 {
+        self.state.swap(new, order)
+    }
+
+    fn exchange(&self, old: u32, new: u32, order: Ordering) -> bool {
+        self.state.compare_exchange(old, new, order, Ordering::Relaxed).is_ok()
+    }
+
+    fn left(&self, until: Moment) -> Duration {
+        until.since(System.now())
+    }
+
+    fn sleep(&self, at_most: Duration) {
+        // A day at most, so that `NEVER` stays within what the system's clock can add.
+        let timeout = Timespec::try_from(at_most.min(DAY)).unwrap_or_default();
+        let _ = futex::wait(&self.state, futex::Flags::PRIVATE, token::PARKED, Some(&timeout));
+    }
+
+    fn wake(&self) {
+        let _ = futex::wake(&self.state, futex::Flags::PRIVATE, 1);
+    }
+
+    fn ring(&self) {
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
+    }
+}
+
+impl Token {
     fn poll(&self, watched: &mut [Watched], until: Moment) {
         check_no_lock();
         let bell = match self.bell.get() {
             Some(bell) => Some(bell),
             None => Bell::new().ok().map(|bell| self.bell.get_or_init(|| bell)),
         };
-        if !self.leave(POLLING) {
-            self.state.swap(EMPTY, Ordering::AcqRel);
-            return;
-        }
-        // Without an event descriptor the poll ends by itself every few milliseconds.
-        let until = if bell.is_some() { until } else { until.min(System.now().after_ms(5)) };
-        let has_rung = poll(watched, bell.map(|bell| bell.0.get()), until);
-        self.state.swap(EMPTY, Ordering::AcqRel);
+        let has_rung = token::poll(self, || {
+            // Without an event descriptor the poll ends by itself every few milliseconds.
+            let until = if bell.is_some() { until } else { until.min(System.now().after_ms(5)) };
+            poll(watched, bell.map(|bell| bell.0.get()), until)
+        });
         // A ring may come after its token was taken: then the next poll ends early, once.
-        if let Some(bell) = bell.filter(|_| has_rung) {
+        if let Some(bell) = bell.filter(|_| has_rung == Some(true)) {
             bell.silence();
         }
     }
