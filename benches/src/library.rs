@@ -128,6 +128,13 @@ impl Contestant for Library {
                     prove(hmac::sign(&key, &self.data[..1024]).as_ref().len() == 32, "HMAC")
                 }))
             }
+            Work::Hmac1kVerify => {
+                let key = hmac::Key::new(HMAC_SHA256, &[7; 32]);
+                let mac = hmac::sign(&key, &self.data[..1024]);
+                Some(Box::new(move || {
+                    prove(hmac::verify(&key, &self.data[..1024], mac.as_ref()).is_ok(), "HMAC verification")
+                }))
+            }
             Work::Gcm1k => Some(self.encrypting(1 << 10)?),
             Work::Gcm1kDecrypt => Some(self.decrypting(1 << 10)?),
             Work::Gcm1m => Some(self.encrypting(1 << 20)?),

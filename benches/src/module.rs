@@ -57,6 +57,11 @@ impl Keys {
         })
     }
 
+    /// The key that both makes and verifies MACs.
+    fn mac(self) -> Pair {
+        Pair { public: self.hmac, private: self.hmac }
+    }
+
     fn all(self) -> [CK_OBJECT_HANDLE; 6] {
         let Self { p256, rsa, aes, hmac } = self;
         [p256.public, p256.private, rsa.public, rsa.private, aes, hmac]
@@ -279,10 +284,8 @@ impl Contestant for Token {
             Work::P256Verify => self.verifying(CKM_ECDSA, self.keys()?.p256, 32)?,
             Work::Rsa2048Sign => self.signing(CKM_SHA256_RSA_PKCS, self.keys()?.rsa, 64)?,
             Work::Rsa2048Verify => self.verifying(CKM_SHA256_RSA_PKCS, self.keys()?.rsa, 64)?,
-            Work::Hmac1k => {
-                let key = self.keys()?.hmac;
-                self.signing(CKM_SHA256_HMAC, Pair { public: key, private: key }, 1 << 10)?
-            }
+            Work::Hmac1k => self.signing(CKM_SHA256_HMAC, self.keys()?.mac(), 1 << 10)?,
+            Work::Hmac1kVerify => self.verifying(CKM_SHA256_HMAC, self.keys()?.mac(), 1 << 10)?,
             Work::Gcm1k => self.encrypting(Mechanism::Gcm([0; 12]), 1 << 10)?,
             Work::Gcm1kDecrypt => self.decrypting(Mechanism::Gcm([0; 12]), 1 << 10)?,
             Work::Gcm1m => self.encrypting(Mechanism::Gcm([0; 12]), 1 << 20)?,
@@ -347,6 +350,7 @@ impl Drop for LoggedOut<'_> {
 
 /// The template by which one of the data objects is searched, and made.
 fn named(number: usize) -> Tmpl {
-    let label = format!("searched-{number}");
+    // Another client of the same token has its own.
+    let label = format!("searched-{}-{number}", std::process::id());
     Tmpl::new().ulong(CKA_CLASS, CKO_DATA).bytes(CKA_LABEL, label.as_bytes())
 }

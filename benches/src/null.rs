@@ -16,6 +16,7 @@ use tests::p11::Outcome;
 
 use crate::caller::{Mechanism, Session};
 use crate::module::{self, Token};
+use crate::work::{Contestant as _, Work, Worker};
 
 /// What becomes of a request of the calling thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -160,6 +161,41 @@ impl Dispatch {
         // What is made once for a thread or a session is made now.
         (0..100).try_for_each(|_| signer.sign())?;
         Ok(signer)
+    }
+
+    /// A warm worker of the calling thread for an operation that a partition executes, with one request. A thread has one for
+    /// its life: it keeps the reply that it takes over first. Until it is dropped the requests of this thread are answered by
+    /// the null link.
+    ///
+    /// # Errors
+    /// What the module answers.
+    pub fn repeated(&self, work: Work) -> Outcome<Repeated<'_>> {
+        set(Mode::Recorded);
+        let worker = self.0.worker(work, 0)?.expect("a token does everything that one thread may do");
+        let mut repeated = Repeated(worker);
+        repeated.once()?;
+        set(Mode::Null);
+        (0..100).try_for_each(|_| repeated.once())?;
+        Ok(repeated)
+    }
+}
+
+/// Repeats an operation over the null link.
+pub struct Repeated<'a>(Worker<'a>);
+
+impl Repeated<'_> {
+    /// The operation once: an Init function and the one that it is for.
+    ///
+    /// # Errors
+    /// What the functions answer.
+    pub fn once(&mut self) -> Outcome<()> {
+        (self.0)()
+    }
+}
+
+impl Drop for Repeated<'_> {
+    fn drop(&mut self) {
+        set(Mode::Real);
     }
 }
 

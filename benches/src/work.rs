@@ -15,6 +15,8 @@ pub enum Work {
     Rsa2048Verify,
     /// CKM_SHA256_HMAC over 1 KiB, 32-byte key.
     Hmac1k,
+    /// The verification of that.
+    Hmac1kVerify,
     /// CKM_AES_GCM, 256-bit key, encryption of 1 KiB.
     Gcm1k,
     /// The decryption of that.
@@ -52,6 +54,7 @@ pub const NAMES: &[(&str, Work)] = &[
     ("rsa2048-sign", Work::Rsa2048Sign),
     ("rsa2048-verify", Work::Rsa2048Verify),
     ("hmac-1k", Work::Hmac1k),
+    ("hmac-1k-verify", Work::Hmac1kVerify),
     ("gcm-1k", Work::Gcm1k),
     ("gcm-1k-decrypt", Work::Gcm1kDecrypt),
     ("gcm-1m", Work::Gcm1m),
@@ -92,6 +95,7 @@ impl Work {
             | Self::Rsa2048Sign
             | Self::Rsa2048Verify
             | Self::Hmac1k
+            | Self::Hmac1kVerify
             | Self::Gcm1k
             | Self::Gcm1kDecrypt
             | Self::Cbc1k
