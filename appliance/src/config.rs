@@ -457,7 +457,8 @@ mod tests {
         assert_eq!(config.admin_socket, Path::new("/var/lib/hatoki/admin.sock"));
         assert_eq!(config.root_key, RootKeySource::File("/var/lib/hatoki/root.key".into()));
         assert_eq!((config.window, config.pin_bytes_min, config.idle_seconds), (256, 7, 0));
-        assert!(config.workers >= 1 && config.crypto_threads >= 1);
+        let processors = std::thread::available_parallelism().unwrap().get();
+        assert_eq!((config.workers, config.crypto_threads), (processors, processors));
         let error = parse("listen = []").unwrap_err().to_string();
         assert!(error.contains("data_dir"), "{error}");
     }
