@@ -19,7 +19,7 @@ fn measured(only: &str) -> Value {
 #[test]
 fn signatures_of_all_contestants_are_measured_in_turn_and_judged() {
     let run =
-        measured("p256-sign/1t/1cpu,round-trip/1t,login,rsa2048-verify,hmac-1k,gcm-1k-decrypt,dispatch");
+        measured("p256-sign/1t/1cpu,round-trip/1t,login,rsa2048-verify,hmac-1k,gcm-1k-decrypt,find,dispatch");
     assert_eq!(run["results"]["failures"], Value::Array(vec![]), "{run}");
     for bar in run["bars"].as_array().unwrap() {
         assert!(bar["measured"].is_number() && bar["met"].is_boolean(), "{bar}");
@@ -40,6 +40,8 @@ fn signatures_of_all_contestants_are_measured_in_turn_and_judged() {
     // The library has nobody to log in; and after logins the keys are there again.
     assert_eq!(who(2), ["softhsm2", "hatoki-2"]);
     (3..6).for_each(|cell| assert_eq!(who(cell), ["softhsm2", "library", "hatoki-2"], "{cell}"));
+    // Beside other clients of the token that search it.
+    assert_eq!(who(6), ["softhsm2", "hatoki-2"]);
     let threads = run["results"]["dispatch"].as_array().unwrap().iter().map(|one| one["threads"].as_u64());
     assert!(threads.eq([1, 2, 8, 32].map(Some)), "{run}");
 }

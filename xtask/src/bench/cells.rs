@@ -73,6 +73,7 @@ const MORE_QUICK: &[Cell] = &[
     Cell::new(1, "rsa2048-verify", 1),
     Cell::new(1, "hmac-1k", 1),
     Cell::new(1, "gcm-1k-decrypt", 1),
+    Cell::new(1, "find", 1),
     Cell::new(1, "gcm-1m", 1),
     Cell::new(1, "cbc-1m", 1),
     Cell::new(1, "stream-256m", 1),

@@ -52,6 +52,11 @@ pub struct Options {
     pub release: bool,
 }
 
+/// Measured on so many processors, one after the other.
+const PROCESSORS: [usize; 2] = [1, 2];
+/// What contestants say, in the folder of their stage.
+const LOG: &str = "contestants.log";
+
 /// How long and how often is measured.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
@@ -73,7 +78,7 @@ pub fn run(options: &Options) -> Result<(), Problem> {
     let is_barred = |cell: &Cell| bars.iter().any(|bar| bar.cell() == Some(*cell));
     let mut cells = cells::all(options.quick);
     cells.retain(|cell| is_named(&cell.name(), &options.only) || is_barred(cell));
-    let fair: Vec<Cell> = [1, 2]
+    let fair: Vec<Cell> = PROCESSORS
         .into_iter()
         .flat_map(fairness::cells)
         .filter(|(_, name)| is_named(name, &options.only))
@@ -94,8 +99,7 @@ pub fn run(options: &Options) -> Result<(), Problem> {
         results.dispatch = dispatch::measure(&programs, pace.windows)?;
         results.locks = dispatch::locks()?;
     }
-    // The folder itself goes when nothing else is in it.
-    let _ = std::fs::remove_dir(&dir);
+    clear(&dir);
     let judged = bars::judge(&bars, &results);
     match options.json {
         true => println!("{}", table::json(&judged, &results)),
@@ -112,6 +116,15 @@ pub fn run(options: &Options) -> Result<(), Problem> {
         true => Err(Problem(format!("wanted every bar met, found {missed} missed"))),
         false => Ok(()),
     }
+}
+
+/// Removes what was left of the stages that are over; folders in which anything else lies stay.
+fn clear(dir: &Path) {
+    for stage in PROCESSORS.map(|cpus| dir.join(format!("{cpus}"))) {
+        let _ = std::fs::remove_file(stage.join(LOG));
+        let _ = std::fs::remove_dir(stage);
+    }
+    let _ = std::fs::remove_dir(dir);
 }
 
 /// Whether a name contains one of the words, or there are no words.
@@ -146,7 +159,7 @@ fn measure_all(
     let mut results = Results::default();
     let allowed = pin::allowed()?;
     let bar = progress(cells.len() + fair.len());
-    for cpus in [1, 2] {
+    for cpus in PROCESSORS {
         let of =
             |all: &[Cell]| -> Vec<Cell> { all.iter().copied().filter(|cell| cell.cpus == cpus).collect() };
         let (here, fair) = (of(cells), of(fair));
@@ -193,7 +206,7 @@ impl Stage {
     fn new(dir: &Path, programs: &Path, options: &Options) -> Result<Self, Problem> {
         crate::lab::make_folder(dir)?;
         let token = softhsm::Token::new(&dir.join("softhsm2"))?;
-        let log = dir.join("contestants.log");
+        let log = dir.join(LOG);
         let start = |name: &str, arguments: &[&str], environment: Vec<(&str, String)>, members: Vec<u32>| {
             Contestant::start(name, programs, arguments, environment, members, &log)
         };
@@ -302,8 +315,9 @@ impl Stage {
                 }
             }
             series.retain(|series| !series.windows.is_empty());
+            let steal = steal.share();
             self.count(*cell, pace, &mut series, results)?;
-            results.add(*cell, series, steal.share());
+            results.add(*cell, series, steal);
             bar.inc(1);
         }
         Ok(())
