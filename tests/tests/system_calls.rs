@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use tests::lab::Lab;
+use tests::lab::{Lab, Scene};
 
 const CALLS: u64 = 1_000;
 /// What may come on top: the hedges that there may be (HA 4.3: one in fifty, and eight at once), and few besides, which are probes,
@@ -14,6 +14,8 @@ const MORE: u64 = CALLS / 50 + 8 + 12;
 /// What may be missing: a request that a thread with a probe to send writes out along with it, a reply that it reads (HA 5).
 const FEWER: u64 = CALLS / 50;
 
+/// So often a thousand calls are counted at most.
+const ROUNDS: usize = 5;
 /// Whatever else may be: a wait for the thread that reads for all, a turn for it, the bell that ends a poll, which is made once, and
 /// the lines in and out. No clock, no memory, no file, no random bytes, no other process.
 const OTHERS: &[&str] = &["futex", "sched_yield", "read", "write", "eventfd2", "getpid", "restart_syscall"];
@@ -46,6 +48,26 @@ fn counted(process: u32, act: impl FnOnce()) -> BTreeMap<String, u64> {
     rows.collect()
 }
 
+/// Counts a thousand calls; false while a member is suspected, since each call looks at that member's sockets then (HA 4.4), with a
+/// poll and a place of its own to wait: that is a busy host's doing.
+fn thousand(scene: &mut Scene, verb: &str) -> bool {
+    let process = scene.process();
+    let mut found =
+        counted(process, || assert_eq!(scene.step(&format!("{verb} {CALLS}")), format!("DONE {CALLS}")));
+    println!("{verb}: {found:?}");
+    if found.get("getpid").is_some_and(|looks| *looks > 2) {
+        return false;
+    }
+    for one in [&["sendto"][..], &["recvfrom"], &["ppoll", "poll"]] {
+        let calls: u64 = one.iter().filter_map(|name| found.remove(*name)).sum();
+        assert!((CALLS - FEWER..=CALLS + MORE).contains(&calls), "{one:?}: {calls} times for {CALLS} {verb}");
+    }
+    let others: u64 = found.values().sum();
+    assert!(others < MORE, "others in {verb}: {found:?}");
+    assert!(found.keys().all(|name| OTHERS.contains(&name.as_str())), "others in {verb}: {found:?}");
+    true
+}
+
 #[test]
 fn a_thousand_warm_calls_make_the_system_calls_of_the_link_and_no_others() {
     let lab = Lab::up(2);
@@ -56,25 +78,15 @@ fn a_thousand_warm_calls_make_the_system_calls_of_the_link_and_no_others() {
     {
         assert_eq!(scene.step(&line), format!("DONE {count}"), "{line}");
     }
-    let process = scene.process();
     for (key, verb) in
         [("mac", "macs"), ("mac", "verifications"), ("cipher", "encryptions"), ("cipher", "decryptions")]
     {
         assert_eq!(scene.step(&format!("select {key}")), "DONE 1");
         assert_eq!(scene.step(&format!("{verb} 200")), "DONE 200");
-        let mut found =
-            counted(process, || assert_eq!(scene.step(&format!("{verb} {CALLS}")), format!("DONE {CALLS}")));
-        println!("{verb}: {found:?}");
-        for one in [&["sendto"][..], &["recvfrom"], &["ppoll", "poll"]] {
-            let calls: u64 = one.iter().filter_map(|name| found.remove(*name)).sum();
-            assert!(
-                (CALLS - FEWER..=CALLS + MORE).contains(&calls),
-                "{one:?}: {calls} times for {CALLS} {verb}"
-            );
-        }
-        let others: u64 = found.values().sum();
-        assert!(others < MORE, "others in {verb}: {found:?}");
-        assert!(found.keys().all(|name| OTHERS.contains(&name.as_str())), "others in {verb}: {found:?}");
+        assert!(
+            (0..ROUNDS).any(|_| thousand(&mut scene, verb)),
+            "a member is suspected in every thousand {verb}"
+        );
     }
     scene.finish();
 }
