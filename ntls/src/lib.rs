@@ -1,7 +1,7 @@
 //! NTLS: frames, mutually authenticated TLS 1.3, links.
 //!
 //! ```text
-//! links (Seam) -- wait (lent), duty      who waits drives: leads links, connects, watches
+//! links (Seam) -- wait (lent), duty      who waits drives: leads links, connects, watches; woken by a token (platform, token)
 //!    |
 //! server -- link -- lead, pen            one server; one connection; who reads and who writes for all
 //!             |

@@ -21,7 +21,7 @@ use spec::platform::{Joiner, Moment, Park, Platform, Stream, Watched, locks_held
 
 pub use crate::registry::{Inherited, take_inherited};
 use crate::registry::{Owned, age};
-use crate::token::{self, Spot};
+use crate::token::{self, EMPTY, Ground, PARKED};
 
 /// What the clock shows first: far from zero, so that what was never done was done long ago.
 const FIRST: Moment = Moment(1 << 50);
@@ -154,7 +154,7 @@ impl Bell {
     }
 }
 
-/// One token (see [`token`]) in one word that its owner sleeps on, with a bell for the time that the owner spends in a poll.
+/// One token in one word that its owner sleeps on, with a bell for the time that the owner spends in a poll.
 #[derive(Default)]
 struct Token {
     state: AtomicU32,
@@ -187,7 +187,7 @@ impl Place {
         let mut spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
         spare = spare.filter(|token| token.bell.get().is_none_or(|bell| bell.0.is_own()));
         if let Some(token) = &spare {
-            token.state.store(token::EMPTY, Ordering::Release);
+            token.state.store(EMPTY, Ordering::Release);
         }
         Self { token: Some(spare.unwrap_or_default()), process: this_process() }
     }
@@ -233,27 +233,21 @@ impl Park for Place {
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-impl Spot for Token {
-    fn load(&self, order: Ordering) -> u32 {
-        self.state.load(order)
+impl Ground for Token {
+    type Word = AtomicU32;
+
+    fn word(&self) -> &AtomicU32 {
+        &self.state
     }
 
-    fn swap(&self, new: u32, order: Ordering) -> u32 {
-        self.state.swap(new, order)
+    fn now(&self) -> Moment {
+        System.now()
     }
 
-    fn exchange(&self, old: u32, new: u32, order: Ordering) -> bool {
-        self.state.compare_exchange(old, new, order, Ordering::Relaxed).is_ok()
-    }
-
-    fn left(&self, until: Moment) -> Duration {
-        until.since(System.now())
-    }
-
-    fn sleep(&self, at_most: Duration) {
+    fn sleep(&self, span: Duration) {
         // A day at most, so that `NEVER` stays within what the system's clock can add.
-        let timeout = Timespec::try_from(at_most.min(DAY)).unwrap_or_default();
-        let _ = futex::wait(&self.state, futex::Flags::PRIVATE, token::PARKED, Some(&timeout));
+        let timeout = Timespec::try_from(span.min(DAY)).unwrap_or_default();
+        let _ = futex::wait(&self.state, futex::Flags::PRIVATE, PARKED, Some(&timeout));
     }
 
     fn wake(&self) {
@@ -265,6 +259,12 @@ impl Spot for Token {
             bell.ring();
         }
     }
+
+    fn silence(&self) {
+        if let Some(bell) = self.bell.get() {
+            bell.silence();
+        }
+    }
 }
 
 impl Token {
@@ -274,15 +274,11 @@ impl Token {
             Some(bell) => Some(bell),
             None => Bell::new().ok().map(|bell| self.bell.get_or_init(|| bell)),
         };
-        let has_rung = token::poll(self, || {
+        token::poll(self, || {
             // Without an event descriptor the poll ends by itself every few milliseconds.
             let until = if bell.is_some() { until } else { until.min(System.now().after_ms(5)) };
             poll(watched, bell.map(|bell| bell.0.get()), until)
         });
-        // A ring may come after its token was taken: then the next poll ends early, once.
-        if let Some(bell) = bell.filter(|_| has_rung == Some(true)) {
-            bell.silence();
-        }
     }
 }
 

@@ -1,258 +1,296 @@
-//! The token of a waiting thread, checked over the interleavings and the orders of memory by `loom`: deliveries to an owner that
-//! sleeps, polls, comes or gives up. The token's code is the real one; sleep, bell and mailbox are those of the model.
-//!
-//! The mailbox orders nothing by itself: that a delivery is seen is the token's doing alone. What is lost shows as a deadlock.
-#![allow(clippy::unwrap_used)]
-// Not that of `loom`, whose counts would be one more thing to interleave, and panic after a deadlock.
+//! The token, checked over the interleavings by `loom`: an owner that sleeps or polls, threads that leave answers and tokens, a
+//! clock that runs out. The token is the real one; what sleeps and rings is that of the model, and so is the mailbox, which promises
+//! no more order than a mailbox must. Each break of it is found.
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 use std::sync::Arc;
 
-use loom::sync::atomic::{AtomicU32, AtomicUsize};
+use loom::sync::atomic::{AtomicU32, AtomicU64};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
 use super::*;
 
-/// When the owner's time is over, once it is.
-const UNTIL: Moment = Moment(1);
+/// When the owner's time has passed; before that it is 0.
+pub(crate) const UNTIL: Moment = Moment(1);
 
-/// What the kernel knows.
+/// What is broken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Break {
+    Nothing,
+    /// Who leaves a token does not wake the owner.
+    WakesNobody,
+    /// Who leaves a token does not end the owner's poll.
+    NeverRings,
+    /// The owner goes to sleep without a look at the word.
+    Overwrites,
+    /// The owner forgets a token after it has looked into its mailbox.
+    ForgetsLate,
+    /// The word orders nothing.
+    Unordered,
+}
+
+/// The word. `loom` lets another thread in where it finds that two threads want the same word, and it remembers of each word the
+/// last access alone; so every access is seen at a second word, too, which orders nothing.
+pub(crate) struct Atom {
+    word: AtomicU32,
+    step: AtomicU64,
+    broken: Break,
+}
+
+impl Atom {
+    fn order(&self, order: Ordering) -> Ordering {
+        self.step();
+        if self.broken == Break::Unordered { Ordering::Relaxed } else { order }
+    }
+
+    /// Another thread may come in between.
+    pub(crate) fn step(&self) {
+        self.step.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Word for Atom {
+    fn load(&self, order: Ordering) -> u32 {
+        self.word.load(self.order(order))
+    }
+
+    fn swap(&self, value: u32, order: Ordering) -> u32 {
+        self.word.swap(value, self.order(order))
+    }
+
+    fn compare_exchange(&self, current: u32, new: u32, ok: Ordering, no: Ordering) -> Result<u32, u32> {
+        if self.broken == Break::Overwrites && current == EMPTY {
+            return Ok(self.swap(new, ok));
+        }
+        self.word.compare_exchange(current, new, self.order(ok), self.order(no))
+    }
+}
+
+/// What the kernel does.
 #[derive(Default)]
 struct Kernel {
+    is_asleep: bool,
     has_rung: bool,
     is_late: bool,
-    /// So many sleeps end by themselves.
-    short_sleeps: usize,
 }
 
-/// A token and a mailbox.
-struct Owned {
-    word: AtomicU32,
-    /// Tokens are left in this order.
-    order: Ordering,
+/// A place to wait and what is around it.
+pub(crate) struct World {
+    pub(crate) word: Atom,
     kernel: Mutex<Kernel>,
     changed: Condvar,
-    mail: AtomicUsize,
+    pub(crate) broken: Break,
+    /// Answers that have not been taken.
+    mail: AtomicU32,
 }
 
-impl Spot for Owned {
-    fn load(&self, order: Ordering) -> u32 {
-        self.word.load(order)
+impl World {
+    pub(crate) fn new(broken: Break) -> Arc<Self> {
+        let word = Atom { word: AtomicU32::new(EMPTY), step: AtomicU64::new(0), broken };
+        let kernel = Mutex::new(Kernel::default());
+        Arc::new(Self { word, kernel, changed: Condvar::new(), broken, mail: AtomicU32::new(0) })
     }
 
-    fn swap(&self, new: u32, order: Ordering) -> u32 {
-        let order = if new == TOKEN && self.order == Relaxed { Relaxed } else { order };
-        self.word.swap(new, order)
+    fn change(&self, change: impl FnOnce(&mut Kernel)) {
+        change(&mut self.kernel.lock().unwrap());
+        self.changed.notify_all();
     }
 
-    fn exchange(&self, old: u32, new: u32, order: Ordering) -> bool {
-        self.word.compare_exchange(old, new, order, Relaxed).is_ok()
+    /// The owner's time has passed.
+    pub(crate) fn time_out(&self) {
+        self.change(|kernel| kernel.is_late = true);
     }
 
-    fn left(&self, _: Moment) -> Duration {
-        Duration::from_nanos(u64::from(!self.kernel.lock().unwrap().is_late))
-    }
-
-    /// As a futex: the word is looked at under the lock that a wake takes.
-    fn sleep(&self, _: Duration) {
+    /// Waits in a poll; whether the bell has rung.
+    pub(crate) fn look(&self) -> bool {
         let mut kernel = self.kernel.lock().unwrap();
-        if let Some(left) = kernel.short_sleeps.checked_sub(1) {
-            kernel.short_sleeps = left;
-            return;
-        }
-        while self.word.load(Relaxed) == PARKED && !kernel.is_late {
+        while !kernel.has_rung && !kernel.is_late {
             kernel = self.changed.wait(kernel).unwrap();
         }
+        kernel.has_rung
     }
 
-    fn wake(&self) {
-        drop(self.kernel.lock().unwrap());
-        self.changed.notify_all();
-    }
-
-    fn ring(&self) {
-        self.kernel.lock().unwrap().has_rung = true;
-        self.changed.notify_all();
-    }
-}
-
-/// Where the owner waits.
-#[derive(Clone, Copy)]
-enum Wait {
-    Sleeping,
-    Polling,
-}
-use Wait::{Polling, Sleeping};
-
-impl Owned {
-    fn new(order: Ordering, short_sleeps: usize) -> Arc<Self> {
-        Arc::new(Self {
-            word: AtomicU32::new(EMPTY),
-            order,
-            kernel: Mutex::new(Kernel { short_sleeps, ..Kernel::default() }),
-            changed: Condvar::new(),
-            mail: AtomicUsize::new(0),
-        })
-    }
-
-    fn deliver(&self) {
-        self.mail.fetch_add(1, Relaxed);
+    /// Posts an answer and leaves a token, as `seam::Waiter::deliver` does.
+    fn answer(&self) {
+        self.mail.fetch_add(1, Ordering::Release);
         unpark(self);
     }
 
+    /// Takes one answer, as `seam::Waiter::take` does with a wake.
     fn take(&self) -> bool {
-        let is_there = self.mail.load(Relaxed) > 0;
-        is_there && self.mail.fetch_sub(1, Relaxed) > 0
+        let has_come = self.mail.load(Ordering::Acquire) > 0;
+        if has_come {
+            self.mail.fetch_sub(1, Ordering::AcqRel);
+        }
+        has_come
     }
 
-    fn set_late(&self, is_late: bool) {
-        self.kernel.lock().unwrap().is_late = is_late;
-        self.changed.notify_all();
-    }
-
-    /// Waits for a delivery; false when the time is over first.
-    fn hear(&self, wait: Wait) -> bool {
+    /// The owner waits for one answer; whether it came in time. As `lent::lend` for a thread without a role, and for one with.
+    fn wait(&self, polls: bool) -> bool {
         forget(self);
         loop {
             if self.take() {
                 return true;
             }
-            if self.left(UNTIL).is_zero() {
+            if self.now() >= UNTIL {
                 return false;
             }
-            self.wait(wait);
-        }
-    }
-
-    fn wait(&self, wait: Wait) {
-        match wait {
-            Sleeping => park(self, UNTIL),
-            Polling => {
-                let has_rung = poll(self, || {
-                    let mut kernel = self.kernel.lock().unwrap();
-                    while !kernel.has_rung && !kernel.is_late {
-                        kernel = self.changed.wait(kernel).unwrap();
-                    }
-                    kernel.has_rung
-                });
-                if has_rung == Some(true) {
-                    self.kernel.lock().unwrap().has_rung = false;
-                }
+            if self.broken == Break::ForgetsLate {
+                forget(self);
+            }
+            match polls {
+                true => poll(self, || self.look()),
+                false => park(self, UNTIL),
             }
         }
     }
 }
 
-/// Every run of the threads of a model that are interrupted at most so often.
-fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+impl Ground for World {
+    type Word = Atom;
+
+    fn word(&self) -> &Atom {
+        &self.word
+    }
+
+    fn now(&self) -> Moment {
+        if self.kernel.lock().unwrap().is_late { UNTIL } else { Moment(0) }
+    }
+
+    fn sleep(&self, _span: Duration) {
+        let mut kernel = self.kernel.lock().unwrap();
+        // One step with the wakes, as the kernel promises.
+        kernel.is_asleep = self.word.load(Ordering::Acquire) == PARKED;
+        while kernel.is_asleep && !kernel.is_late {
+            kernel = self.changed.wait(kernel).unwrap();
+        }
+        kernel.is_asleep = false;
+    }
+
+    fn wake(&self) {
+        if self.broken != Break::WakesNobody {
+            self.change(|kernel| kernel.is_asleep = false);
+        }
+    }
+
+    fn ring(&self) {
+        if self.broken != Break::NeverRings {
+            self.change(|kernel| kernel.has_rung = true);
+        }
+    }
+
+    fn silence(&self) {
+        self.change(|kernel| kernel.has_rung = false);
+    }
+}
+
+/// Every run of threads that are interrupted at most so often.
+pub(crate) fn check(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
+    builder.preemption_bound = Some(interruptions);
     builder.check(model);
 }
 
-/// Two threads deliver; the owner hears both, waiting first so, then so.
-fn two_deliveries(waits: [Wait; 2], short_sleeps: usize) {
+fn spawn(world: &Arc<World>, act: impl FnOnce(&World) + 'static) -> thread::JoinHandle<()> {
+    let world = world.clone();
+    thread::spawn(move || act(&world))
+}
+
+/// One thread answers after the other, or both at once; a token of the first may be found behind its answer.
+fn two_answers(broken: Break, polls: bool) {
     check(2, move || {
-        let owned = Owned::new(AcqRel, short_sleeps);
-        let deliverers = [(); 2].map(|()| {
-            let owned = owned.clone();
-            thread::spawn(move || owned.deliver())
-        });
-        waits.into_iter().for_each(|wait| assert!(owned.hear(wait)));
-        deliverers.into_iter().for_each(|deliverer| deliverer.join().unwrap());
+        let world = World::new(broken);
+        let others = [(); 2].map(|()| spawn(&world, World::answer));
+        assert!(world.wait(polls) && world.wait(polls));
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert!(!world.take(), "an answer is taken twice");
+    });
+}
+
+/// The same thread answers again, perhaps while the owner wakes from the first answer.
+fn two_answers_in_turn(broken: Break, polls: bool) {
+    check(4, move || {
+        let world = World::new(broken);
+        let other = spawn(&world, |world| (0..2).for_each(|_| world.answer()));
+        assert!(world.wait(polls) && world.wait(polls));
+        other.join().unwrap();
+        assert!(!world.take(), "an answer is taken twice");
     });
 }
 
 #[test]
-fn deliveries_wake_an_owner_that_sleeps() {
-    two_deliveries([Sleeping; 2], 0);
+fn ha_5_an_owner_that_sleeps_or_polls_misses_no_answer() {
+    for polls in [false, true] {
+        two_answers(Break::Nothing, polls);
+        two_answers_in_turn(Break::Nothing, polls);
+    }
 }
 
 #[test]
-fn deliveries_wake_an_owner_whose_sleep_has_ended_by_itself() {
-    two_deliveries([Sleeping; 2], 1);
-}
-
-#[test]
-fn deliveries_wake_an_owner_that_polls() {
-    two_deliveries([Polling; 2], 0);
-}
-
-#[test]
-fn deliveries_wake_an_owner_that_polls_and_then_sleeps_or_the_other_way_round() {
-    two_deliveries([Polling, Sleeping], 0);
-    two_deliveries([Sleeping, Polling], 0);
-}
-
-/// Two deliveries of one thread, while the owner's time ends: each is heard then or at a later wait, whether the bell that was
-/// rung for a poll that is over rings in the next one or not.
-#[test]
-fn deliveries_beside_the_end_of_the_owners_time_are_heard_then_or_at_its_next_waits() {
-    for waits in [[Sleeping; 3], [Polling; 3], [Polling, Sleeping, Polling]] {
+fn ha_5_an_owner_that_changes_between_sleep_and_poll_misses_no_answer() {
+    for first in [false, true] {
         check(2, move || {
-            let owned = Owned::new(AcqRel, 0);
-            let (other, clock) = (owned.clone(), owned.clone());
-            let deliverer = thread::spawn(move || {
-                other.deliver();
-                other.deliver();
-            });
-            let clock = thread::spawn(move || clock.set_late(true));
-            let mut heard = usize::from(owned.hear(waits[0]));
-            clock.join().unwrap();
-            owned.set_late(false);
-            for wait in waits.into_iter().skip(1) {
-                if heard < 2 {
-                    assert!(owned.hear(wait));
-                    heard += 1;
-                }
-            }
-            deliverer.join().unwrap();
-            assert_eq!(heard, 2);
+            let world = World::new(Break::Nothing);
+            let other = spawn(&world, |world| (0..3).for_each(|_| world.answer()));
+            assert!(world.wait(first) && world.wait(!first) && world.wait(first));
+            other.join().unwrap();
         });
     }
 }
 
-/// What the model is for: where the owner looks into its mailbox before it forgets a token, a delivery between the two is lost.
 #[test]
-#[should_panic(expected = "deadlock")]
-fn a_delivery_whose_token_is_forgotten_after_the_look_is_lost() {
-    check(3, || {
-        let owned = Owned::new(AcqRel, 0);
-        let other = owned.clone();
-        let deliverer = thread::spawn(move || other.deliver());
-        while !owned.take() {
-            forget(&*owned);
-            owned.wait(Sleeping);
-        }
-        deliverer.join().unwrap();
-    });
+fn ha_5_a_token_without_an_answer_costs_none() {
+    for polls in [false, true] {
+        check(2, move || {
+            let world = World::new(Break::Nothing);
+            let others = [spawn(&world, World::answer), spawn(&world, unpark)];
+            assert!(world.wait(polls));
+            others.into_iter().for_each(|other| other.join().unwrap());
+            assert!(!world.take());
+        });
+    }
 }
 
-/// The same of an owner that goes to sleep without a look at what lies there.
 #[test]
-#[should_panic(expected = "deadlock")]
-fn a_delivery_whose_token_is_slept_over_is_lost() {
-    check(3, || {
-        let owned = Owned::new(AcqRel, 0);
-        let other = owned.clone();
-        let deliverer = thread::spawn(move || other.deliver());
-        while !owned.take() {
-            owned.swap(PARKED, AcqRel);
-            owned.sleep(Duration::MAX);
-            owned.swap(EMPTY, AcqRel);
-        }
-        deliverer.join().unwrap();
-    });
+fn an_answer_that_races_the_clock_is_taken_once_or_found_later() {
+    for polls in [false, true] {
+        check(2, move || {
+            let world = World::new(Break::Nothing);
+            let others = [spawn(&world, World::answer), spawn(&world, World::time_out)];
+            let was_in_time = world.wait(polls);
+            others.into_iter().for_each(|other| other.join().unwrap());
+            assert!(world.take() != was_in_time);
+            assert!(!world.take());
+        });
+    }
 }
 
-/// And of a token that is left in no order: its owner takes it and does not see what it tells of.
 #[test]
 #[should_panic(expected = "deadlock")]
-fn a_delivery_whose_token_orders_nothing_is_lost() {
-    check(3, || {
-        let owned = Owned::new(Relaxed, 0);
-        let other = owned.clone();
-        let deliverer = thread::spawn(move || other.deliver());
-        assert!(owned.hear(Sleeping));
-        deliverer.join().unwrap();
-    });
+fn the_model_sees_a_token_that_wakes_nobody() {
+    two_answers_in_turn(Break::WakesNobody, false);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn the_model_sees_a_token_that_does_not_ring() {
+    two_answers_in_turn(Break::NeverRings, true);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn the_model_sees_a_sleeper_that_does_not_look_for_a_token() {
+    two_answers_in_turn(Break::Overwrites, false);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn the_model_sees_an_owner_that_forgets_what_it_has_not_looked_for() {
+    two_answers_in_turn(Break::ForgetsLate, true);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn the_model_sees_a_token_that_orders_nothing() {
+    two_answers_in_turn(Break::Unordered, false);
 }

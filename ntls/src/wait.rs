@@ -140,3 +140,7 @@ impl Ground for Thread<'_> {
         listed.leave(self.waiter);
     }
 }
+
+#[cfg(test)]
+#[path = "wait_tests.rs"]
+mod tests;
