@@ -38,6 +38,9 @@ fn set(mode: Mode) {
     MODE.with(|own| own.set(mode));
 }
 
+/// The number of the first request that the null link answers.
+const FIRST: u64 = 1;
+
 /// The seam.
 struct NullLink {
     real: Arc<dyn Seam>,
@@ -126,7 +129,10 @@ impl Seam for NullLink {
 }
 
 /// The module, alive over a null link before two partitions, with its keys.
-pub struct Dispatch(Token);
+pub struct Dispatch {
+    token: Token,
+    link: Arc<NullLink>,
+}
 
 impl Dispatch {
     /// Initialises the module of this process; once.
@@ -140,13 +146,19 @@ impl Dispatch {
             real,
             kept: RwLock::default(),
             since: OnceLock::new(),
-            next: AtomicU64::new(1),
+            next: AtomicU64::new(FIRST),
         });
-        hatoki::over(move || Surroundings { seam: link.clone(), ..group.surroundings() });
+        let seam = link.clone();
+        hatoki::over(move || Surroundings { seam: seam.clone(), ..group.surroundings() });
         let p11 = module::linked();
         p11.initialize()?;
         let token = Token::of(p11, LABEL, PIN.to_owned(), true)?;
-        Ok(Self(token))
+        Ok(Self { token, link })
+    }
+
+    /// How many requests the null link has answered.
+    pub fn answered(&self) -> u64 {
+        self.link.next.load(Ordering::Relaxed) - FIRST
     }
 
     /// A warm signer of the calling thread. Until it is dropped the requests of this thread are answered by the null link.
@@ -155,7 +167,7 @@ impl Dispatch {
     /// What the module answers.
     pub fn signer(&self) -> Outcome<Signer<'_>> {
         set(Mode::Recorded);
-        let mut signer = Signer { session: self.0.session()?, key: self.0.p256()?, output: [0; 128] };
+        let mut signer = Signer { session: self.token.session()?, key: self.token.p256()?, output: [0; 128] };
         signer.sign()?;
         set(Mode::Null);
         // What is made once for a thread or a session is made now.
@@ -171,7 +183,7 @@ impl Dispatch {
     /// What the module answers.
     pub fn repeated(&self, work: Work) -> Outcome<Repeated<'_>> {
         set(Mode::Recorded);
-        let worker = self.0.worker(work, 0)?.expect("a token does everything that one thread may do");
+        let worker = self.token.worker(work, 0)?.expect("a token does everything that one thread may do");
         let mut repeated = Repeated(worker);
         repeated.once()?;
         set(Mode::Null);

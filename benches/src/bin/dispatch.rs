@@ -158,7 +158,10 @@ mod counted {
                 (0..100).try_for_each(|_| repeated.once())?;
                 Ok(counting::calls() - before)
             };
-            (0..4).map(&mut hundred).collect::<Outcome<Vec<u64>>>()
+            let requests = dispatch.answered();
+            let found = (0..4).map(&mut hundred).collect::<Outcome<Vec<u64>>>()?;
+            assert_eq!(dispatch.answered() - requests, 400, "each of {} is one request", work.name());
+            Ok(found)
         };
         let found = thread::scope(|scope| scope.spawn(hundreds).join().expect("a worker does not panic"))?;
         Ok(found.into_iter().min().unwrap_or(u64::MAX))
