@@ -443,6 +443,8 @@ impl Place<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
     use super::*;
 
     fn parse(text: &str) -> Result<Config, Error> {
@@ -461,6 +463,28 @@ mod tests {
         assert_eq!((config.workers, config.crypto_threads), (processors, processors));
         let error = parse("listen = []").unwrap_err().to_string();
         assert!(error.contains("data_dir"), "{error}");
+    }
+
+    /// Of a machine with several, a thread may be left with one: so no fixed number can pass.
+    #[test]
+    fn threads_are_as_many_as_the_processors_that_may_be_used() {
+        let all = sched_getaffinity(None).unwrap();
+        for used in [1, all.count().min(2)] {
+            let mut some = CpuSet::new();
+            (0..CpuSet::MAX_CPU)
+                .filter(|one| all.is_set(*one))
+                .take(used as usize)
+                .for_each(|one| some.set(one));
+            // Of the calling thread alone.
+            let found = std::thread::spawn(move || {
+                sched_setaffinity(None, &some).unwrap();
+                let processors = std::thread::available_parallelism().unwrap().get();
+                (parse("data_dir = \"d\"").unwrap(), processors)
+            });
+            let (config, processors) = found.join().unwrap();
+            assert!(processors <= used as usize);
+            assert_eq!((config.workers, config.crypto_threads), (processors, processors));
+        }
     }
 
     #[test]
