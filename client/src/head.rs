@@ -16,6 +16,7 @@ use arc_swap::Guard;
 use digests::Hash;
 use ha::{Output, SentUse, Used};
 use spec::messages::{Answer, Call, How, KeyFunction, MechanismMessage, Plan, PlanAnswer, Use, UseParts};
+use spec::record::Stamp;
 use spec::{MechanismType, Rv};
 
 use crate::asking::{Asking, naming_key, strange};
@@ -80,10 +81,22 @@ pub(crate) fn plan(
     let role = crate::login::role(asking.slot).map(|role| role.0);
     let cache_key = |version| Key { version, function: function.0, relevant, role };
     match key.plans.look_up(&cache_key(key.state().planned_version()), logins, || platform.now()) {
-        Some(Ok(plan)) => return Ok(plan),
-        Some(Err(rv)) => return Err(rv.into()),
-        None => {}
+        Some(Ok(plan)) => Ok(plan),
+        Some(Err(rv)) => Err(rv.into()),
+        None => ask_for_plan(asking, function, key, mechanism, &cache_key),
     }
+}
+
+/// Asks a member for the plan and remembers what it said.
+#[cold]
+fn ask_for_plan(
+    asking: &Asking<'_>,
+    function: KeyFunction,
+    key: &Handled,
+    mechanism: &MechanismMessage,
+    cache_key: &dyn Fn(Option<Stamp>) -> Key,
+) -> Result<Arc<Planned>> {
+    let (platform, logins) = (&asking.process.platform, &asking.process.logins);
     if logins.is_time_to_forget() {
         asking.process.handles.forget_plans();
     }
@@ -126,20 +139,30 @@ impl Head {
         let state = self.key.state();
         match self.send_once(asking, part, true, &state, false, &mut sent) {
             Ok(answer) => Ok(answer),
-            Err(error) => {
-                let mut first = sent.map(|sent| sent.read()).transpose()?.map(Box::new);
-                let answer = self.send_again(asking, part, &mut first, state, error);
-                if let Err(Error::PlanChanged) = answer {
-                    self.sent = first;
-                }
-                answer
-            }
+            Err(error) => self.send_failed(asking, part, sent, state, error),
         }
+    }
+
+    /// The first send ended with an error: sends again what it carried, where anything is gained by that.
+    #[cold]
+    fn send_failed(
+        &mut self,
+        asking: &Asking<'_>,
+        part: &Part<'_>,
+        sent: Option<SentUse>,
+        state: Guard<Arc<State>>,
+        error: Error,
+    ) -> Result<Used> {
+        let mut first = sent.map(|sent| sent.read()).transpose()?.map(Box::new);
+        let answer = self.send_again(asking, part, &mut first, state, error);
+        if let Err(Error::PlanChanged) = answer {
+            self.sent = first;
+        }
+        answer
     }
 
     /// Sends until nothing is gained by sending again. `first` is what the first send carried, `state` and `error` the state of
     /// the key that it was made of and what became of it.
-    #[cold]
     fn send_again(
         &mut self,
         asking: &Asking<'_>,

@@ -4,12 +4,13 @@
 //! `outlet.rs` says, so that processes and forked children never mix their lines. Secrets never come here: callers log names,
 //! numbers and lengths.
 use std::fmt::{self, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 
 use arc_swap::ArcSwapOption;
 use spec::platform::Platform;
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
@@ -31,6 +32,9 @@ static STANDARD_ERROR: ArcSwapOption<Identity> = ArcSwapOption::const_empty();
 
 /// How many lives have begun to log: a C_Finalize that takes its time must not end the log of the life after it.
 static LIVES: AtomicU64 = AtomicU64::new(0);
+
+/// Whether a life has ever asked for the lines that each call writes. Until then they are passed over without a look at the sink.
+static DEBUGS: AtomicBool = AtomicBool::new(false);
 
 /// The life that logs now.
 pub(crate) fn life() -> u64 {
@@ -83,10 +87,14 @@ fn install(platform: &Arc<dyn Platform>, level: Level, file: Option<LogFile>) {
     let stderr = STANDARD_ERROR.load().as_deref().copied();
     let outlet = file.map_or(Outlet::StandardError(stderr), Outlet::File);
     SINK.store(Some(Arc::new(Sink { life: life(), level, outlet, platform: platform.clone() })));
+    let more = level >= Level::DEBUG && !DEBUGS.swap(true, Ordering::AcqRel);
     ONCE.call_once(|| {
         // Refused only where a test or tool has its own subscriber: then that one shows the events.
         let _ = tracing::subscriber::set_global_default(Writer);
     });
+    if more {
+        tracing::callsite::rebuild_interest_cache();
+    }
 }
 
 fn level(level: LogLevel) -> Option<Level> {
@@ -104,6 +112,10 @@ struct Writer;
 impl Subscriber for Writer {
     fn register_callsite(&self, _: &'static Metadata<'static>) -> tracing::subscriber::Interest {
         tracing::subscriber::Interest::sometimes()
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(if DEBUGS.load(Ordering::Acquire) { LevelFilter::DEBUG } else { LevelFilter::INFO })
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -191,9 +203,16 @@ mod tests {
         tracing::warn!("a later life");
         end(life());
         tracing::error!("after the end");
+        let louder = Hatoki { log_level: LogLevel::Debug, ..conf.hatoki.clone() };
+        change(&platform, &louder);
+        tracing::debug!("each call");
+        begin(&platform, &conf.hatoki);
+        tracing::debug!("not shown any more");
+        end(life());
         let written = std::fs::read_to_string(&path).expect("the log was written");
         let lines: Vec<&str> = written.lines().collect();
-        assert_eq!(lines.len(), 3, "{written}");
+        assert_eq!(lines.len(), 4, "{written}");
+        assert!(lines[3].ends_with("Z DEBUG client: each call"), "{written}");
         assert!(lines[2].ends_with("Z WARN client: a later life"), "{written}");
         assert!(lines[0].ends_with("Z WARN client: gone for now member=7"), "{written}");
         assert!(lines[1].ends_with("Z WARN client: within a call trace=0000000000000abc"), "{written}");

@@ -162,6 +162,7 @@ impl<'a> Attempts<'a> {
         behind
     }
 
+    #[cold]
     fn join_line(&mut self, desk: &mut Desk<'_>) {
         let left = self.errand.deadline.since(self.group.platform.now());
         self.in_line = Some(self.group.line.join(&desk.waiter()));
@@ -183,6 +184,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    #[cold]
     fn wait_for_room(&mut self, desk: &mut Desk<'_>) {
         if self.in_line.is_none() {
             self.join_line(desk);
@@ -233,6 +235,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Sends the request to a second member too when it is slower than it ever is, within the budget (HA 4.3).
+    #[cold]
     fn hedge(&mut self, desk: &mut Desk<'_>) {
         let now = self.group.platform.now();
         let due = desk.requests().find(|open| open.hedge_at <= now);
@@ -251,6 +254,7 @@ impl<'a> Attempts<'a> {
 
     /// Sends requests of silent and stuck members to others too, but only to members heard from within the last second;
     /// when there are none the others are asked whether they are there (HA 4.4).
+    #[cold]
     fn evacuate(&mut self, desk: &mut Desk<'_>) {
         if !self.errand.may_be_doubled() {
             return;
@@ -310,31 +314,42 @@ impl<'a> Attempts<'a> {
 
     fn ended(&mut self, desk: &mut Desk<'_>, member: &Arc<Member>, end: End) -> Result<Option<Given>, Error> {
         match end {
-            End::Reply(header, reply) => return self.replied(desk, member, header, reply),
+            End::Reply(header, reply) => self.replied(desk, member, header, reply),
             End::Busy(ms) => {
-                self.nobody_since = None;
-                self.moved_from = Some((member.id, Moved::Busy));
-                let moved = std::mem::replace(&mut self.busy_moved, true);
-                if moved && !desk.is_waiting() && !planted::is(Bug::BusyWithoutBound) {
-                    desk.pause(self.group.jitter_ms(u64::from(ms)).max(1));
-                }
+                self.busy(desk, member, ms);
+                Ok(None)
             }
-            End::NotSent => self.lost(member),
+            End::NotSent => {
+                self.lost(member);
+                Ok(None)
+            }
             End::Unknown => {
                 self.nobody_since = None;
                 self.lost(member);
-                self.count_executed(desk)?;
+                self.count_executed(desk).map(|()| None)
             }
         }
-        Ok(None)
     }
 
+    /// The member wants patience: another one is asked at once the first time, and after a while from then on (HA 4.5).
+    #[cold]
+    fn busy(&mut self, desk: &mut Desk<'_>, member: &Arc<Member>, ms: u32) {
+        self.nobody_since = None;
+        self.moved_from = Some((member.id, Moved::Busy));
+        let moved = std::mem::replace(&mut self.busy_moved, true);
+        if moved && !desk.is_waiting() && !planted::is(Bug::BusyWithoutBound) {
+            desk.pause(self.group.jitter_ms(u64::from(ms)).max(1));
+        }
+    }
+
+    #[cold]
     fn lost(&mut self, member: &Arc<Member>) {
         self.moved_from = Some((member.id, Moved::Failover));
         self.avoid.lost(member.id);
     }
 
     /// Counts a send that may have executed; ends the call with the last one that the class allows (HA 4.2).
+    #[cold]
     pub(crate) fn count_executed(&mut self, desk: &Desk<'_>) -> Result<(), Error> {
         self.executed += 1;
         if desk.is_waiting() || self.executed < self.sends_max() {
@@ -354,7 +369,6 @@ impl<'a> Attempts<'a> {
         header: ReplyHeader,
         reply: Box<Reply>,
     ) -> Result<Option<Given>, Error> {
-        let outcome = Outcome(reply.outcome);
         let error = Error::of_reply(member.id, &reply);
         if member.is_rolled_back() && (error.is_some() || self.errand.class == Class::Role) {
             return self.disbelieve(desk, member).map(|()| None);
@@ -363,6 +377,18 @@ impl<'a> Attempts<'a> {
             self.learn_abilities();
             return Ok(Some(Given { member: member.id, header, reply }));
         };
+        self.refused(desk, member, Outcome(reply.outcome), error)
+    }
+
+    /// The member answered with an error: what it means decides who is asked next.
+    #[cold]
+    fn refused(
+        &mut self,
+        desk: &mut Desk<'_>,
+        member: &Arc<Member>,
+        outcome: Outcome,
+        error: Error,
+    ) -> Result<Option<Given>, Error> {
         self.moved_from = Some((member.id, Moved::Failover));
         match Meaning::of(outcome) {
             Meaning::Missing | Meaning::Behind => {
@@ -401,6 +427,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Whether another member may have the mechanism that this one refused: one that lists it, or has listed nothing.
+    #[cold]
     fn may_lie_elsewhere(&self, member: &Member, error: &Error) -> bool {
         let lacks = *error == Error::Rv(Rv::MECHANISM_INVALID);
         let Some(mechanism) = self.errand.mechanism.filter(|_| lacks) else {
@@ -421,12 +448,18 @@ impl<'a> Attempts<'a> {
     /// A member has the mechanism that others have refused: they are passed over from now on.
     fn learn_abilities(&mut self) {
         if let Some(mechanism) = self.errand.mechanism.filter(|_| !self.unable.is_empty()) {
-            self.unable.drain(..).for_each(|member| member.has_refused(mechanism));
-            self.group.compare_abilities();
+            self.pass_over_the_unable(mechanism);
         }
     }
 
+    #[cold]
+    fn pass_over_the_unable(&mut self, mechanism: u64) {
+        self.unable.drain(..).for_each(|member| member.has_refused(mechanism));
+        self.group.compare_abilities();
+    }
+
     /// The reply shows that the member's store went back: its refusals and its logins are not believed (HA 1.5).
+    #[cold]
     fn disbelieve(&mut self, desk: &Desk<'_>, member: &Arc<Member>) -> Result<(), Error> {
         let text =
             format!("member {} is not the one that it was and is not used until it is repaired", member.id);
@@ -439,6 +472,7 @@ impl<'a> Attempts<'a> {
 
     /// The group has another generation than the one that the body names: nothing was executed, and the body is made
     /// once more for the group as it now is.
+    #[cold]
     fn rebuild(
         &mut self,
         desk: &mut Desk<'_>,
@@ -465,6 +499,7 @@ impl<'a> Attempts<'a> {
 
     /// Nobody can be chosen: looks for members that can be admitted, and waits up to `OutageWaitMs`; not when every
     /// member that can be read has failed the request.
+    #[cold]
     fn nobody(&mut self, desk: &mut Desk<'_>) -> Result<(), Error> {
         let group = self.group;
         let now = group.platform.now();

@@ -341,12 +341,7 @@ impl<'a> Desk<'a> {
                 Event::Fault(tag, Fault::NotSent) => (tag, End::NotSent),
                 Event::Fault(tag, Fault::Unknown) => (tag, End::Unknown),
                 Event::Progress(tag) => {
-                    let (now, ms) = (self.now(), self.settings.receive_timeout_ms);
-                    self.kit()
-                        .open
-                        .iter_mut()
-                        .filter(|open| open.tag == tag)
-                        .for_each(|open| open.progress(now, ms));
+                    self.progress(tag);
                     continue;
                 }
                 Event::Woken => continue,
@@ -360,6 +355,13 @@ impl<'a> Desk<'a> {
                 return Some(heard);
             }
         }
+    }
+
+    #[cold]
+    fn progress(&mut self, tag: Tag) {
+        let (now, ms) = (self.now(), self.settings.receive_timeout_ms);
+        let of_tag = self.kit().open.iter_mut().filter(|open| open.tag == tag);
+        of_tag.for_each(|open| open.progress(now, ms));
     }
 
     /// Waits so many milliseconds, or until the group is closed or the call must end; nothing may be on its way.
@@ -418,6 +420,7 @@ impl<'a> Desk<'a> {
 
     /// Acts on everything whose moment has come: gives up a request, doubts a member and sends it a probe, abandons a
     /// link whose probe was not answered.
+    #[cold]
     fn overdue(&mut self) -> Option<Heard> {
         let group = self.group;
         let now = self.now();

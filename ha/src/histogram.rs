@@ -77,13 +77,12 @@ impl Histogram {
     }
 
     fn refresh(&self) {
-        let counts: [u64; BUCKETS] =
-            std::array::from_fn(|at| u64::from(self.counts[at].load(Ordering::Relaxed)));
-        let total: u64 = counts.iter().sum();
+        let counts = || self.counts.iter().map(|count| u64::from(count.load(Ordering::Relaxed)));
+        let total: u64 = counts().sum();
         // The smallest bucket's end that 99 of 100 samples do not pass.
         let wanted = total - total / 100;
         let mut sum = 0;
-        let at = counts.iter().position(|count| {
+        let at = counts().position(|count| {
             sum += count;
             sum >= wanted
         });

@@ -171,6 +171,7 @@ impl Group {
         view.manifest.is_some()
     }
 
+    #[cold]
     fn wait_until_ready(&self, desk: &mut Desk<'_>, deadline: Moment) -> Result<Guard<Arc<View>>, Error> {
         let mut start = None;
         loop {

@@ -30,18 +30,7 @@ impl Reply {
     /// of a use stays in it. A reply that cannot be read counts as a failure of the member.
     pub(crate) fn read(&mut self, mut bytes: Zeroizing<Vec<u8>>) -> Option<Zeroizing<Vec<u8>>> {
         let Some((output, state)) = use_answer(&bytes) else {
-            self.used = None;
-            self.body = ReplyBody::decode(bytes.as_slice()).unwrap_or_else(|error| ReplyBody {
-                outcome: Outcome::FAILED.0,
-                text: format!("its reply cannot be read ({error}): is it of a later release?"),
-                ..ReplyBody::default()
-            });
-            // One that only the codec of all others could read.
-            if let Some(Answer::Use(answer)) = &mut self.body.answer {
-                let output = Zeroizing::new(std::mem::take(&mut answer.output)).into();
-                self.used = Some(Used { output, state: std::mem::take(&mut answer.state) });
-                self.body.answer = None;
-            }
+            self.decode(&bytes);
             return Some(bytes);
         };
         let body = &mut self.body;
@@ -58,6 +47,22 @@ impl Reply {
         };
         self.used = Some(Used { output, state });
         spare
+    }
+
+    /// Reads what is not the answer to a use, or only the codec of all others can read.
+    #[cold]
+    fn decode(&mut self, bytes: &[u8]) {
+        self.used = None;
+        self.body = ReplyBody::decode(bytes).unwrap_or_else(|error| ReplyBody {
+            outcome: Outcome::FAILED.0,
+            text: format!("its reply cannot be read ({error}): is it of a later release?"),
+            ..ReplyBody::default()
+        });
+        if let Some(Answer::Use(answer)) = &mut self.body.answer {
+            let output = Zeroizing::new(std::mem::take(&mut answer.output)).into();
+            self.used = Some(Used { output, state: std::mem::take(&mut answer.state) });
+            self.body.answer = None;
+        }
     }
 
     /// The answer as a message, if it has one.

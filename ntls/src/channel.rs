@@ -279,16 +279,26 @@ impl Channel {
             self.first.extend(cipher.iter().take(32));
         }
         while !cipher.is_empty() && !self.has_ended {
-            self.tls.read_tls(&mut cipher).map_err(|error| format!("TLS with {}: {error}", self.server))?;
+            self.tls.read_tls(&mut cipher).map_err(|error| self.broken(&error))?;
             let outcome = self.tls.process_new_packets();
             self.collect();
             match outcome {
                 Ok(state) => self.has_ended = state.peer_has_closed(),
-                Err(error) => return Err(reason::tls(&self.server, &error, &self.first, &self.own)),
+                Err(error) => return Err(self.refused(&error)),
             }
             self.split()?;
         }
         Ok(())
+    }
+
+    #[cold]
+    fn broken(&self, error: &io::Error) -> String {
+        format!("TLS with {}: {error}", self.server)
+    }
+
+    #[cold]
+    fn refused(&self, error: &rustls::Error) -> String {
+        reason::tls(&self.server, error, &self.first, &self.own)
     }
 
     fn split(&mut self) -> Result<(), String> {

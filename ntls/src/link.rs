@@ -371,6 +371,7 @@ impl Link {
     }
 
     /// The connection of this life is gone: everything outstanding ends, everybody who waits here looks anew.
+    #[cold]
     pub(crate) fn fail(&self, shared: &Shared, life: u64, reason: String) {
         let chance = chance(&*shared.platform);
         let up = {
@@ -460,13 +461,16 @@ impl Held {
         };
         match outcome {
             Ok(turn) => turn,
-            Err(reason) => {
-                // An alert that tells the peer is on its way at best.
-                self.link.flush(shared);
-                self.link.fail(shared, self.life, reason);
-                Turn::Gone
-            }
+            Err(reason) => self.broken(shared, reason),
         }
+    }
+
+    #[cold]
+    fn broken(&self, shared: &Shared, reason: String) -> Turn {
+        // An alert that tells the peer is on its way at best.
+        self.link.flush(shared);
+        self.link.fail(shared, self.life, reason);
+        Turn::Gone
     }
 
     fn take(&mut self, shared: &Shared, count: usize) -> Result<Turn, String> {
@@ -535,5 +539,10 @@ impl Link {
         self.load.store(load, Ordering::Relaxed);
         self.long.store(long, Ordering::Relaxed);
         self.blocked.store(is_blocked, Ordering::Relaxed);
+    }
+
+    /// As if its connection had just ended.
+    pub(crate) fn pretend_gone(&self) {
+        self.open.store(false, Ordering::Release);
     }
 }

@@ -136,8 +136,9 @@ impl Server {
     /// A link has come up or gone, or takes no more requests: where the server stands is worked out anew. `reason` says
     /// why, when no other link is left. Whether anything has changed.
     pub(crate) fn publish(&self, now: Moment, reason: Option<&str>) -> bool {
-        let is_up = self.links.load().iter().any(|link| link.is_open());
         let mut state = self.public.state.lock();
+        // Under the lock: of two whose links go at once, the one that looked first must not have the last word.
+        let is_up = self.links.load().iter().any(|link| link.is_open());
         let (was_up, was_settled) = (state.since.is_some(), state.settled);
         let mut has_news = false;
         match (is_up, state.since) {
@@ -251,6 +252,26 @@ mod tests {
         assert_eq!(picked(&server), [2, 2]);
         link(&server, 2).pretend(1, 1, false);
         assert_eq!(picked(&server), [0, 2], "when all have something long, together again");
+    }
+
+    /// Two threads find at once that the links of a server have gone, one each: the one that looked first has not the last word.
+    #[test]
+    fn a_server_whose_links_go_at_once_is_down() {
+        let server = server(false, &[0, 0]);
+        server.publish(Moment(1), None);
+        assert!(server.is_up());
+        link(&server, 0).pretend_gone();
+        let mut state = server.public.state.lock();
+        std::thread::scope(|scope| {
+            scope.spawn(|| server.publish(Moment(2), Some("it has gone")));
+            // It stands before the lock, or will: until then the other link goes, and who finds that publishes it.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            link(&server, 1).pretend_gone();
+            state.since = None;
+            server.public.publish(&state);
+            drop(state);
+        });
+        assert!(!server.is_up());
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use spec::messages::ReplyHeader;
 use spec::planted::{self, Bug};
 use spec::platform::{Moment, Stream};
 use spec::seam::{Event, Tag, Waiter};
+use zeroize::Zeroizing;
 
 use crate::channel::{Channel, Outgoing};
 use crate::frame::{Frame, encode};
@@ -155,32 +157,44 @@ impl Up {
     pub(crate) fn take_frames(&mut self, news: &mut Vec<News>) -> Result<(), String> {
         while let Some(frame) = self.channel.next_frame() {
             match frame {
-                Frame::Reply(header, body) => {
-                    let tag = self.place_of(Tag(header.tag));
-                    self.end(tag, || Event::Reply(tag, spec::seam::Reply { header, body }), news);
+                Frame::Reply(header, body) => self.answered(header, body, news),
+                frame => self.take_any(frame, news)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, header: ReplyHeader, body: Zeroizing<Vec<u8>>, news: &mut Vec<News>) {
+        let tag = self.place_of(Tag(header.tag));
+        self.end(tag, || Event::Reply(tag, spec::seam::Reply { header, body }), news);
+    }
+
+    /// Acts on any frame. It stands apart from what most of them are.
+    #[cold]
+    fn take_any(&mut self, frame: Frame, news: &mut Vec<News>) -> Result<(), String> {
+        match frame {
+            Frame::Reply(header, body) => self.answered(header, body, news),
+            Frame::Busy(tag, ms) => self.end(Tag(tag), || Event::Busy(Tag(tag), ms), news),
+            Frame::Progress(tag) => {
+                if let Some(pending) = self.outstanding.get(&Tag(tag)) {
+                    news.push(News::Progress(pending.waiter.clone(), Event::Progress(Tag(tag))));
                 }
-                Frame::Busy(tag, ms) => self.end(Tag(tag), || Event::Busy(Tag(tag), ms), news),
-                Frame::Progress(tag) => {
-                    if let Some(pending) = self.outstanding.get(&Tag(tag)) {
-                        news.push(News::Progress(pending.waiter.clone(), Event::Progress(Tag(tag))));
-                    }
-                }
-                // A peer that asks and does not read is answered once it reads (HA 5 (4)).
-                Frame::Ping(_) if self.backlog() > BACKLOG_BYTES_MAX => {}
-                Frame::Ping(number) => {
-                    self.channel.queue(&[&encode(&Frame::Pong(number))]);
-                }
-                Frame::Pong(_) => {}
-                // The appliance says anew what it offers, after an assignment has changed.
-                Frame::HelloReply(reply) => news.push(News::Offer(reply.partitions)),
-                Frame::Close(reason) => {
-                    let reason = format!("the appliance is closing the link: {reason}");
-                    self.draining = Some(reason.clone());
-                    news.push(News::Draining(reason));
-                }
-                Frame::Hello(_) | Frame::Request(..) | Frame::Cancel(_) => {
-                    return Err(format!("wanted a frame of an appliance, found a {:?} frame", frame.kind()));
-                }
+            }
+            // A peer that asks and does not read is answered once it reads (HA 5 (4)).
+            Frame::Ping(_) if self.backlog() > BACKLOG_BYTES_MAX => {}
+            Frame::Ping(number) => {
+                self.channel.queue(&[&encode(&Frame::Pong(number))]);
+            }
+            Frame::Pong(_) => {}
+            // The appliance says anew what it offers, after an assignment has changed.
+            Frame::HelloReply(reply) => news.push(News::Offer(reply.partitions)),
+            Frame::Close(reason) => {
+                let reason = format!("the appliance is closing the link: {reason}");
+                self.draining = Some(reason.clone());
+                news.push(News::Draining(reason));
+            }
+            Frame::Hello(_) | Frame::Request(..) | Frame::Cancel(_) => {
+                return Err(format!("wanted a frame of an appliance, found a {:?} frame", frame.kind()));
             }
         }
         Ok(())

@@ -36,6 +36,24 @@ impl Thread<'_> {
         }
         !found.readable || matches!(held.read(self.shared), Turn::Led)
     }
+
+    /// Polls several links, or links with the background work. It stands apart because that work takes pages of stack, which a call
+    /// with one link would pass over each time.
+    #[inline(never)]
+    fn poll_all(&self, roles: &mut Few<(u32, Held)>, work: Option<&mut Box<Duty>>, until: Moment) {
+        let platform = &self.shared.platform;
+        let mut all: Vec<Watched> = roles.iter().map(|(_, held)| watched(held)).collect();
+        if let Some(work) = &work {
+            work.watched(&mut all);
+        }
+        platform.poll(&mut all, self.waiter.park(), until);
+        let led = roles.len();
+        let mut found = all.iter();
+        roles.retain_mut(|(_, held)| found.next().is_none_or(|found| self.turn(held, found)));
+        if let Some(work) = work {
+            work.turn(self.shared, self.waiter, all.get(led..).unwrap_or_default());
+        }
+    }
 }
 
 fn watched(held: &Held) -> Watched {
@@ -107,17 +125,7 @@ impl Ground for Thread<'_> {
             let [one] = one;
             return roles.retain_mut(|(_, held)| self.turn(held, &one));
         }
-        let mut all: Vec<Watched> = roles.iter().map(|(_, held)| watched(held)).collect();
-        if let Some(work) = &work {
-            work.watched(&mut all);
-        }
-        platform.poll(&mut all, self.waiter.park(), until);
-        let led = roles.len();
-        let mut found = all.iter();
-        roles.retain_mut(|(_, held)| found.next().is_none_or(|found| self.turn(held, found)));
-        if let Some(work) = work {
-            work.turn(self.shared, self.waiter, all.get(led..).unwrap_or_default());
-        }
+        self.poll_all(roles, work, until);
     }
 
     fn step_down(&self, role: Held) {

@@ -255,9 +255,11 @@ fn a_large_request_goes_and_a_stalled_socket_refuses_more_than_its_backlog() {
     let large = vec![5; 8 << 20];
     let asleep = Arc::new(Mutex::new(()));
     let sleep = asleep.clone();
+    let (tell, falls_asleep) = std::sync::mpsc::channel();
     let server = Server::start(world.plan(Arc::new(move |_, body| match body.first() {
         Some(5) => vec![Act::Reply(body.len().to_be_bytes().to_vec())],
         _ => {
+            tell.send(()).unwrap();
             drop(sleep.lock());
             vec![Act::Reply(vec![1])]
         }
@@ -269,7 +271,7 @@ fn a_large_request_goes_and_a_stalled_socket_refuses_more_than_its_backlog() {
     // Now the server sleeps and reads nothing, until the test has submitted: submitting waits for no network.
     let held = asleep.lock().unwrap();
     let asleep = links.submit(&waiter, MEMBER, &request(vec![6]), within(20_000));
-    thread::sleep(std::time::Duration::from_millis(100));
+    falls_asleep.recv().unwrap();
     let first = links.submit(&waiter, MEMBER, &request(large.clone()), within(20_000));
     let second = links.submit(&waiter, MEMBER, &request(large.clone()), within(20_000));
     drop(held);
@@ -284,11 +286,15 @@ fn a_large_request_goes_and_a_stalled_socket_refuses_more_than_its_backlog() {
 #[test]
 fn what_was_never_written_is_not_sent_when_the_link_is_given_up() {
     let world = World::new();
-    let server = Server::start(world.plan(Arc::new(|_, _| vec![Act::Sleep(2_000)])));
+    let (tell, falls_asleep) = std::sync::mpsc::channel();
+    let server = Server::start(world.plan(Arc::new(move |_, _| {
+        tell.send(()).unwrap();
+        vec![Act::Sleep(2_000)]
+    })));
     let links = world.links(vec![server.name()]);
     let waiter = waiter();
     let asleep = links.submit(&waiter, MEMBER, &request(vec![6]), within(20_000));
-    thread::sleep(std::time::Duration::from_millis(100));
+    falls_asleep.recv().unwrap();
     // Fill the socket until something stays behind; all but the last one are written at least partly.
     let mut tags = vec![asleep];
     loop {
@@ -352,7 +358,12 @@ fn while_the_link_to_a_partition_is_down_another_server_that_offers_it_is_asked(
     let waiter = waiter();
     let asked = |links: &Links| {
         links.submit(&waiter, MEMBER, &request(vec![1]), within(5_000));
-        let Event::Reply(_, reply) = next(links, &waiter, 5_000) else { panic!("no reply") };
+        let event = next(links, &waiter, 5_000);
+        let reply = match event {
+            Event::Reply(_, reply) => reply,
+            Event::Fault(_, fault) => panic!("a fault instead of a reply: {fault:?}; {:?}", links.servers()),
+            _ => panic!("something else than a reply"),
+        };
         reply.body.to_vec()
     };
     let routed = asked(&links);

@@ -19,6 +19,8 @@ const ON_THE_PATH: &[&str] =
 /// As `[profile.release]` has it, but for link-time optimisation.
 const SETTINGS: &[&str] =
     &["opt-level=\"s\"", "codegen-units=1", "debug-assertions=false", "overflow-checks=false"];
+/// As `.cargo/config.toml` has it, whatever flags whoever counts has set.
+const INLINING: &str = "-C llvm-args=-inline-threshold=225";
 /// Signatures that are counted.
 const OPERATIONS: u64 = 2_000;
 /// How many more, or fewer, are let pass, in per cent.
@@ -85,6 +87,7 @@ fn compare(recorded: &Recorded, counted: &Recorded) -> Result<(), String> {
 fn build() -> Result<PathBuf, Problem> {
     let mut command = cargo::cargo();
     command.args(["build", "-p", "benches", "--bin", "hatoki-count"]).env("CARGO_INCREMENTAL", "0");
+    command.env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", INLINING);
     for name in ON_THE_PATH {
         for setting in SETTINGS {
             command.args(["--config", &format!("profile.dev.package.{name}.{setting}")]);
