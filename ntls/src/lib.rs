@@ -34,6 +34,7 @@ mod pen;
 pub mod platform;
 mod reason;
 mod registry;
+mod routes;
 mod server;
 pub mod tls;
 mod token;

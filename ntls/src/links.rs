@@ -18,6 +18,7 @@ use crate::duty::{self, IDLE_MS, Seat};
 use crate::instance::InstanceKey;
 use crate::link::Link;
 use crate::material::Material;
+use crate::routes::{Route, find};
 use crate::server::Server;
 use crate::tls::ServerTrust;
 use crate::wait;
@@ -63,28 +64,6 @@ pub struct Seen {
     pub label: String,
 }
 
-/// The way to a partition.
-#[derive(Clone)]
-struct Route {
-    member: MemberId,
-    server: Arc<Server>,
-    /// Whether the server still offers it.
-    offered: bool,
-}
-
-impl Route {
-    /// Whether requests go this way now.
-    fn is_open(&self) -> bool {
-        self.offered && self.server.is_up()
-    }
-}
-
-/// The route of a member.
-fn find(routes: &[Route], member: MemberId) -> Option<&Route> {
-    let at = routes.binary_search_by_key(&member, |route| route.member).ok()?;
-    routes.get(at)
-}
-
 /// What all links of one [`Links`] share.
 pub(crate) struct Shared {
     pub(crate) platform: Arc<dyn Platform>,
@@ -102,7 +81,7 @@ pub(crate) struct Shared {
     next_number: AtomicU32,
     /// Which server leads to a partition: the first that offered it, while it is up. In the order of the partitions; read
     /// without a lock.
-    routes: ArcSwap<Vec<Route>>,
+    pub(crate) routes: ArcSwap<Vec<Route>>,
     subscribers: Lock<Vec<Weak<Waiter>>>,
 }
 
@@ -252,54 +231,16 @@ impl Shared {
         }
     }
 
-    /// Leads requests for these partitions, all that the server offers, to it, unless another one that is up offers them
-    /// already.
-    fn route(&self, server: &Arc<Server>, serials: impl Iterator<Item = u64>) {
-        let members: Vec<MemberId> = serials.map(MemberId).collect();
-        self.routes.rcu(|routes| {
-            let mut routes = routes.to_vec();
-            for route in routes.iter_mut().filter(|route| Arc::ptr_eq(&route.server, server)) {
-                route.offered = members.contains(&route.member);
-            }
-            for member in &members {
-                let new = Route { member: *member, server: server.clone(), offered: true };
-                match routes.binary_search_by_key(member, |route| route.member) {
-                    Ok(at) => {
-                        if let Some(other) = routes.get_mut(at).filter(|other| !other.is_open()) {
-                            *other = new;
-                        }
-                    }
-                    Err(at) => routes.insert(at, new),
-                }
-            }
-            routes
-        });
-    }
-
-    /// The server of a partition: the routed one while it is up and offers it, else any other that does; the routed one
-    /// when none does, since it can say why.
-    fn server_for(&self, member: MemberId) -> Option<Arc<Server>> {
-        let routed = {
-            let routes = self.routes.load();
-            let route = find(&routes, member);
-            if let Some(route) = route.filter(|route| route.is_open()) {
-                return Some(route.server.clone());
-            }
-            route.map(|route| route.server.clone())
-        };
-        self.servers.load().iter().find(|server| server.leads_to(member)).cloned().or(routed)
-    }
-
     /// The link for a request of so many bytes now.
     fn pick(&self, waiter: &Arc<Waiter>, member: MemberId, bytes: usize, now: Moment) -> Option<Arc<Link>> {
-        let link = self.server_for(member)?.pick(bytes)?;
+        let link = self.link_for(member, bytes)?;
         // Without an attendant nobody has watched an idle link: what has come on it is read first.
         if self.attendant.load(Ordering::Acquire) == 0
             && now >= link.used().after_ms(IDLE_MS)
             && link.load() == 0
         {
             duty::glance(self, &link, waiter);
-            return if link.is_open() { Some(link) } else { self.server_for(member)?.pick(bytes) };
+            return if link.is_open() { Some(link) } else { self.link_for(member, bytes) };
         }
         Some(link)
     }
@@ -597,20 +538,6 @@ pub(crate) fn retry_delay(chance: u64, attempt: u32) -> Duration {
 }
 
 #[cfg(test)]
+#[path = "links_tests.rs"]
 #[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing)]
-mod tests {
-    use super::*;
-    use crate::link::chance;
-    use crate::platform::System;
-
-    #[test]
-    fn retries_stay_between_50_ms_and_5_s_and_spread() {
-        for attempt in [0, 1, 5, 20, u32::MAX] {
-            let delays: Vec<Duration> = (0..200).map(|_| retry_delay(chance(&System), attempt)).collect();
-            assert!(delays.iter().all(|delay| (50..=5_000).contains(&delay.as_millis())));
-            assert!(delays.iter().any(|delay| delay != &delays[0]), "they differ");
-        }
-        let most = (0..200).map(|_| retry_delay(chance(&System), 0)).max().unwrap();
-        assert!(most <= Duration::from_millis(100), "the first try comes soon");
-    }
-}
+mod tests;

@@ -80,8 +80,9 @@ impl Public {
     }
 
     fn publish(&self, state: &State) {
-        self.face.store(Arc::new(state.face()));
+        // In this order: who has read that it is down asks nobody here any more.
         self.since.store(state.since.map_or(DOWN, |since| since.0), Ordering::Release);
+        self.face.store(Arc::new(state.face()));
     }
 
     /// Since when it is up, if it is.
